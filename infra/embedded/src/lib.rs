@@ -1,0 +1,24 @@
+//! The services Wharfage needs, as real servers on loopback: an S3 cluster for many accounts,
+//! DynamoDB, SQS and KMS.
+//!
+//! Each `start` binds the address it is given (port 0 picks a free one), must be called inside a
+//! tokio runtime, and returns a handle with the endpoint; the service stops when the handle is
+//! dropped. Nothing is global: a test may start a whole set of its own.
+//!
+//! These are for one machine: the endpoints speak plain HTTP, and DynamoDB, SQS and KMS check no
+//! signatures. Only the S3 cluster authenticates its callers, because accounts are what it is for.
+
+pub mod dynamodb;
+pub mod kms;
+pub mod s3;
+mod server;
+pub mod sqs;
+
+use std::sync::Arc;
+
+pub use server::Server;
+
+/// The clock the services read: real time, or the virtual time of a test or a demonstration.
+///
+/// Signatures are the exception: their age is checked against real time, because the clients sign with it.
+pub type Now = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;

@@ -1,0 +1,187 @@
+//! The HTTP layer: tells S3 from the admin API, and counts the bytes of both directions.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use hyper::body::{Body as _, Bytes, Frame, Incoming, SizeHint};
+use hyper::{Method, Request, Response};
+use s3s::service::S3Service;
+use s3s::{Body, HttpError, S3Error, S3ErrorCode, StdError};
+
+use super::admin::Admin;
+use super::store::lock;
+use super::usage::{Meter, Usage};
+
+/// A client that is refused before its upload has ended reads the answer only after it: up to
+/// this much is read and thrown away rather than cut off.
+const DRAIN_MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+#[derive(Clone)]
+pub(crate) struct Gateway {
+    pub(crate) s3: S3Service,
+    pub(crate) admin: Arc<Admin>,
+    pub(crate) usage: Arc<Usage>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Gateway {
+    type Response = Response<Sent>;
+    type Error = HttpError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let gateway = self.clone();
+        Box::pin(async move {
+            // No bucket's name begins with an underscore.
+            if request.uri().path().starts_with("/_admin/") {
+                let response = gateway.admin.answer(request).await;
+                return Ok(response.map(|body| Sent { body, meter: None }));
+            }
+            gateway.answer(request).await
+        })
+    }
+}
+
+impl Gateway {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Sent>, HttpError> {
+        if is_form(&request) {
+            // s3s would collect the whole file in memory before anybody could refuse it.
+            let error = S3Error::with_message(S3ErrorCode::NotImplemented, "Uploads from HTML forms are not offered.");
+            let response = error
+                .to_http_response()
+                .map_err(|error| HttpError::new(Box::new(error)))?;
+            return Ok(response.map(|body| Sent { body, meter: None }));
+        }
+        let meter = Arc::new(Meter::new(Arc::clone(&self.usage)));
+        let left = Arc::new(Mutex::new(None));
+        let awaits_continue = request.headers().contains_key(http::header::EXPECT);
+        let (mut parts, body) = request.into_parts();
+        parts.extensions.insert(Arc::clone(&meter));
+        let received = Received {
+            body: Some(body),
+            touched: !awaits_continue,
+            meter: Arc::clone(&meter),
+            left: Arc::clone(&left),
+        };
+        let request = Request::from_parts(parts, Body::http_body_unsync(received));
+        let response = self.s3.call(request).await?;
+        let unread = lock(&left).take();
+        if let Some(unread) = unread {
+            drain(unread, &meter).await;
+        }
+        Ok(response.map(|body| Sent {
+            body,
+            meter: Some(meter),
+        }))
+    }
+}
+
+fn is_form<B>(request: &Request<B>) -> bool {
+    request.method() == Method::POST
+        && request
+            .headers()
+            .get(http::header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.trim_start().to_ascii_lowercase().starts_with("multipart/form-data"))
+}
+
+async fn drain(mut body: Incoming, meter: &Meter) {
+    if body.size_hint().lower() > DRAIN_MAX_BYTES {
+        return;
+    }
+    let mut drained_bytes = 0;
+    while let Some(Ok(frame)) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+        meter.received(bytes);
+        drained_bytes += bytes;
+        if drained_bytes > DRAIN_MAX_BYTES {
+            return;
+        }
+    }
+}
+
+/// A request's body on its way in.
+struct Received {
+    body: Option<Incoming>,
+    /// Whether the client is sending. One that awaits "100 Continue" begins when the body is first
+    /// read, and should not begin at all when it is refused.
+    touched: bool,
+    meter: Arc<Meter>,
+    /// Where the rest goes when the operation does not read to the end.
+    left: Arc<Mutex<Option<Incoming>>>,
+}
+
+impl hyper::body::Body for Received {
+    type Data = Bytes;
+    type Error = StdError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+        self.touched = true;
+        let Some(body) = self.body.as_mut() else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    self.meter.received(data.len() as u64);
+                }
+            }
+            Poll::Ready(_) => self.body = None,
+            Poll::Pending => {}
+        }
+        polled.map_err(StdError::from)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        if self.touched
+            && let Some(body) = self.body.take()
+            && !body.is_end_stream()
+        {
+            *lock(&self.left) = Some(body);
+        }
+    }
+}
+
+/// A response's body on its way out. Bytes count when the connection takes them, so an aborted
+/// download counts what went out, with at most one frame too many.
+pub(crate) struct Sent {
+    body: Body,
+    meter: Option<Arc<Meter>>,
+}
+
+impl hyper::body::Body for Sent {
+    type Data = Bytes;
+    type Error = StdError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let (Poll::Ready(Some(Ok(frame))), Some(meter)) = (&polled, &self.meter)
+            && let Some(data) = frame.data_ref()
+        {
+            meter.sent(data.len() as u64);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        hyper::body::Body::size_hint(&self.body)
+    }
+}

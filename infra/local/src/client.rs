@@ -1,0 +1,50 @@
+//! The runner's own clients for its embedded services, apart from the product's.
+
+use aws_credential_types::Credentials;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+
+use crate::template::REGION;
+
+/// The embedded services check no signatures; the SDK wants to sign all the same.
+pub(crate) const CREDENTIAL: &str = "local";
+
+/// Plain HTTP, for loopback: reads no certificates, which takes most of a client's set-up time.
+pub(crate) fn plain_http() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().build_http()
+}
+
+fn credentials() -> Credentials {
+    Credentials::new(CREDENTIAL, CREDENTIAL, None, None, "local runner")
+}
+
+fn sleep() -> SharedAsyncSleep {
+    SharedAsyncSleep::new(TokioSleep::new())
+}
+
+pub(crate) fn dynamodb(endpoint: &str, http: &SharedHttpClient) -> aws_sdk_dynamodb::Client {
+    aws_sdk_dynamodb::Client::from_conf(
+        aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(REGION))
+            .credentials_provider(credentials())
+            .http_client(http.clone())
+            .sleep_impl(sleep())
+            .endpoint_url(endpoint)
+            .build(),
+    )
+}
+
+pub(crate) fn sqs(endpoint: &str, http: &SharedHttpClient) -> aws_sdk_sqs::Client {
+    aws_sdk_sqs::Client::from_conf(
+        aws_sdk_sqs::Config::builder()
+            .behavior_version(aws_sdk_sqs::config::BehaviorVersion::latest())
+            .region(aws_sdk_sqs::config::Region::new(REGION))
+            .credentials_provider(credentials())
+            .http_client(http.clone())
+            .sleep_impl(sleep())
+            .endpoint_url(endpoint)
+            .build(),
+    )
+}

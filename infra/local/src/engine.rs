@@ -1,0 +1,283 @@
+//! Time and work: runs schedules when they are due, and the queues that they fill.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Span, Timestamp};
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, Notify};
+use wharfage::clock::Clock;
+use wharfage::context::Context;
+
+use crate::clock::VirtualClock;
+use crate::error::Error;
+use crate::gateway::Gateway;
+use crate::invoke::{self, Life};
+use crate::queues::{Drained, Queues};
+use crate::schedule::Schedule;
+use crate::wiring::Job;
+
+/// How far one call may move time. Three years: more is a typing error.
+const JUMP_MAX_DAYS: i64 = 1100;
+/// How often items that have expired are removed.
+const SWEEP_EVERY: SignedDuration = SignedDuration::from_hours(1);
+/// The longest sleep between two looks at the clock: it may be moved by others, and machines sleep.
+const TICK_MAX: Duration = Duration::from_secs(30);
+
+/// What a jump in time ran.
+#[derive(Debug, Clone)]
+pub struct Advanced {
+    /// The time now.
+    pub now: Timestamp,
+    /// What ran, in order.
+    pub ran: Vec<Run>,
+    /// What was done from the queues.
+    pub drained: Drained,
+}
+
+/// One run of a schedule.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// When it was due.
+    pub at: Timestamp,
+    /// The function.
+    pub job: &'static str,
+    /// Its own account of what it did, or why it failed.
+    pub result: Result<Value, String>,
+}
+
+impl Run {
+    /// As `POST /_local/clock` shows it.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let result = match &self.result {
+            Ok(result) => result.clone(),
+            Err(error) => json!({ "error": error }),
+        };
+        json!({"at": self.at, "job": self.job, "result": result})
+    }
+}
+
+/// Everything that runs in a stack.
+pub(crate) struct Engine {
+    pub(crate) context: Arc<Context>,
+    pub(crate) clock: Arc<VirtualClock>,
+    pub(crate) gateway: Gateway,
+    pub(crate) queues: Arc<Queues>,
+    jobs: Vec<Job>,
+    database: Weak<embedded::dynamodb::Server>,
+    life: Life,
+    /// Whoever moves time or runs schedules holds this.
+    driven: Mutex<Driven>,
+    moved: Notify,
+}
+
+/// How far schedules have been run.
+struct Driven {
+    until: Timestamp,
+    swept: Timestamp,
+}
+
+/// A schedule on its way through a jump.
+struct Cursor<'a> {
+    job: &'a Job,
+    schedule: &'a Schedule,
+    after: Timestamp,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        clock: Arc<VirtualClock>,
+        context: Arc<Context>,
+        gateway: Gateway,
+        queues: Arc<Queues>,
+        jobs: Vec<Job>,
+        database: Weak<embedded::dynamodb::Server>,
+        life: Life,
+    ) -> Engine {
+        let now = clock.now();
+        Engine {
+            context,
+            clock,
+            gateway,
+            queues,
+            jobs,
+            database,
+            life,
+            driven: Mutex::new(Driven {
+                until: now,
+                swept: now,
+            }),
+            moved: Notify::new(),
+        }
+    }
+
+    /// Moves time to `to`: runs every schedule that falls due on the way at its instant, and the queues after each.
+    pub(crate) async fn advance_to(&self, to: Timestamp) -> Result<Advanced, Error> {
+        let mut driven = self.driven.lock().await;
+        let now = self.clock.now();
+        if to < now {
+            return Err(Error::Past { to, now });
+        }
+        if to.duration_since(now) > SignedDuration::from_hours(24 * JUMP_MAX_DAYS) {
+            return Err(too_far(to));
+        }
+        // What is queued now belongs to the time before the jump.
+        let mut drained = self.queues.drain().await?;
+        let ran = self.drive(&mut driven, to, &mut drained).await?;
+        self.clock.move_up_to(to)?;
+        self.sweep(&mut driven).await;
+        self.moved.notify_waiters();
+        Ok(Advanced {
+            now: self.clock.now(),
+            ran,
+            drained,
+        })
+    }
+
+    /// The same, by a span of time; months and days are calendar units in UTC.
+    pub(crate) async fn advance(&self, span: Span) -> Result<Advanced, Error> {
+        let to = self
+            .clock
+            .now()
+            .to_zoned(TimeZone::UTC)
+            .checked_add(span)
+            .map_err(|_| too_far(span))?;
+        self.advance_to(to.timestamp()).await
+    }
+
+    /// Runs messages until the queues are empty.
+    pub(crate) async fn drain(&self) -> Result<Drained, Error> {
+        let _driven = self.driven.lock().await;
+        self.queues.drain().await
+    }
+
+    /// Runs what a schedule starts, now.
+    pub(crate) async fn run_job(&self, name: &str) -> Result<Value, Error> {
+        let job = self.jobs.iter().find(|job| job.function == name);
+        let job = job.ok_or_else(|| Error::UnknownJob {
+            job: name.to_owned(),
+            known: self.jobs.iter().map(|job| job.function.to_owned()).collect(),
+        })?;
+        let _driven = self.driven.lock().await;
+        self.run(job).await.map_err(|problem| Error::Failed {
+            function: job.function.to_owned(),
+            problem,
+        })
+    }
+
+    /// Runs schedules as they fall due while time passes by itself, until the stack stops.
+    pub(crate) async fn keep_time(self: Arc<Self>) {
+        loop {
+            let next = {
+                let mut driven = self.driven.lock().await;
+                let now = self.clock.now();
+                let mut drained = Drained::default();
+                if let Err(error) = self.drive(&mut driven, now, &mut drained).await {
+                    tracing::error!(%error, "schedules were not run in full");
+                }
+                self.sweep(&mut driven).await;
+                self.jobs
+                    .iter()
+                    .flat_map(|job| &job.schedules)
+                    .filter_map(|schedule| schedule.next_after(driven.until))
+                    .min()
+            };
+            let wait = next
+                .map(|next| next.duration_since(self.clock.now()))
+                .and_then(|wait| Duration::try_from(wait).ok())
+                .map_or(Duration::from_millis(1), |wait| wait.min(TICK_MAX));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.moved.notified() => {}
+            }
+        }
+    }
+
+    /// Runs the schedules due after `driven.until`, to `until`, in order; of those due at one instant, the ones that
+    /// come more than once an hour last, because they finish what others began.
+    async fn drive(
+        &self,
+        driven: &mut Driven,
+        until: Timestamp,
+        drained: &mut Drained,
+    ) -> Result<Vec<Run>, Error> {
+        let mut cursors: Vec<Cursor<'_>> = Vec::new();
+        for job in &self.jobs {
+            cursors.extend(job.schedules.iter().map(|schedule| Cursor {
+                job,
+                schedule,
+                after: driven.until,
+            }));
+        }
+        cursors.sort_by_key(|cursor| cursor.schedule.is_frequent());
+        let mut ran = Vec::new();
+        loop {
+            let next = cursors
+                .iter_mut()
+                .filter_map(|cursor| {
+                    let due = cursor.schedule.next_due(cursor.after, until)?;
+                    Some((due, cursor))
+                })
+                .min_by_key(|(due, _)| *due);
+            let Some((due, cursor)) = next else {
+                break;
+            };
+            cursor.after = due;
+            driven.until = due;
+            self.clock.move_up_to(due)?;
+            let result = self.run(cursor.job).await;
+            if let Err(problem) = &result {
+                tracing::error!(job = cursor.job.function, %problem, "a scheduled run failed");
+            }
+            ran.push(Run {
+                at: due,
+                job: cursor.job.function,
+                result,
+            });
+            if !self.clock.is_running() || until > self.clock.now() {
+                let done = self.queues.drain().await?;
+                drained.handled += done.handled;
+                drained.failed += done.failed;
+            }
+        }
+        driven.until = driven.until.max(until);
+        Ok(ran)
+    }
+
+    async fn run(&self, job: &Job) -> Result<Value, String> {
+        let context = Arc::clone(&self.context);
+        let handler = job.handler;
+        let ended = invoke::run(job.timeout, self.life.clone(), async move {
+            handler(&context).await
+        })
+        .await;
+        match ended {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(fault)) => Err(fault.to_string()),
+            Err(crash) => Err(crash.to_string()),
+        }
+    }
+
+    /// DynamoDB removes what has expired by itself, sooner or later; the embedded one when told.
+    async fn sweep(&self, driven: &mut Driven) {
+        let now = self.clock.now();
+        if now.duration_since(driven.swept) < SWEEP_EVERY {
+            return;
+        }
+        driven.swept = now;
+        if let Some(database) = self.database.upgrade()
+            && let Err(error) = database.sweep_expired().await
+        {
+            tracing::warn!(%error, "expired items were not removed");
+        }
+    }
+}
+
+fn too_far(to: impl std::fmt::Display) -> Error {
+    Error::TooFar {
+        to: to.to_string(),
+        limit_days: JUMP_MAX_DAYS,
+    }
+}

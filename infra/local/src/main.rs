@@ -1,0 +1,140 @@
+//! `cargo run -p local`: Wharfage on this machine.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use jiff::Timestamp;
+use local::{Data, Options, Stack};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+/// Runs infra/template.yaml on this machine, in one process, with S3 clusters, DynamoDB, SQS and KMS of its own.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Where the API listens; port 0 takes any free port
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8780")]
+    listen: SocketAddr,
+    /// Where data is kept over restarts
+    #[arg(long, value_name = "DIRECTORY", default_value = ".wharfage")]
+    data_dir: PathBuf,
+    /// Keep nothing
+    #[arg(long, conflicts_with = "data_dir")]
+    ephemeral: bool,
+    /// When ready, print one line of JSON instead of text
+    #[arg(long)]
+    json: bool,
+    /// Let time stand still from this instant on, to be moved by POST /_local/clock
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    clock: Option<Timestamp>,
+}
+
+fn instant(text: &str) -> Result<Timestamp, String> {
+    text.parse()
+        .map_err(|_| "expected an instant such as 2026-01-01T00:00:00Z".into())
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::WARN.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match run(arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("local: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let data = if arguments.ephemeral {
+        Data::Ephemeral
+    } else {
+        Data::Dir(arguments.data_dir)
+    };
+    let starting = Stack::start(Options {
+        listen: arguments.listen,
+        data,
+        clock: arguments.clock,
+        background: true,
+        progress: |line| eprintln!("local: {line}"),
+        ..Options::default()
+    });
+    let stack = tokio::select! {
+        stack = starting => stack?,
+        _ = interrupt.recv() => return Ok(()),
+        _ = terminate.recv() => return Ok(()),
+    };
+    let text = if arguments.json {
+        ready_json(&stack)
+    } else {
+        ready_text(&stack)
+    };
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()?;
+    drop(stdout);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    eprintln!("local: stopping");
+    drop(stack);
+    Ok(())
+}
+
+fn ready_json(stack: &Stack) -> String {
+    let seeded = stack.seeded();
+    json!({
+        "api": stack.api(),
+        "locations": stack.locations(),
+        "api_keys": seeded.api_keys,
+        "client_ids": seeded.client_ids,
+    })
+    .to_string()
+}
+
+fn ready_text(stack: &Stack) -> String {
+    let api = stack.api();
+    let seeded = stack.seeded();
+    let mut lines = vec![String::new(), format!("Wharfage is at {api}"), String::new()];
+    for (code, endpoint) in stack.locations() {
+        lines.push(format!("  S3 in {code}         {endpoint}"));
+    }
+    lines.push(String::new());
+    for (name, api_key) in &seeded.api_keys {
+        let client = match seeded.client_ids.get(name) {
+            Some(client_id) => format!("client {client_id}"),
+            None => "an administrator".into(),
+        };
+        lines.push(format!("  API key {name:<9} {api_key}  {client}"));
+    }
+    let api_key = seeded.api_key("client");
+    lines.push(format!(
+        r#"
+Try next:
+
+  TOKEN=$(curl -s {api}/auth.php -d action=login -d key={api_key} | sed 's/.*"token":"\([^"]*\)".*/\1/')
+  curl -s {api}/s3.php -d action=list_plans -d token=$TOKEN
+  curl -s {api}/s3.php -d action=create_order -d plan_id=2 -d bucket_name=my-first-bucket -d token=$TOKEN
+  curl -s {api}/s3.php -d action=show_key -d s3uid=<s3uid of the answer> -d s3_key=secret_key -d token=$TOKEN
+  curl -s {api}/_local/clock -d '{{"advance":"P1M"}}'
+
+Ctrl-C stops it."#
+    ));
+    lines.join("\n")
+}

@@ -1,0 +1,69 @@
+//! How a stack is to be started.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use jiff::Timestamp;
+use wharfage::random::Random;
+use wharfage::runtime::Function;
+
+use crate::data::Data;
+use crate::template;
+
+/// How a stack is to be started. The default is for tests: everything on free ports, nothing kept, nothing by itself.
+pub struct Options {
+    /// Where the API listens; port 0 is any free one. The S3 clusters take the ports after it where they can.
+    pub listen: SocketAddr,
+    /// Where data is kept.
+    pub data: Data,
+    /// Time stands still at this instant until it is moved. Otherwise it passes as everywhere.
+    pub clock: Option<Timestamp>,
+    /// Values for parameters of the template, in place of its defaults.
+    pub parameters: BTreeMap<String, String>,
+    /// The product's HTTP client for AWS and the clusters, in place of a plain one.
+    pub http_client: Option<SharedHttpClient>,
+    /// Whether queues are polled and schedules run by themselves. Otherwise only when told.
+    pub background: bool,
+    /// The product's randomness, in place of the operating system's.
+    pub random: Option<Random>,
+    /// Whether plans, clients and keys are written at the first start.
+    pub seed: bool,
+    /// The template, in place of this workspace's.
+    pub template: &'static str,
+    /// The functions that the template can name.
+    pub functions: &'static [Function],
+    /// Told what is being done, line by line.
+    pub progress: fn(&str),
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            data: Data::Ephemeral,
+            clock: None,
+            parameters: BTreeMap::new(),
+            http_client: None,
+            background: false,
+            random: None,
+            seed: true,
+            template: template::TEXT,
+            functions: functions::FUNCTIONS,
+            progress: |_| {},
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Parameters may hold a cluster's token.
+        f.debug_struct("Options")
+            .field("listen", &self.listen)
+            .field("data", &self.data)
+            .field("clock", &self.clock)
+            .field("background", &self.background)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,338 @@
+//! What a new stack begins with: plans to order, clients who order, and keys to log in with.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use futures::future::{try_join3, try_join_all};
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use wharfage::context::Context;
+use wharfage::domain::client::{Client, Role};
+use wharfage::domain::credential::{ApiKey, hash};
+use wharfage::domain::ledger::Posting;
+use wharfage::domain::money::{Currency, to_minor};
+use wharfage::domain::plan::{Plan, Prices};
+use wharfage::error::Fault;
+
+use crate::data::write_private;
+use crate::error::Error;
+
+/// Who can log in to a new stack, and with what.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Seeded {
+    /// API keys by name: `admin`, `client`, `client2`.
+    pub api_keys: BTreeMap<String, String>,
+    /// Client numbers by name: `client`, `client2`.
+    pub client_ids: BTreeMap<String, u64>,
+    /// Whether everything was written.
+    done: bool,
+}
+
+impl Seeded {
+    /// An API key by the name of its owner; empty when there is none.
+    #[must_use]
+    pub fn api_key(&self, name: &str) -> &str {
+        self.api_keys.get(name).map(String::as_str).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Seeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seeded")
+            .field("client_ids", &self.client_ids)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What each client has to spend at first, in its currency.
+const CREDIT: Decimal = Decimal::from_parts(20_000, 0, 0, false, 2);
+
+struct Person {
+    /// In [`Seeded`].
+    name: &'static str,
+    client_id: u64,
+    email: &'static str,
+    role: Role,
+    billing: &'static str,
+    currency: &'static str,
+    credit: Option<Decimal>,
+}
+
+const PEOPLE: [Person; 3] = [
+    Person {
+        name: "client",
+        client_id: 1,
+        email: "client@example.com",
+        role: Role::Client,
+        billing: "whmcs",
+        currency: "EUR",
+        credit: Some(CREDIT),
+    },
+    Person {
+        name: "client2",
+        client_id: 2,
+        email: "client2@example.com",
+        role: Role::Client,
+        billing: "direct",
+        currency: "USD",
+        credit: Some(CREDIT),
+    },
+    Person {
+        name: "admin",
+        client_id: 3,
+        email: "admin@example.com",
+        role: Role::Admin,
+        billing: "direct",
+        currency: "EUR",
+        credit: None,
+    },
+];
+
+/// Monthly, traffic overage, storage overage, in one currency.
+type PriceRow = (&'static str, &'static str, &'static str, &'static str);
+
+struct PlanRow {
+    id: u64,
+    name: &'static str,
+    active: bool,
+    quota_gb: u64,
+    storage_type: &'static str,
+    locations: &'static [&'static str],
+    included_traffic_gb: u64,
+    prices: [PriceRow; 3],
+    /// Location, currency, monthly.
+    location_prices: &'static [(&'static str, &'static str, &'static str)],
+}
+
+const PLANS: [PlanRow; 4] = [
+    PlanRow {
+        id: 1,
+        name: "Free",
+        active: true,
+        quota_gb: 5,
+        storage_type: "Standard",
+        locations: &["NL", "DE"],
+        included_traffic_gb: 10,
+        prices: [
+            ("EUR", "0", "0", "0"),
+            ("USD", "0", "0", "0"),
+            ("RUB", "0", "0", "0"),
+        ],
+        location_prices: &[],
+    },
+    PlanRow {
+        id: 2,
+        name: "Standard S3",
+        active: true,
+        quota_gb: 5000,
+        storage_type: "Standard",
+        locations: &["NL", "DE"],
+        included_traffic_gb: 1000,
+        prices: [
+            ("EUR", "15.00", "0.5", "0.1"),
+            ("USD", "16.50", "0.55", "0.11"),
+            ("RUB", "1500", "50", "10"),
+        ],
+        location_prices: &[
+            ("NL", "EUR", "15.0"),
+            ("NL", "USD", "16.5"),
+            ("DE", "EUR", "14.0"),
+            ("DE", "USD", "15.5"),
+        ],
+    },
+    PlanRow {
+        id: 3,
+        name: "Cold S3",
+        active: true,
+        quota_gb: 10_000,
+        storage_type: "Cold",
+        locations: &["NL", "DE"],
+        included_traffic_gb: 500,
+        prices: [
+            ("EUR", "8.00", "0.8", "0.05"),
+            ("USD", "8.80", "0.88", "0.055"),
+            ("RUB", "800", "80", "5"),
+        ],
+        location_prices: &[("DE", "EUR", "7.5"), ("DE", "USD", "8.25")],
+    },
+    PlanRow {
+        id: 4,
+        name: "Legacy S3",
+        active: false,
+        quota_gb: 1000,
+        storage_type: "Standard",
+        locations: &["NL"],
+        included_traffic_gb: 500,
+        prices: [
+            ("EUR", "9.90", "0.6", "0.12"),
+            ("USD", "10.90", "0.66", "0.13"),
+            ("RUB", "990", "60", "12"),
+        ],
+        location_prices: &[],
+    },
+];
+
+/// The keys of a stack whose data is kept in `file`, or of one that keeps nothing; made at the first start.
+///
+/// # Errors
+/// When the file cannot be used.
+pub(crate) fn keys(context: &Context, file: Option<&Path>) -> Result<Seeded, Error> {
+    let kept = match file.map(std::fs::read) {
+        None => None,
+        Some(Ok(text)) => Some(text),
+        Some(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Some(Err(error)) => return Err(Error::io("cannot read the API keys")(error)),
+    };
+    if let (Some(text), Some(file)) = (kept, file) {
+        return serde_json::from_slice(&text).map_err(|error| Error::Data {
+            path: file.to_owned(),
+            problem: error.to_string(),
+        });
+    }
+    let seeded = Seeded {
+        api_keys: PEOPLE
+            .iter()
+            // API keys are of the same kind as callback keys: 32 characters of a-z0-9.
+            .map(|person| (person.name.to_owned(), context.random.callback_key()))
+            .collect(),
+        client_ids: PEOPLE
+            .iter()
+            .filter(|person| person.role == Role::Client)
+            .map(|person| (person.name.to_owned(), person.client_id))
+            .collect(),
+        done: false,
+    };
+    keep(&seeded, file)?;
+    Ok(seeded)
+}
+
+fn keep(seeded: &Seeded, file: Option<&Path>) -> Result<(), Error> {
+    let Some(file) = file else {
+        return Ok(());
+    };
+    let json = serde_json::to_vec_pretty(seeded).map_err(|error| Error::Data {
+        path: file.to_owned(),
+        problem: error.to_string(),
+    })?;
+    write_private(file, &json)
+}
+
+/// Writes the first data, unless that was done. A start that broke off goes on where it stopped: every write is one that
+/// does nothing the second time.
+///
+/// # Errors
+/// When DynamoDB cannot answer, or the keys cannot be kept.
+pub(crate) async fn write(
+    context: &Context,
+    seeded: &mut Seeded,
+    file: Option<&Path>,
+) -> Result<bool, Error> {
+    if seeded.done {
+        return Ok(false);
+    }
+    let plans = PLANS.iter().map(|row| async move {
+        context.database.put_plan(&plan(row)?).await.map(|_| ())
+    });
+    let people = PEOPLE.iter().map(|person| write_person(context, person));
+    let keys = PEOPLE.iter().map(|person| {
+        let api_key = ApiKey {
+            client_id: person.client_id,
+            name: "first key".into(),
+            created_at: context.now(),
+        };
+        let key_hash = hash(seeded.api_key(person.name));
+        async move { context.database.put_api_key(&key_hash, &api_key).await }
+    });
+    try_join3(try_join_all(plans), try_join_all(people), try_join_all(keys)).await?;
+    seeded.done = true;
+    keep(seeded, file)?;
+    Ok(true)
+}
+
+async fn write_person(context: &Context, person: &Person) -> Result<(), Fault> {
+    let currency = currency(person.currency)?;
+    let client = Client {
+        client_id: person.client_id,
+        email: person.email.into(),
+        role: person.role,
+        billing: person.billing.into(),
+        currency,
+        tags: Vec::new(),
+        accounts: 0,
+        free_accounts: 0,
+    };
+    context.database.insert_client(&client).await?;
+    if let Some(credit) = person.credit {
+        let credit_minor =
+            to_minor(credit, currency).map_err(|error| Fault::permanent("the first credit", error))?;
+        let posting = Posting::top_up(
+            "first credit",
+            person.client_id,
+            currency,
+            context.now(),
+            credit_minor,
+        );
+        context.database.post(&posting).await?;
+    }
+    Ok(())
+}
+
+fn plan(row: &PlanRow) -> Result<Plan, Fault> {
+    let mut prices = BTreeMap::new();
+    for (code, monthly, traffic, storage) in row.prices {
+        prices.insert(
+            currency(code)?,
+            Prices {
+                monthly: decimal(monthly)?,
+                traffic_overage_per_gb: decimal(traffic)?,
+                storage_overage_per_gb_month: decimal(storage)?,
+            },
+        );
+    }
+    let mut location_prices: BTreeMap<String, BTreeMap<Currency, Decimal>> = BTreeMap::new();
+    for (location, code, monthly) in row.location_prices {
+        location_prices
+            .entry((*location).to_owned())
+            .or_default()
+            .insert(currency(code)?, decimal(monthly)?);
+    }
+    Ok(Plan {
+        id: row.id,
+        version: 1,
+        name: row.name.into(),
+        active: row.active,
+        quota_gb: row.quota_gb,
+        storage_type: row.storage_type.into(),
+        locations: row.locations.iter().map(|code| (*code).to_owned()).collect(),
+        included_traffic_gb: row.included_traffic_gb,
+        prices,
+        location_prices,
+    })
+}
+
+fn currency(code: &str) -> Result<Currency, Fault> {
+    Currency::from_code(code)
+        .ok_or_else(|| Fault::permanent("the first data", format!("{code} is no currency")))
+}
+
+fn decimal(text: &str) -> Result<Decimal, Fault> {
+    text.parse()
+        .map_err(|error: rust_decimal::Error| Fault::permanent("the first data", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plans_can_be_read() {
+        let plans: Vec<Plan> = PLANS.iter().map(|row| plan(row).expect("plan")).collect();
+        let eur = currency("EUR").expect("EUR");
+        assert!(plans[0].is_free());
+        assert!(plans[1..].iter().all(|plan| !plan.is_free()));
+        assert_eq!(plans[1].monthly_price("DE", eur), Some(Decimal::new(140, 1)));
+        assert_eq!(plans[2].monthly_price("NL", eur), Some(Decimal::new(800, 2)));
+        assert_eq!(CREDIT.to_string(), "200.00");
+    }
+}

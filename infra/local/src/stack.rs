@@ -1,0 +1,383 @@
+//! A running stack: the embedded services, and the template's functions over them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use jiff::{Span, Timestamp};
+use lambda_http::{Body, Request, Response};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+use wharfage::clock::Clock;
+use wharfage::config::Config;
+use wharfage::context::Context;
+use wharfage::random::Random;
+
+use crate::client::{self, CREDENTIAL};
+use crate::clock::VirtualClock;
+use crate::data::Place;
+use crate::engine::{Advanced, Engine};
+use crate::error::Error;
+use crate::gateway::Gateway;
+use crate::invoke::LifeHolder;
+use crate::options::Options;
+use crate::queues::{self, Drained, Queues};
+use crate::seed::{self, Seeded};
+use crate::template::{REGION, Template};
+use crate::wiring::Wiring;
+use crate::{front, tables};
+
+/// The locations of a local stack: code and name.
+const LOCATIONS: [(&str, &str); 2] = [("NL", "Amsterdam"), ("DE", "Frankfurt")];
+
+/// A storage cluster of the stack.
+pub struct LocalCluster {
+    /// Its S3 endpoint.
+    pub s3_endpoint: String,
+    /// Where it is administered.
+    pub admin_endpoint: String,
+    /// The bearer token for that.
+    pub admin_token: String,
+    cluster: embedded::s3::Cluster,
+}
+
+impl LocalCluster {
+    /// The running cluster.
+    #[must_use]
+    pub fn cluster(&self) -> &embedded::s3::Cluster {
+        &self.cluster
+    }
+}
+
+impl fmt::Debug for LocalCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalCluster")
+            .field("s3_endpoint", &self.s3_endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A running stack, with servers of its own. Everything stops when it is dropped. It lives in the runtime it was started
+/// in.
+pub struct Stack {
+    api: String,
+    locations: BTreeMap<String, String>,
+    environment: BTreeMap<String, String>,
+    seeded: Seeded,
+    engine: Arc<Engine>,
+    tasks: Vec<AbortHandle>,
+    clusters: BTreeMap<String, LocalCluster>,
+    _life: LifeHolder,
+    _dynamodb: Arc<embedded::dynamodb::Server>,
+    _servers: [embedded::Server; 2],
+    // The last to go: the servers' files are in it.
+    _place: Place,
+}
+
+impl fmt::Debug for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stack")
+            .field("api", &self.api)
+            .field("locations", &self.locations)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        if let Err(error) = self.engine.clock.save() {
+            tracing::warn!(%error, "the time was not kept");
+        }
+    }
+}
+
+impl Stack {
+    /// Starts a stack in the present tokio runtime.
+    ///
+    /// # Errors
+    /// Says in one line what is in the way.
+    pub async fn start(options: Options) -> Result<Stack, Error> {
+        let progress = options.progress;
+        let address = options.listen;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| Error::Listen { address, source })?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| Error::Listen { address, source })?;
+        let place = Place::open(&options.data)?;
+        let clock = Arc::new(match place.kept("clock.json") {
+            Some(file) => VirtualClock::kept(options.clock, file)?,
+            None => VirtualClock::new(options.clock),
+        });
+
+        progress("starting the S3 clusters");
+        let random = options.random.unwrap_or_else(Random::from_os);
+        let clusters = start_clusters(options.listen, &place, &clock, &random)?;
+        let mut parameters = options.parameters;
+        parameters
+            .entry("Locations".into())
+            .or_insert_with(|| locations_json(&clusters));
+        let mut template = Template::read(options.template, &parameters)?;
+        let wiring = Wiring::new(std::mem::take(&mut template.functions), options.functions)?;
+
+        progress("starting DynamoDB, SQS and KMS");
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let file = place.kept("dynamodb.sqlite");
+        let dynamodb = embedded::dynamodb::start(any_port, file, now(&clock))
+            .map_err(Error::io("cannot start DynamoDB"))?;
+        let dynamodb = Arc::new(dynamodb);
+        let sqs = embedded::sqs::start(any_port).map_err(Error::io("cannot start SQS"))?;
+        let kms = embedded::kms::start(any_port, place.kept("kms.key"))
+            .map_err(Error::io("cannot start KMS"))?;
+
+        progress("making tables and queues");
+        let plain_http = client::plain_http();
+        let dynamodb_client = client::dynamodb(dynamodb.endpoint(), &plain_http);
+        let sqs_client = client::sqs(sqs.endpoint(), &plain_http);
+        let ((), queue_urls) = futures::future::try_join(
+            tables::create(&dynamodb_client, &template.tables),
+            queues::create(&sqs_client, &template.queues),
+        )
+        .await?;
+
+        for (id, url) in &queue_urls {
+            template.define(id, url);
+        }
+        let mut environment = template.environment()?;
+        for (name, value) in [
+            ("AWS_REGION", REGION),
+            ("AWS_ACCESS_KEY_ID", CREDENTIAL),
+            ("AWS_SECRET_ACCESS_KEY", CREDENTIAL),
+            ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.endpoint()),
+            ("AWS_ENDPOINT_URL_SQS", sqs.endpoint()),
+            ("AWS_ENDPOINT_URL_KMS", kms.endpoint()),
+        ] {
+            environment.insert(name.into(), value.into());
+        }
+        let config = Config::from_lookup(|name| environment.get(name).cloned())?;
+        let product_clock: Arc<dyn Clock> = Arc::<VirtualClock>::clone(&clock);
+        let http_client = options.http_client.unwrap_or(plain_http);
+        let context = Arc::new(Context::new(
+            config,
+            Arc::clone(&product_clock),
+            random,
+            http_client,
+        ));
+
+        let keys_file = place.kept("api-keys.json");
+        let mut seeded = seed::keys(&context, keys_file.as_deref())?;
+        if options.seed && seed::write(&context, &mut seeded, keys_file.as_deref()).await? {
+            progress("wrote the first plans, clients and API keys");
+        }
+
+        let life = LifeHolder::new();
+        let queues = Arc::new(Queues::new(
+            sqs_client,
+            Arc::clone(&context),
+            wiring.sources,
+            &template.queues,
+            &queue_urls,
+            life.life(),
+        )?);
+        let gateway = Gateway::new(
+            wiring.routes,
+            Arc::clone(&context),
+            product_clock,
+            life.life(),
+        );
+        let engine = Arc::new(Engine::new(
+            Arc::clone(&clock),
+            context,
+            gateway,
+            queues,
+            wiring.jobs,
+            Arc::downgrade(&dynamodb),
+            life.life(),
+        ));
+        let mut tasks = vec![tokio::spawn(front::serve(listener, Arc::clone(&engine))).abort_handle()];
+        if options.background {
+            tasks.push(tokio::spawn(Arc::clone(&engine.queues).poll()).abort_handle());
+            // A clock that stands still makes nothing due.
+            if clock.is_running() {
+                tasks.push(tokio::spawn(Arc::clone(&engine).keep_time()).abort_handle());
+            }
+        }
+        Ok(Stack {
+            api: format!("http://{}", reachable(address)),
+            locations: clusters
+                .iter()
+                .map(|(code, cluster)| (code.clone(), cluster.s3_endpoint.clone()))
+                .collect(),
+            environment,
+            seeded,
+            engine,
+            tasks,
+            clusters,
+            _life: life,
+            _dynamodb: dynamodb,
+            _servers: [sqs, kms],
+            _place: place,
+        })
+    }
+
+    /// The API's address, such as `http://127.0.0.1:8780`.
+    #[must_use]
+    pub fn api(&self) -> String {
+        self.api.clone()
+    }
+
+    /// S3 endpoints by location.
+    #[must_use]
+    pub fn locations(&self) -> &BTreeMap<String, String> {
+        &self.locations
+    }
+
+    /// The clusters by location.
+    #[must_use]
+    pub fn clusters(&self) -> &BTreeMap<String, LocalCluster> {
+        &self.clusters
+    }
+
+    /// What the functions are given.
+    #[must_use]
+    pub fn context(&self) -> &Arc<Context> {
+        &self.engine.context
+    }
+
+    /// The environment that the template gives the functions, completed with this stack's endpoints. It holds the
+    /// clusters' tokens.
+    #[must_use]
+    pub fn environment(&self) -> &BTreeMap<String, String> {
+        &self.environment
+    }
+
+    /// Who can log in.
+    #[must_use]
+    pub fn seeded(&self) -> &Seeded {
+        &self.seeded
+    }
+
+    /// The stack's time.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<VirtualClock> {
+        &self.engine.clock
+    }
+
+    /// Moves time to `to`: every schedule that falls due on the way runs at its instant, in order, and the queues are
+    /// drained after each. A schedule that comes more than once an hour runs at most once in each hour of the jump.
+    ///
+    /// # Errors
+    /// When `to` is in the past, or something other than a scheduled function fails.
+    pub async fn advance_to(&self, to: Timestamp) -> Result<Advanced, Error> {
+        self.engine.advance_to(to).await
+    }
+
+    /// Moves time by a span, as [`Stack::advance_to`] does; months and days are calendar units in UTC.
+    ///
+    /// # Errors
+    /// As for [`Stack::advance_to`].
+    pub async fn advance(&self, span: Span) -> Result<Advanced, Error> {
+        self.engine.advance(span).await
+    }
+
+    /// Runs queue messages until the queues are empty. A message that fails is tried again at once, until its queue sets
+    /// it aside.
+    ///
+    /// # Errors
+    /// When SQS fails, or the queues do not become empty.
+    pub async fn drain(&self) -> Result<Drained, Error> {
+        self.engine.drain().await
+    }
+
+    /// Runs what a schedule starts, now, and returns its account of what it did.
+    ///
+    /// # Errors
+    /// When no schedule starts `name`, or it fails.
+    pub async fn run_job(&self, name: &str) -> Result<Value, Error> {
+        self.engine.run_job(name).await
+    }
+
+    /// Sends a request through the HTTP API without TCP: its routes, limits and events are the same. It comes from
+    /// 127.0.0.1, or from the [`crate::SourceIp`] among its extensions.
+    pub async fn invoke_http(&self, request: Request) -> Response<Body> {
+        self.engine.gateway.invoke(request).await
+    }
+}
+
+fn now(clock: &Arc<VirtualClock>) -> embedded::Now {
+    let clock = Arc::clone(clock);
+    Arc::new(move || clock.now())
+}
+
+fn start_clusters(
+    listen: SocketAddr,
+    place: &Place,
+    clock: &Arc<VirtualClock>,
+    random: &Random,
+) -> Result<BTreeMap<String, LocalCluster>, Error> {
+    let mut clusters = BTreeMap::new();
+    for (position, (code, _)) in (1..).zip(LOCATIONS) {
+        let admin_token = random.secret_key();
+        let start = |listen: SocketAddr| {
+            embedded::s3::Cluster::start(embedded::s3::ClusterOptions {
+                listen,
+                data_dir: place.directory().join("clusters").join(code),
+                region: REGION.into(),
+                admin_token: admin_token.clone(),
+                now: now(clock),
+            })
+        };
+        // The same address at every start, as long as nobody else has it.
+        let wanted = match listen.port() {
+            0 => None,
+            port => port.checked_add(position),
+        };
+        let any = SocketAddr::new(listen.ip(), 0);
+        let cluster = wanted
+            .and_then(|port| start(SocketAddr::new(listen.ip(), port)).ok())
+            .map_or_else(|| start(any), Ok)
+            .map_err(|error| Error::service(format!("cannot start the cluster of {code}"), error))?;
+        let endpoint = cluster.endpoint().to_owned();
+        let cluster = LocalCluster {
+            s3_endpoint: endpoint.clone(),
+            admin_endpoint: endpoint,
+            admin_token,
+            cluster,
+        };
+        clusters.insert(code.to_owned(), cluster);
+    }
+    Ok(clusters)
+}
+
+fn locations_json(clusters: &BTreeMap<String, LocalCluster>) -> String {
+    let locations: Vec<Value> = LOCATIONS
+        .iter()
+        .filter_map(|(code, name)| {
+            let cluster = clusters.get(*code)?;
+            Some(json!({
+                "code": code,
+                "name": name,
+                "provider": "embedded",
+                "s3_endpoint": cluster.s3_endpoint,
+                "s3_region": REGION,
+                "admin_endpoint": cluster.admin_endpoint,
+                "admin_token": cluster.admin_token,
+            }))
+        })
+        .collect();
+    Value::Array(locations).to_string()
+}
+
+/// Nobody can connect to "any address"; whoever listens there is reached over loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if !address.ip().is_unspecified() {
+        return address;
+    }
+    SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()))
+}

@@ -1,0 +1,389 @@
+//! Reads `infra/template.yaml`: what there is to create, and what starts what.
+//!
+//! Everything that the runner does not carry out is refused by name rather than passed over, so that what works here is
+//! what the template says. Passed over are only things without an equal on one machine: roles, logs, alarms, encryption.
+
+mod intrinsics;
+mod resources;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde_yaml_ng::{Mapping, Value as Yaml};
+
+pub(crate) use self::intrinsics::{ACCOUNT_ID, REGION, Scope};
+pub(crate) use self::resources::{Function, Index, KeyPart, Queue, QueueTrigger, Table, Trigger};
+use crate::error::Error;
+
+/// The template this workspace deploys.
+pub(crate) const TEXT: &str = include_str!("../../../template.yaml");
+
+/// What SAM takes when nothing is said, in seconds.
+const DEFAULT_TIMEOUT_SECONDS: u64 = 3;
+
+/// A template, with the intrinsic functions that need no running service resolved.
+pub(crate) struct Template {
+    /// Functions in the template's order.
+    pub functions: Vec<Function>,
+    /// Tables in the template's order.
+    pub tables: Vec<Table>,
+    /// Queues in the template's order.
+    pub queues: Vec<Queue>,
+    /// Logical ids of KMS keys.
+    pub keys: Vec<String>,
+    environment: Mapping,
+    scope: Scope,
+}
+
+impl Template {
+    /// Reads a template, with values for parameters that replace the template's defaults.
+    ///
+    /// # Errors
+    /// Names the path of what cannot be understood.
+    pub(crate) fn read(
+        text: &str,
+        parameters: &BTreeMap<String, String>,
+    ) -> Result<Template, Error> {
+        let root: Mapping =
+            serde_yaml_ng::from_str(text).map_err(|error| Error::template("the file", error))?;
+        let conditions = section(&root, "Conditions")?
+            .map(|conditions| {
+                conditions
+                    .iter()
+                    .map(|(name, value)| Ok((key(name, "Conditions")?, value.clone())))
+                    .collect::<Result<_, Error>>()
+            })
+            .transpose()?
+            .unwrap_or_default();
+        let mut scope = Scope::new(conditions);
+        define_parameters(&root, parameters, &mut scope)?;
+
+        let empty = Mapping::new();
+        let globals = section(&root, "Globals")?.unwrap_or(&empty);
+        let globals = section(globals, "Function")?.unwrap_or(&empty);
+        let environment = section(globals, "Environment")?.unwrap_or(&empty);
+        let environment = section(environment, "Variables")?
+            .unwrap_or(&empty)
+            .clone();
+
+        let mut template = Template {
+            functions: Vec::new(),
+            tables: Vec::new(),
+            queues: Vec::new(),
+            keys: Vec::new(),
+            environment,
+            scope,
+        };
+        let resources = section(&root, "Resources")?
+            .ok_or_else(|| Error::template("Resources", "is missing"))?;
+        template.name_resources(resources)?;
+        template.read_resources(resources, globals)?;
+        Ok(template)
+    }
+
+    /// Gives every resource its name here, before anything refers to it.
+    fn name_resources(&mut self, resources: &Mapping) -> Result<(), Error> {
+        for (id, resource) in resources {
+            let id = key(id, "Resources")?;
+            let arn = |service: &str, rest: String| {
+                format!("arn:aws:{service}:{REGION}:{ACCOUNT_ID}:{rest}")
+            };
+            match resource_type(resource, &id)? {
+                "AWS::DynamoDB::Table" => {
+                    self.scope.define(&id, physical_name(&id));
+                    let arn = arn("dynamodb", format!("table/{}", physical_name(&id)));
+                    self.scope.define_attribute(&id, "Arn", arn);
+                }
+                "AWS::SQS::Queue" => {
+                    let arn = arn("sqs", physical_name(&id));
+                    self.scope.define_attribute(&id, "Arn", arn);
+                    self.scope
+                        .define_attribute(&id, "QueueName", physical_name(&id));
+                }
+                "AWS::KMS::Key" => {
+                    let arn = arn("kms", format!("key/{id}"));
+                    self.scope.define(&id, id.as_str());
+                    self.scope.define_attribute(&id, "Arn", arn);
+                }
+                "AWS::Serverless::HttpApi" => self.scope.define(&id, id.as_str()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn read_resources(&mut self, resources: &Mapping, globals: &Mapping) -> Result<(), Error> {
+        let empty = Mapping::new();
+        for (id, resource) in resources {
+            let id = key(id, "Resources")?;
+            let path = format!("Resources.{id}");
+            let kind = resource_type(resource, &id)?;
+            if resource.get("Condition").is_some() {
+                return Err(Error::template(
+                    &path,
+                    "the local runner takes no Condition on a resource",
+                ));
+            }
+            let properties = resource
+                .get("Properties")
+                .and_then(Yaml::as_mapping)
+                .unwrap_or(&empty);
+            let properties_path = format!("{path}.Properties");
+            match kind {
+                "AWS::Serverless::Function" => {
+                    let function = Function::read(&self.scope, &id, resource, globals)?;
+                    self.functions.push(function);
+                }
+                "AWS::DynamoDB::Table" => {
+                    let table =
+                        Table::read(physical_name(&id), self.typed(properties, &properties_path)?);
+                    self.tables.push(table);
+                }
+                "AWS::SQS::Queue" => {
+                    let properties = self.typed(properties, &properties_path)?;
+                    self.queues
+                        .push(Queue::read(id.clone(), physical_name(&id), properties));
+                }
+                "AWS::KMS::Key" => self.keys.push(id),
+                "AWS::Serverless::HttpApi" => {}
+                kind if NO_EQUAL_HERE.iter().any(|prefix| kind.starts_with(prefix)) => {}
+                kind => {
+                    return Err(Error::template(
+                        &path,
+                        format!("the local runner cannot make a {kind}"),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn typed<T: DeserializeOwned>(&self, properties: &Mapping, path: &str) -> Result<T, Error> {
+        resources::typed(&self.scope, &Yaml::Mapping(properties.clone()), path)
+    }
+
+    /// Sets what a resource returns once it runs.
+    pub(crate) fn define(&mut self, id: &str, value: impl Into<String>) {
+        self.scope.define(id, value);
+    }
+
+    /// The environment of all functions.
+    ///
+    /// # Errors
+    /// Names the variable that refers to something unknown.
+    pub(crate) fn environment(&self) -> Result<BTreeMap<String, String>, Error> {
+        let mut variables = BTreeMap::new();
+        for (name, value) in &self.environment {
+            let name = key(name, "Globals.Function.Environment.Variables")?;
+            let path = format!("Globals.Function.Environment.Variables.{name}");
+            let value = match self.scope.resolve(value, &path)? {
+                serde_json::Value::String(text) => text,
+                serde_json::Value::Null => continue,
+                other => other.to_string(),
+            };
+            variables.insert(name, value);
+        }
+        Ok(variables)
+    }
+}
+
+/// Resource types that shape access, logs and alarms, of which there are none on one machine.
+const NO_EQUAL_HERE: [&str; 6] = [
+    "AWS::CloudWatch::",
+    "AWS::IAM::",
+    "AWS::KMS::Alias",
+    "AWS::Logs::",
+    "AWS::SNS::",
+    "AWS::SQS::QueuePolicy",
+];
+
+/// `wharfage-AccountsTable`: DynamoDB and SQS want names, the template leaves them to CloudFormation.
+fn physical_name(id: &str) -> String {
+    format!("wharfage-{id}")
+}
+
+fn define_parameters(
+    root: &Mapping,
+    given: &BTreeMap<String, String>,
+    scope: &mut Scope,
+) -> Result<(), Error> {
+    let empty = Mapping::new();
+    let declared = section(root, "Parameters")?.unwrap_or(&empty);
+    for (name, parameter) in declared {
+        let name = key(name, "Parameters")?;
+        let value = match (given.get(&name), parameter.get("Default")) {
+            (Some(value), _) => value.clone(),
+            (None, Some(Yaml::String(value))) => value.clone(),
+            (None, Some(Yaml::Number(value))) => value.to_string(),
+            (None, Some(Yaml::Bool(value))) => value.to_string(),
+            (None, _) => {
+                return Err(Error::template(
+                    &format!("Parameters.{name}"),
+                    "has no default, and no value was given",
+                ));
+            }
+        };
+        scope.define(&name, value);
+    }
+    match given.keys().find(|name| declared.get(name.as_str()).is_none()) {
+        Some(name) => Err(Error::template(
+            "Parameters",
+            format!("there is no parameter {name}"),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn section<'a>(mapping: &'a Mapping, name: &str) -> Result<Option<&'a Mapping>, Error> {
+    match mapping.get(name) {
+        None | Some(Yaml::Null) => Ok(None),
+        Some(Yaml::Mapping(section)) => Ok(Some(section)),
+        Some(_) => Err(Error::template(name, "is not a mapping")),
+    }
+}
+
+fn resource_type<'a>(resource: &'a Yaml, id: &str) -> Result<&'a str, Error> {
+    resource
+        .get("Type")
+        .and_then(Yaml::as_str)
+        .ok_or_else(|| Error::template(&format!("Resources.{id}"), "has no Type"))
+}
+
+fn key(value: &Yaml, path: &str) -> Result<String, Error> {
+    value
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(|| Error::template(path, "a key is not a string"))
+}
+
+fn seconds(value: u64) -> Duration {
+    Duration::from_secs(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resources::Route;
+    use super::*;
+
+    fn parameters() -> BTreeMap<String, String> {
+        BTreeMap::from([("Locations".into(), "[]".into())])
+    }
+
+    #[test]
+    fn the_template_reads() {
+        let mut template = Template::read(TEXT, &parameters()).expect("template");
+        assert_eq!(template.tables.len(), 9);
+        assert_eq!(template.queues.len(), 4);
+        assert_eq!(template.keys, ["SecretsKey"]);
+        let accounts = template
+            .tables
+            .iter()
+            .find(|table| table.name == "wharfage-AccountsTable")
+            .expect("accounts");
+        assert_eq!(accounts.indexes.len(), 5);
+
+        let routes: Vec<&Route> = template
+            .functions
+            .iter()
+            .flat_map(|function| &function.triggers)
+            .filter_map(|trigger| match trigger {
+                Trigger::Route(route) => Some(route),
+                _ => None,
+            })
+            .collect();
+        assert!(routes.iter().any(|route| route.path.is_none()));
+        assert!(routes.iter().all(|route| route.method.is_none()));
+
+        let cleanup = template
+            .queues
+            .iter()
+            .find(|queue| queue.id == "CleanupQueue")
+            .expect("cleanup");
+        let redrive = cleanup.redrive.as_ref().expect("redrive");
+        assert_eq!(redrive.max_receive_count, 5);
+        assert_eq!(
+            redrive.dead_letter_arn,
+            "arn:aws:sqs:us-east-1:000000000000:wharfage-CleanupDeadLetterQueue"
+        );
+
+        let unknown = template.environment().expect_err("no queue runs yet");
+        assert!(unknown.to_string().contains("StorageTasksQueue"), "{unknown}");
+        template.define("StorageTasksQueue", "http://sqs/storage_tasks");
+        template.define("CleanupQueue", "http://sqs/cleanup");
+        let environment = template.environment().expect("environment");
+        assert_eq!(environment["ACCOUNTS_TABLE"], "wharfage-AccountsTable");
+        assert_eq!(environment["CLEANUP_QUEUE_URL"], "http://sqs/cleanup");
+        assert_eq!(environment["INVOICE_DUE_DAYS"], "14");
+        assert_eq!(environment["LOCATIONS"], "[]");
+    }
+
+    /// Every queue that starts a function hides its messages for at least six times the function's time-out.
+    #[test]
+    fn visibility_outlasts_the_functions() {
+        let template = Template::read(TEXT, &parameters()).expect("template");
+        for function in &template.functions {
+            for trigger in &function.triggers {
+                let Trigger::Queue(trigger) = trigger else {
+                    continue;
+                };
+                let queue = template
+                    .queues
+                    .iter()
+                    .find(|queue| queue.arn() == trigger.queue_arn)
+                    .expect("queue");
+                assert!(queue.visibility >= function.timeout * 6, "{}", function.id);
+                assert!(queue.redrive.is_some(), "{}", queue.id);
+                assert!(trigger.reports_failures, "{}", function.id);
+            }
+        }
+    }
+
+    fn refused(change: impl FnOnce(&str) -> String) -> String {
+        match Template::read(&change(TEXT), &parameters()) {
+            Ok(_) => "read".into(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_by_name() {
+        let misspelt = refused(|text| text.replacen("BatchSize", "BatchSise", 1));
+        assert!(
+            misspelt.contains("Resources.StorageTasksFunction.Properties.Events.Queue")
+                && misspelt.contains("BatchSise"),
+            "{misspelt}"
+        );
+        let own_environment = refused(|text| {
+            text.replacen(
+                "      Description: Makes a bucket.",
+                "      Environment: { Variables: { A: b } }",
+                1,
+            )
+        });
+        assert!(
+            own_environment.contains("Resources.CreateBucketFunction.Properties.Environment"),
+            "{own_environment}"
+        );
+        let other_type =
+            refused(|text| text.replacen("AWS::SQS::Queue", "AWS::SQS::Something", 1));
+        assert!(
+            other_type.contains("AWS::SQS::Something"),
+            "{other_type}"
+        );
+        let misspelt_target = refused(|text| {
+            text.replacen("!GetAtt CleanupQueue.Arn\n            BatchSize", "!GetAtt CleanUpQueue.Arn\n            BatchSize", 1)
+        });
+        assert!(misspelt_target.contains("CleanUpQueue.Arn"), "{misspelt_target}");
+    }
+
+    #[test]
+    fn parameters_are_known_ones() {
+        let mut given = parameters();
+        given.insert("Unknown".into(), "1".into());
+        let error = Template::read(TEXT, &given).err().expect("refused");
+        assert!(error.to_string().contains("Unknown"), "{error}");
+        let error = Template::read(TEXT, &BTreeMap::new()).err().expect("refused");
+        assert!(error.to_string().contains("Parameters.Locations"), "{error}");
+    }
+}

@@ -1,0 +1,197 @@
+//! The storage behind the locations: one trait, and a file per kind of cluster.
+
+mod embedded;
+pub mod files;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+use crate::config::{Location, Provider};
+use crate::context::Outside;
+use crate::domain::usage::TrafficHour;
+use crate::error::{Error, Fault, Rejection};
+
+/// Seconds after which to ask again for what a cluster could not answer.
+const RETRY_AFTER_SECONDS: u32 = 30;
+
+/// Why a cluster did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// It answered, and refused: another try will be refused too.
+    #[error("{code}: {message}")]
+    Refused {
+        /// Its code, for example `BucketAlreadyExists`.
+        code: String,
+        /// Its words.
+        message: String,
+    },
+    /// It could not be reached, or could not answer.
+    #[error("the cluster cannot answer: {0}")]
+    Unavailable(String),
+}
+
+impl ClusterError {
+    /// Whether it was refused with this code.
+    #[must_use]
+    pub fn is(&self, wanted: &str) -> bool {
+        matches!(self, ClusterError::Refused { code, .. } if code == wanted)
+    }
+
+    /// As a fault, for workers and jobs.
+    #[must_use]
+    pub fn into_fault(self, what: &str) -> Fault {
+        match self {
+            ClusterError::Unavailable(_) => Fault::retryable(what, self),
+            ClusterError::Refused { .. } => Fault::permanent(what, self),
+        }
+    }
+}
+
+impl From<ClusterError> for Error {
+    fn from(error: ClusterError) -> Error {
+        match error {
+            ClusterError::Refused { message, .. } => Rejection::conflict(message).into(),
+            ClusterError::Unavailable(reason) => {
+                tracing::warn!(reason, "a cluster cannot answer");
+                Rejection::unavailable("the storage cannot answer now, try again later", RETRY_AFTER_SECONDS).into()
+            }
+        }
+    }
+}
+
+/// An account's S3 keys.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// The access key id.
+    pub access_key: String,
+    /// The secret key.
+    pub secret_key: SecretString,
+}
+
+/// A bucket as the cluster sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bucket {
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// All bytes it takes: current and old versions, and unfinished multipart uploads.
+    pub stored_bytes: u64,
+    /// Current objects.
+    pub objects: u64,
+    /// Of the bytes, those of old versions.
+    pub noncurrent_bytes: u64,
+    /// Of the bytes, those of unfinished multipart uploads.
+    pub multipart_bytes: u64,
+}
+
+/// What one bounded step of emptying a bucket did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PurgeStep {
+    /// Versions, delete markers and uploads removed.
+    pub entries_removed: u64,
+    /// Bytes freed.
+    pub bytes_removed: u64,
+    /// Whether nothing is left in it.
+    pub is_empty: bool,
+}
+
+/// What a cluster can be asked to do. Everything here may be repeated: what is done already is done.
+#[async_trait]
+pub trait StorageProvider: Send + Sync {
+    /// Makes an account's user, with these keys and this quota.
+    async fn create_user(&self, s3uid: &str, keys: &Keys, quota_bytes: u64) -> Result<(), ClusterError>;
+
+    /// Removes an account's user. It must have no buckets.
+    async fn delete_user(&self, s3uid: &str) -> Result<(), ClusterError>;
+
+    /// Stops an account's keys, or lets them work again.
+    async fn set_suspended(&self, s3uid: &str, is_suspended: bool) -> Result<(), ClusterError>;
+
+    /// Makes a bucket. A name that another account has is refused with `BucketAlreadyExists`.
+    async fn create_bucket(&self, s3uid: &str, bucket_name: &str) -> Result<(), ClusterError>;
+
+    /// Removes an empty bucket of an account. One with anything in it is refused with `BucketNotEmpty`; one that is not there, or
+    /// another account's, with `NoSuchBucket`.
+    async fn delete_bucket(&self, s3uid: &str, bucket_name: &str) -> Result<(), ClusterError>;
+
+    /// An account's buckets, by name.
+    async fn buckets(&self, s3uid: &str) -> Result<Vec<Bucket>, ClusterError>;
+
+    /// Removes up to `max_entries` of what is in a bucket: versions and unfinished uploads too. A bucket that is not there, or another
+    /// account's, is refused with `NoSuchBucket`.
+    async fn purge_bucket(&self, s3uid: &str, bucket_name: &str, max_entries: u32) -> Result<PurgeStep, ClusterError>;
+
+    /// What was counted for some accounts' buckets in the hours `[from, to)`.
+    async fn traffic(&self, s3uids: &[&str], from: Timestamp, to: Timestamp) -> Result<Vec<TrafficHour>, ClusterError>;
+}
+
+/// A location with its cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    /// The location as configured.
+    pub location: Location,
+    /// Its administration.
+    pub provider: Arc<dyn StorageProvider>,
+}
+
+/// The clusters, by location.
+#[derive(Clone)]
+pub struct Clusters {
+    by_location: BTreeMap<String, Cluster>,
+    files: files::Files,
+}
+
+impl Clusters {
+    pub(crate) fn new(outside: &Outside<'_>) -> Clusters {
+        let by_location = outside
+            .config
+            .locations
+            .iter()
+            .map(|location| {
+                let provider: Arc<dyn StorageProvider> = match location.provider {
+                    Provider::Embedded => Arc::new(embedded::Embedded::new(location, outside)),
+                };
+                let cluster = Cluster {
+                    location: location.clone(),
+                    provider,
+                };
+                (location.code.clone(), cluster)
+            })
+            .collect();
+        Clusters {
+            by_location,
+            files: files::Files::new(outside),
+        }
+    }
+
+    /// A location's cluster; `None` for a location that is not configured.
+    #[must_use]
+    pub fn get(&self, location: &str) -> Option<&Cluster> {
+        self.by_location.get(location)
+    }
+
+    /// A location's cluster, where an account says it is.
+    ///
+    /// # Errors
+    /// When the location is not configured any more.
+    pub fn of(&self, location: &str) -> Result<&Cluster, Fault> {
+        self.get(location)
+            .ok_or_else(|| Fault::permanent("finding a cluster", format!("location {location} is not configured")))
+    }
+
+    /// All of them, by location code.
+    pub fn iter(&self) -> impl Iterator<Item = &Cluster> {
+        self.by_location.values()
+    }
+
+    /// An account's files, by its own keys.
+    #[must_use]
+    pub fn files(&self) -> &files::Files {
+        &self.files
+    }
+}

@@ -1,0 +1,246 @@
+//! The local runner's own cluster: S3 with a small JSON administration beside it, under `/_admin/v1`.
+
+use async_trait::async_trait;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
+use aws_smithy_types::body::SdkBody;
+use backon::{ExponentialBuilder, Retryable};
+use jiff::Timestamp;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{Bucket, ClusterError, Keys, PurgeStep, StorageProvider};
+use crate::config::Location;
+use crate::context::Outside;
+use crate::domain::usage::TrafficHour;
+
+pub(super) struct Embedded {
+    http: SharedHttpClient,
+    endpoint: String,
+    token: SecretString,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    code: String,
+    message: String,
+}
+
+#[derive(Deserialize)]
+struct BucketList {
+    buckets: Vec<BucketRow>,
+}
+
+#[derive(Deserialize)]
+struct BucketRow {
+    name: String,
+    created_at: Timestamp,
+    stored_bytes: u64,
+    objects: u64,
+    noncurrent_bytes: u64,
+    multipart_bytes: u64,
+    #[serde(default)]
+    owner: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Purged {
+    deleted: u64,
+    bytes: u64,
+    empty: bool,
+}
+
+#[derive(Deserialize)]
+struct Usage {
+    entries: Vec<UsageEntry>,
+}
+
+#[derive(Deserialize)]
+struct UsageEntry {
+    uid: String,
+    bucket: String,
+    hour: Timestamp,
+    bytes_sent: u64,
+    bytes_received: u64,
+    requests: u64,
+}
+
+impl Embedded {
+    pub(super) fn new(location: &Location, outside: &Outside<'_>) -> Embedded {
+        Embedded {
+            http: outside.http.clone(),
+            endpoint: location.admin_endpoint.trim_end_matches('/').to_owned(),
+            token: location.admin_token.clone(),
+        }
+    }
+
+    fn connector(&self) -> Result<SharedHttpConnector, ClusterError> {
+        let settings = HttpConnectorSettings::builder()
+            .connect_timeout(std::time::Duration::from_secs(3))
+            .read_timeout(std::time::Duration::from_secs(20))
+            .build();
+        let components = RuntimeComponentsBuilder::new("cluster administration")
+            .with_sleep_impl(Some(Outside::sleep()))
+            .with_time_source(Some(aws_smithy_async::time::SystemTimeSource::new()))
+            .build()
+            .map_err(|e| ClusterError::Unavailable(e.to_string()))?;
+        Ok(self.http.http_connector(&settings, &components))
+    }
+
+    /// One call; tried again while the cluster cannot answer, since every call may be repeated.
+    async fn call<T: DeserializeOwned>(&self, method: &str, path: &str, body: Option<&Value>) -> Result<T, ClusterError> {
+        let attempt = || self.call_once(method, path, body);
+        let answer = attempt
+            .retry(
+                ExponentialBuilder::default()
+                    .with_jitter()
+                    .with_min_delay(std::time::Duration::from_millis(50))
+                    .with_max_times(2),
+            )
+            .when(|error| matches!(error, ClusterError::Unavailable(_)))
+            .await?;
+        serde_json::from_slice(&answer).map_err(|e| ClusterError::Unavailable(format!("{method} {path}: {e}")))
+    }
+
+    async fn call_once(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Vec<u8>, ClusterError> {
+        let unavailable = |problem: String| ClusterError::Unavailable(format!("{method} {path}: {problem}"));
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("{}/_admin/v1{path}", self.endpoint))
+            .header("authorization", format!("Bearer {}", self.token.expose_secret()))
+            .header("content-type", "application/json")
+            .body(SdkBody::from(body.map(Value::to_string).unwrap_or_default()))
+            .map_err(|e| unavailable(e.to_string()))?;
+        let request = HttpRequest::try_from(request).map_err(|e| unavailable(e.to_string()))?;
+        let response = self
+            .connector()?
+            .call(request)
+            .await
+            .map_err(|e| unavailable(format!("{e:?}")))?;
+        let status = response.status();
+        let bytes = aws_smithy_types::byte_stream::ByteStream::new(response.into_body())
+            .collect()
+            .await
+            .map_err(|e| unavailable(e.to_string()))?
+            .to_vec();
+        if status.is_success() {
+            return Ok(if bytes.is_empty() { b"null".to_vec() } else { bytes });
+        }
+        match serde_json::from_slice::<Refusal>(&bytes) {
+            Ok(refusal) if status.is_client_error() => Err(ClusterError::Refused {
+                code: refusal.code,
+                message: refusal.message,
+            }),
+            _ => Err(unavailable(format!("HTTP {}", status.as_u16()))),
+        }
+    }
+
+    async fn check_owner(&self, s3uid: &str, bucket_name: &str) -> Result<(), ClusterError> {
+        let row: BucketRow = self.call("GET", &format!("/buckets/{}", segment(bucket_name)), None).await?;
+        if row.owner.as_deref() == Some(s3uid) {
+            return Ok(());
+        }
+        Err(ClusterError::Refused {
+            code: "NoSuchBucket".into(),
+            message: "The specified bucket does not exist".into(),
+        })
+    }
+}
+
+fn segment(name: &str) -> String {
+    utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
+}
+
+#[async_trait]
+impl StorageProvider for Embedded {
+    async fn create_user(&self, s3uid: &str, keys: &Keys, quota_bytes: u64) -> Result<(), ClusterError> {
+        let body = json!({
+            "display_name": s3uid,
+            "access_key": keys.access_key,
+            "secret_key": keys.secret_key.expose_secret(),
+            "quota_bytes": quota_bytes,
+        });
+        self.call::<Value>("PUT", &format!("/users/{}", segment(s3uid)), Some(&body)).await?;
+        Ok(())
+    }
+
+    async fn delete_user(&self, s3uid: &str) -> Result<(), ClusterError> {
+        match self.call::<Value>("DELETE", &format!("/users/{}", segment(s3uid)), None).await {
+            Err(error) if !error.is("NoSuchUser") => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn set_suspended(&self, s3uid: &str, is_suspended: bool) -> Result<(), ClusterError> {
+        let body = json!({ "suspended": is_suspended });
+        self.call::<Value>("PATCH", &format!("/users/{}", segment(s3uid)), Some(&body)).await?;
+        Ok(())
+    }
+
+    async fn create_bucket(&self, s3uid: &str, bucket_name: &str) -> Result<(), ClusterError> {
+        let path = format!("/users/{}/buckets/{}", segment(s3uid), segment(bucket_name));
+        self.call::<Value>("PUT", &path, None).await?;
+        Ok(())
+    }
+
+    async fn delete_bucket(&self, s3uid: &str, bucket_name: &str) -> Result<(), ClusterError> {
+        self.check_owner(s3uid, bucket_name).await?;
+        self.call::<Value>("DELETE", &format!("/buckets/{}", segment(bucket_name)), None).await?;
+        Ok(())
+    }
+
+    async fn buckets(&self, s3uid: &str) -> Result<Vec<Bucket>, ClusterError> {
+        let list: BucketList = self.call("GET", &format!("/users/{}/buckets", segment(s3uid)), None).await?;
+        Ok(list
+            .buckets
+            .into_iter()
+            .map(|row| Bucket {
+                name: row.name,
+                created_at: row.created_at,
+                stored_bytes: row.stored_bytes,
+                objects: row.objects,
+                noncurrent_bytes: row.noncurrent_bytes,
+                multipart_bytes: row.multipart_bytes,
+            })
+            .collect())
+    }
+
+    async fn purge_bucket(&self, s3uid: &str, bucket_name: &str, max_entries: u32) -> Result<PurgeStep, ClusterError> {
+        self.check_owner(s3uid, bucket_name).await?;
+        let body = json!({ "max_entries": max_entries });
+        let path = format!("/buckets/{}/purge", segment(bucket_name));
+        let purged: Purged = self.call("POST", &path, Some(&body)).await?;
+        Ok(PurgeStep {
+            entries_removed: purged.deleted,
+            bytes_removed: purged.bytes,
+            is_empty: purged.empty,
+        })
+    }
+
+    async fn traffic(&self, s3uids: &[&str], from: Timestamp, to: Timestamp) -> Result<Vec<TrafficHour>, ClusterError> {
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("from", &from.to_string())
+            .append_pair("to", &to.to_string())
+            .append_pair("uids", &s3uids.join(","))
+            .finish();
+        let usage: Usage = self.call("GET", &format!("/usage?{query}"), None).await?;
+        Ok(usage
+            .entries
+            .into_iter()
+            .map(|entry| TrafficHour {
+                s3uid: entry.uid,
+                bucket_name: entry.bucket,
+                hour: entry.hour,
+                bytes_sent: entry.bytes_sent,
+                bytes_received: entry.bytes_received,
+                requests: entry.requests,
+            })
+            .collect())
+    }
+}

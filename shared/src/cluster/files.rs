@@ -1,0 +1,174 @@
+//! Files in a bucket: plain S3, the same for every kind of cluster, by the account's own keys.
+
+use aws_credential_types::Credentials;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{BehaviorVersion, Region};
+use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::types::EncodingType;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use jiff::Timestamp;
+use secrecy::ExposeSecret;
+
+use super::{Cluster, ClusterError, Keys};
+use crate::context::Outside;
+
+/// S3 as an account sees it.
+#[derive(Clone)]
+pub struct Files {
+    http: SharedHttpClient,
+}
+
+/// One object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Its key.
+    pub key: String,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// When it was last written.
+    pub last_modified: Timestamp,
+    /// In its quotes.
+    pub etag: String,
+}
+
+/// Objects in the order of their keys.
+#[derive(Debug)]
+pub struct FilePage {
+    /// The objects.
+    pub files: Vec<File>,
+    /// Whether there are more after them.
+    pub has_more: bool,
+}
+
+impl Files {
+    pub(super) fn new(outside: &Outside<'_>) -> Files {
+        Files {
+            http: outside.http.clone(),
+        }
+    }
+
+    fn client(&self, cluster: &Cluster, keys: &Keys) -> Client {
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(cluster.location.s3_region.clone()))
+            .endpoint_url(&cluster.location.s3_endpoint)
+            .force_path_style(true)
+            .credentials_provider(Credentials::new(
+                &keys.access_key,
+                keys.secret_key.expose_secret(),
+                None,
+                None,
+                "account",
+            ))
+            .http_client(self.http.clone())
+            .sleep_impl(Outside::sleep())
+            .retry_config(Outside::retries())
+            .timeout_config(Outside::timeouts())
+            .build();
+        Client::from_conf(config)
+    }
+
+    /// Up to `limit` (at most 1,000) objects with keys after `start_after`.
+    ///
+    /// # Errors
+    /// What the storage answers.
+    pub async fn list(
+        &self,
+        cluster: &Cluster,
+        keys: &Keys,
+        bucket_name: &str,
+        start_after: Option<&str>,
+        limit: i32,
+    ) -> Result<FilePage, ClusterError> {
+        // Keys may hold characters that XML cannot: have them encoded.
+        let page = self
+            .client(cluster, keys)
+            .list_objects_v2()
+            .bucket(bucket_name)
+            .set_start_after(start_after.map(str::to_owned))
+            .max_keys(limit)
+            .encoding_type(EncodingType::Url)
+            .send()
+            .await
+            .map_err(refusal)?;
+        let is_encoded = page.encoding_type == Some(EncodingType::Url);
+        let files = page
+            .contents
+            .unwrap_or_default()
+            .into_iter()
+            .map(|object| {
+                let key = object.key.unwrap_or_default();
+                File {
+                    key: if is_encoded { decode(&key) } else { key },
+                    size_bytes: object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+                    last_modified: object
+                        .last_modified
+                        .and_then(|at| Timestamp::new(at.secs(), i32::try_from(at.subsec_nanos()).unwrap_or(0)).ok())
+                        .unwrap_or(Timestamp::UNIX_EPOCH),
+                    etag: object.e_tag.unwrap_or_default(),
+                }
+            })
+            .collect();
+        Ok(FilePage {
+            files,
+            has_more: page.is_truncated.unwrap_or(false),
+        })
+    }
+
+    /// Deletes an object. One that is not there is deleted.
+    ///
+    /// # Errors
+    /// What the storage answers.
+    pub async fn delete(&self, cluster: &Cluster, keys: &Keys, bucket_name: &str, key: &str) -> Result<(), ClusterError> {
+        self.client(cluster, keys)
+            .delete_object()
+            .bucket(bucket_name)
+            .key(key)
+            .send()
+            .await
+            .map_err(refusal)?;
+        Ok(())
+    }
+}
+
+/// A key as `encoding-type=url` writes it: percent-encoded, a space as `+` or `%20` by the server's taste, a plus sign always `%2B`.
+fn decode(encoded: &str) -> String {
+    percent_encoding::percent_decode_str(&encoded.replace('+', " "))
+        .decode_utf8_lossy()
+        .into_owned()
+}
+
+fn refusal<E, R>(error: SdkError<E, R>) -> ClusterError
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    let service_error = match &error {
+        SdkError::ServiceError(service) => Some(service.err()),
+        _ => None,
+    };
+    match service_error.and_then(|e| e.code().map(|code| (code, e.message()))) {
+        Some((code, message)) if !matches!(code, "InternalError" | "ServiceUnavailable" | "SlowDown") => {
+            ClusterError::Refused {
+                code: code.to_owned(),
+                // Some clusters answer a code alone: then in Amazon's words.
+                message: match message {
+                    Some(message) if !message.is_empty() => message.to_owned(),
+                    _ if code == "AccessDenied" => "Access Denied".to_owned(),
+                    _ => code.to_owned(),
+                },
+            }
+        }
+        _ => ClusterError::Unavailable(DisplayErrorContext(error).to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_decoded_whichever_way_spaces_are_written() {
+        assert_eq!(decode("a+b%20c%2Bd%25%C3%BC%01"), "a b c+d%ü\u{1}");
+    }
+}

@@ -1,0 +1,122 @@
+//! Every key format of every table. Nothing else makes or takes apart a key.
+//!
+//! | table | pk | sk | what |
+//! |---|---|---|---|
+//! | clients | `CLIENT#<id>` | `CLIENT` | a client |
+//! | clients | `EMAIL#<email>` | `EMAIL` | whose email it is |
+//! | clients | `SEQUENCES` | `SEQUENCES` | the last numbers given to accounts and invoices |
+//! | credentials | `API_KEY#<sha256>` | | an API key |
+//! | credentials | `TOKEN#<sha256>` | | a session, until it expires |
+//! | accounts | `ACCOUNT#<s3uid>` | `ACCOUNT` | an account; listed by `by_client`, `by_group`, `by_group_traffic`, `by_group_storage` |
+//! | accounts | `BUCKET#<location>#<name>` | `BUCKET` | whose bucket name it is; listed by `buckets_by_account` |
+//! | accounts | `GROUPS` | `<group key>` | a listing group that has or had accounts |
+//! | plans | `PLANS` | `PLAN#<id>` | a plan as it is sold now |
+//! | plans | `PLAN#<id>` | `VERSION#<n>` | a plan as it was or is sold |
+//! | orders | `ORDER#<id>` | | an order; listed by `open_orders` while it is open |
+//! | orders | `IDEMPOTENCY#<client>#<sha256>` | | what an idempotency key was used for, for a day |
+//! | ledger | `CLIENT#<id>` | `BALANCES#<currency>` | a client's balances |
+//! | ledger | `CLIENT#<id>` | `POSTING#<id>` | a journal entry |
+//! | ledger | `CLIENT#<id>` | `INVOICE#<id>` | an invoice |
+//! | history | `CLIENT#<id>` or `PLAN#<id>` | `<time>#<id>` | an entry; listed by `by_entity` too |
+//! | tasks | `TASK#<id>` | | a task; listed by `open_tasks` while it is a clean-up under way |
+//! | tasks | `CALLBACK#<key>` | | what a callback key stands for |
+//! | usage | `ACCOUNT#<s3uid>` | `DAY#<date>` | an account's totals for a day |
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+
+use crate::domain::credential::hash;
+use crate::domain::history::Entity;
+use crate::domain::money::Currency;
+
+/// Numbers are padded so that they sort as numbers.
+const DIGITS: usize = 12;
+
+pub(crate) const CLIENT: &str = "CLIENT";
+pub(crate) const EMAIL: &str = "EMAIL";
+pub(crate) const SEQUENCES: &str = "SEQUENCES";
+pub(crate) const ACCOUNT: &str = "ACCOUNT";
+pub(crate) const BUCKET: &str = "BUCKET";
+pub(crate) const GROUPS: &str = "GROUPS";
+pub(crate) const PLANS: &str = "PLANS";
+
+pub(crate) fn client(client_id: u64) -> String {
+    format!("CLIENT#{client_id}")
+}
+
+pub(crate) fn email(email: &str) -> String {
+    format!("EMAIL#{}", email.to_lowercase())
+}
+
+pub(crate) fn api_key(hash: &str) -> String {
+    format!("API_KEY#{hash}")
+}
+
+pub(crate) fn token(hash: &str) -> String {
+    format!("TOKEN#{hash}")
+}
+
+pub(crate) fn account(s3uid: &str) -> String {
+    format!("ACCOUNT#{s3uid}")
+}
+
+pub(crate) fn bucket(location: &str, bucket_name: &str) -> String {
+    format!("BUCKET#{location}#{bucket_name}")
+}
+
+pub(crate) fn plan_in_list(plan_id: u64) -> String {
+    format!("PLAN#{plan_id:0DIGITS$}")
+}
+
+pub(crate) fn plan(plan_id: u64) -> String {
+    format!("PLAN#{plan_id}")
+}
+
+pub(crate) fn plan_version(version: u32) -> String {
+    format!("VERSION#{version:0DIGITS$}")
+}
+
+pub(crate) fn order(order_id: &str) -> String {
+    format!("ORDER#{order_id}")
+}
+
+/// The key itself is the client's own words, of any length: its hash stands in for it.
+pub(crate) fn idempotency(client_id: u64, key: &str) -> String {
+    format!("IDEMPOTENCY#{client_id}#{}", hash(key))
+}
+
+pub(crate) fn balances(currency: Currency) -> String {
+    format!("BALANCES#{currency}")
+}
+
+pub(crate) fn posting(posting_id: &str) -> String {
+    format!("POSTING#{posting_id}")
+}
+
+pub(crate) fn invoice(invoice_id: u64) -> String {
+    format!("INVOICE#{invoice_id:0DIGITS$}")
+}
+
+pub(crate) fn entity(entity: &Entity<'_>) -> String {
+    match entity {
+        Entity::Account(s3uid) => account(s3uid),
+        Entity::Plan(plan_id) => plan(*plan_id),
+        Entity::Client(client_id) => client(*client_id),
+    }
+}
+
+pub(crate) fn history_entry(at: Timestamp, id: &str) -> String {
+    format!("{at:.6}#{id}")
+}
+
+pub(crate) fn task(task_id: &str) -> String {
+    format!("TASK#{task_id}")
+}
+
+pub(crate) fn callback(callback_key: &str) -> String {
+    format!("CALLBACK#{callback_key}")
+}
+
+pub(crate) fn day(date: Date) -> String {
+    format!("DAY#{date}")
+}

@@ -1,0 +1,133 @@
+//! The ledger and the invoices.
+
+use aws_sdk_dynamodb::types::Update;
+
+use super::transaction::{Conflict, Transaction};
+use super::{Database, fault, item, keys, number, read, string};
+use crate::config::Tables;
+use crate::domain::invoice::Invoice;
+use crate::domain::ledger::{Balances, LedgerAccount, Posting};
+use crate::domain::money::Currency;
+use crate::error::Fault;
+
+impl Database {
+    /// A client's balances; all zero where nothing was ever posted.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn balances(&self, client_id: u64, currency: Currency) -> Result<Balances, Fault> {
+        let balances = self
+            .get(&self.tables.ledger, keys::client(client_id), Some(keys::balances(currency)))
+            .await?;
+        Ok(balances.unwrap_or_default())
+    }
+
+    /// Posts; `false` when this posting was made before.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn post(&self, posting: &Posting) -> Result<bool, Fault> {
+        let mut transaction = self.transaction();
+        transaction.posting(&self.tables, posting, None)?;
+        Ok(transaction.commit().await?.is_ok())
+    }
+
+    /// A client's whole journal, in no order that matters.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn postings(&self, client_id: u64) -> Result<Vec<Posting>, Fault> {
+        self.ledger_rows(client_id, "POSTING#").await
+    }
+
+    /// A client's invoices, oldest first.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn invoices(&self, client_id: u64) -> Result<Vec<Invoice>, Fault> {
+        self.ledger_rows(client_id, "INVOICE#").await
+    }
+
+    async fn ledger_rows<T: serde::de::DeserializeOwned>(
+        &self,
+        client_id: u64,
+        prefix: &str,
+    ) -> Result<Vec<T>, Fault> {
+        let table = &self.tables.ledger;
+        let mut pages = self
+            .client
+            .query()
+            .table_name(table)
+            .key_condition_expression("pk = :client AND begins_with(sk, :prefix)")
+            .expression_attribute_values(":client", string(keys::client(client_id)))
+            .expression_attribute_values(":prefix", string(prefix))
+            .consistent_read(true)
+            .into_paginator()
+            .items()
+            .send();
+        let mut rows = Vec::new();
+        while let Some(row) = pages.next().await {
+            rows.push(read(table, row.map_err(|e| fault("Query", table, e))?)?);
+        }
+        Ok(rows)
+    }
+}
+
+impl Transaction<'_> {
+    /// Adds a posting to what is written: the journal entry, and what it does to the balances. Neither credit nor what is held may
+    /// fall below zero. With `invoices_before`, the invoice that goes with it takes the next place in the client's series.
+    pub(super) fn posting(
+        &mut self,
+        tables: &Tables,
+        posting: &Posting,
+        invoices_before: Option<u64>,
+    ) -> Result<(), Fault> {
+        let entry = item(keys::client(posting.client_id), Some(keys::posting(&posting.id)), posting)?;
+        self.insert(&tables.ledger, entry, Conflict::Changed);
+        let mut update = Update::builder()
+            .table_name(&tables.ledger)
+            .key("pk", string(keys::client(posting.client_id)))
+            .key("sk", string(keys::balances(posting.currency)));
+        let mut additions: Vec<String> = Vec::new();
+        let mut conditions: Vec<String> = Vec::new();
+        for (index, (ledger_account, amount_minor)) in posting.amounts_minor.iter().enumerate() {
+            update = update
+                .expression_attribute_names(format!("#a{index}"), format!("{ledger_account}_minor"))
+                .expression_attribute_values(format!(":a{index}"), number(amount_minor));
+            additions.push(format!("#a{index} :a{index}"));
+            let must_stay_positive = matches!(ledger_account, LedgerAccount::Credit | LedgerAccount::Held);
+            if must_stay_positive && *amount_minor < 0 {
+                update = update
+                    .expression_attribute_values(format!(":m{index}"), number(amount_minor.unsigned_abs()));
+                conditions.push(format!("#a{index} >= :m{index}"));
+            }
+        }
+        if let Some(invoices) = invoices_before {
+            additions.push("invoices :one".into());
+            update = update.expression_attribute_values(":one", number(1));
+            if invoices == 0 {
+                conditions.push("attribute_not_exists(invoices)".into());
+            } else {
+                conditions.push("invoices = :invoices".into());
+                update = update.expression_attribute_values(":invoices", number(invoices));
+            }
+        }
+        update = update.update_expression(format!("ADD {}", additions.join(", ")));
+        if !conditions.is_empty() {
+            update = update.condition_expression(conditions.join(" AND "));
+        }
+        let takes_credit = posting.amounts_minor.get(&LedgerAccount::Credit).is_some_and(|amount| *amount < 0);
+        self.update(
+            update,
+            if takes_credit { Conflict::NotEnoughCredit } else { Conflict::Changed },
+        );
+        Ok(())
+    }
+
+    /// Adds an invoice to what is written.
+    pub(super) fn invoice(&mut self, tables: &Tables, invoice: &Invoice) -> Result<(), Fault> {
+        let row = item(keys::client(invoice.client_id), Some(keys::invoice(invoice.invoice_id)), invoice)?;
+        self.insert(&tables.ledger, row, Conflict::Changed);
+        Ok(())
+    }
+}

@@ -1,0 +1,310 @@
+//! Orders and idempotency keys.
+
+use aws_sdk_dynamodb::types::{Delete, ReturnValue, Update};
+use jiff::Timestamp;
+
+use super::accounts::{BucketRow, account_item, bucket_delete, new_bucket_put};
+use super::transaction::Conflict;
+use super::{Database, Item, attribute, fault, item, keys, number, read, string};
+use crate::config::Rules;
+use crate::domain::account::Account;
+use crate::domain::history::Entry;
+use crate::domain::invoice::Invoice;
+use crate::domain::ledger::Posting;
+use crate::domain::order::{IdempotencyRecord, Order, Payment, Refusal, State};
+use crate::error::Fault;
+
+/// An idempotency key is kept for a day.
+const IDEMPOTENCY_SECONDS: i64 = 24 * 3600;
+
+/// How the beginning of an order went.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// It stands: recorded, the name reserved, the price held.
+    Begun,
+    /// Nothing was written.
+    Refused(Vec<Conflict>),
+}
+
+impl Database {
+    /// An order by its identifier.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn order(&self, order_id: &str) -> Result<Option<Order>, Fault> {
+        self.get(&self.tables.orders, keys::order(order_id), None).await
+    }
+
+    /// What an idempotency key was used for within the last day.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn idempotency_record(
+        &self,
+        client_id: u64,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<Option<IdempotencyRecord>, Fault> {
+        #[derive(serde::Deserialize)]
+        struct Row {
+            #[serde(flatten)]
+            record: IdempotencyRecord,
+            expires_at_epoch: i64,
+        }
+        let row: Option<Row> = self
+            .get(&self.tables.orders, keys::idempotency(client_id, key), None)
+            .await?;
+        Ok(row
+            .filter(|row| row.expires_at_epoch > now.as_second())
+            .map(|row| row.record))
+    }
+
+    /// Begins an order: records it, reserves the bucket name, counts the account against the client's limits, holds the price, and
+    /// keeps the idempotency key. All of it or nothing.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn begin_order(
+        &self,
+        order: &Order,
+        idempotency: Option<(&str, &IdempotencyRecord)>,
+        rules: &Rules,
+    ) -> Result<Begun, Fault> {
+        let mut transaction = self.transaction();
+        transaction.insert(&self.tables.orders, order_item(order)?, Conflict::Changed);
+        transaction.put(
+            new_bucket_put(&self.tables.accounts, &bucket_row(order))?,
+            Conflict::BucketNameTaken,
+        );
+        let mut count = self
+            .account_count(order.client_id, order.payment == Payment::Free, 1)
+            .expression_attribute_values(":limit", number(rules.accounts_per_client));
+        let mut condition = "attribute_exists(pk) AND accounts < :limit".to_owned();
+        if order.payment == Payment::Free {
+            condition.push_str(" AND free_accounts < :free_limit");
+            count = count.expression_attribute_values(":free_limit", number(rules.free_accounts_per_client));
+        }
+        transaction.update(count.condition_expression(condition), Conflict::TooManyAccounts);
+        if order.payment == Payment::Credit {
+            transaction.posting(&self.tables, &hold_of(order), None)?;
+        }
+        if let Some((key, record)) = idempotency {
+            let mut row = item(keys::idempotency(order.client_id, key), None, record)?;
+            row.insert(
+                "expires_at_epoch".into(),
+                number(order.created_at.as_second() + IDEMPOTENCY_SECONDS),
+            );
+            transaction.put(
+                aws_sdk_dynamodb::types::Put::builder()
+                    .table_name(&self.tables.orders)
+                    .set_item(Some(row))
+                    .condition_expression("attribute_not_exists(pk) OR expires_at_epoch <= :now")
+                    .expression_attribute_values(":now", number(order.created_at.as_second())),
+                Conflict::IdempotencyKeyUsed,
+            );
+        }
+        Ok(match transaction.commit().await? {
+            Ok(()) => Begun::Begun,
+            Err(conflicts) => Begun::Refused(conflicts),
+        })
+    }
+
+    /// Takes an open order up, for `lease_seconds`, unless somebody else has it.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn take_order_up(
+        &self,
+        order_id: &str,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Option<Order>, Fault> {
+        let table = &self.tables.orders;
+        let sent = self
+            .client
+            .update_item()
+            .table_name(table)
+            .key("pk", string(keys::order(order_id)))
+            .update_expression("SET lease_until = :until, updated_at = :until ADD attempts :one")
+            .condition_expression("attribute_exists(#open) AND updated_at <= :now")
+            .expression_attribute_names("#open", "open")
+            .expression_attribute_values(":until", string(sortable(lease_until)))
+            .expression_attribute_values(":now", string(sortable(now)))
+            .expression_attribute_values(":one", number(1))
+            .return_values(ReturnValue::AllNew)
+            .send()
+            .await;
+        match sent {
+            Ok(updated) => updated.attributes.map(|row| read(table, row)).transpose(),
+            Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Ok(None),
+            Err(e) => Err(fault("UpdateItem", table, e)),
+        }
+    }
+
+    /// Turns an order back: from now on it is being undone. `false` when it has ended already.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn turn_order_back(&self, order: &Order, refusal: &Refusal) -> Result<bool, Fault> {
+        let table = &self.tables.orders;
+        let sent = self
+            .client
+            .update_item()
+            .table_name(table)
+            .key("pk", string(keys::order(&order.order_id)))
+            .update_expression("SET #state = :undoing, refusal = :refusal")
+            .condition_expression("#state = :forward")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":undoing", attribute(State::Undoing)?)
+            .expression_attribute_values(":forward", attribute(State::Forward)?)
+            .expression_attribute_values(":refusal", attribute(refusal)?)
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(true),
+            Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Ok(false),
+            Err(e) => Err(fault("UpdateItem", table, e)),
+        }
+    }
+
+    /// Fulfils an order: the account begins, the money moves, the invoice is issued, history is written. All of it, once; the
+    /// conflicts when the order has ended already or the client's invoice series has moved on.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn fulfil_order(
+        &self,
+        order: &Order,
+        account: &Account,
+        payment: Option<(&Posting, &Invoice, u64)>,
+        entry: &Entry,
+    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
+        let mut transaction = self.transaction();
+        let ended = self
+            .end_order(order, State::Forward, State::Fulfilled)?
+            .expression_attribute_values(":answer", attribute(&order.answer)?)
+            .update_expression("SET #state = :to, answer = :answer REMOVE #open");
+        transaction.update(ended, Conflict::Changed);
+        transaction.insert(&self.tables.accounts, account_item(account)?, Conflict::Changed);
+        if let Some((posting, invoice, invoices_before)) = payment {
+            transaction.posting(&self.tables, posting, Some(invoices_before))?;
+            transaction.invoice(&self.tables, invoice)?;
+        }
+        transaction.history(&self.tables.history, entry)?;
+        transaction.commit().await
+    }
+
+    /// Ends an order that came to nothing: what its beginning took is given back. `false` when it has ended already.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn finish_undoing(
+        &self,
+        order: &Order,
+        idempotency_key: Option<&str>,
+        release: Option<&Posting>,
+        entry: &Entry,
+    ) -> Result<bool, Fault> {
+        let mut transaction = self.transaction();
+        let ended = self
+            .end_order(order, State::Undoing, State::Undone)?
+            .update_expression("SET #state = :to REMOVE #open");
+        transaction.update(ended, Conflict::Changed);
+        transaction.delete(bucket_delete(&self.tables.accounts, &bucket_row(order)), Conflict::Changed);
+        transaction.update(
+            self.account_count(order.client_id, order.payment == Payment::Free, -1),
+            Conflict::Changed,
+        );
+        if let Some(posting) = release {
+            transaction.posting(&self.tables, posting, None)?;
+        }
+        if let Some(key) = idempotency_key {
+            // A failed order answers no retry: the next try is a new one.
+            transaction.delete(
+                Delete::builder()
+                    .table_name(&self.tables.orders)
+                    .key("pk", string(keys::idempotency(order.client_id, key))),
+                Conflict::Changed,
+            );
+        }
+        transaction.history(&self.tables.history, entry)?;
+        Ok(transaction.commit().await?.is_ok())
+    }
+
+    fn end_order(
+        &self,
+        order: &Order,
+        from: State,
+        to: State,
+    ) -> Result<aws_sdk_dynamodb::types::builders::UpdateBuilder, Fault> {
+        Ok(Update::builder()
+            .table_name(&self.tables.orders)
+            .key("pk", string(keys::order(&order.order_id)))
+            .condition_expression("#state = :from")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_names("#open", "open")
+            .expression_attribute_values(":from", attribute(from)?)
+            .expression_attribute_values(":to", attribute(to)?))
+    }
+
+    /// Open orders that nobody has a lease on at `now`, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn abandoned_orders(&self, now: Timestamp, limit: i32) -> Result<Vec<Order>, Fault> {
+        let table = &self.tables.orders;
+        let answer = self
+            .client
+            .query()
+            .table_name(table)
+            .index_name("open_orders")
+            .key_condition_expression("#open = :open AND updated_at <= :now")
+            .expression_attribute_names("#open", "open")
+            .expression_attribute_values(":open", string(OPEN))
+            .expression_attribute_values(":now", string(sortable(now)))
+            .limit(limit)
+            .send()
+            .await
+            .map_err(|e| fault("Query", table, e))?;
+        answer
+            .items
+            .unwrap_or_default()
+            .into_iter()
+            .map(|row| read(table, row))
+            .collect()
+    }
+}
+
+/// The value of `open` in the sparse indexes: what has ended has none.
+pub(super) const OPEN: &str = "1";
+
+/// An instant as text that sorts as time does.
+pub(super) fn sortable(at: Timestamp) -> String {
+    format!("{at:.6}")
+}
+
+/// What an order's beginning holds.
+fn hold_of(order: &Order) -> Posting {
+    Posting::hold(
+        &order.order_id,
+        order.client_id,
+        order.currency,
+        order.created_at,
+        order.amount_minor,
+    )
+}
+
+fn bucket_row(order: &Order) -> BucketRow {
+    BucketRow {
+        location: order.location.clone(),
+        bucket_name: order.bucket_name.clone(),
+        bucket_owner: order.s3uid.clone(),
+    }
+}
+
+fn order_item(order: &Order) -> Result<Item, Fault> {
+    let mut row = item(keys::order(&order.order_id), None, order)?;
+    row.insert("open".into(), string(OPEN));
+    row.insert("updated_at".into(), string(sortable(order.lease_until)));
+    Ok(row)
+}

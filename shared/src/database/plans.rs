@@ -1,0 +1,65 @@
+//! Plans. There are few: all current ones are read by one query.
+
+use aws_sdk_dynamodb::types::{AttributeValue, Put};
+
+use super::transaction::Conflict;
+use super::{Database, fault, item, keys, read};
+use crate::domain::plan::Plan;
+use crate::error::Fault;
+
+impl Database {
+    /// A plan as it is sold now.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn plan(&self, plan_id: u64) -> Result<Option<Plan>, Fault> {
+        self.get(&self.tables.plans, keys::PLANS.into(), Some(keys::plan_in_list(plan_id)))
+            .await
+    }
+
+    /// All plans as they are sold now, by number.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn plans(&self) -> Result<Vec<Plan>, Fault> {
+        let table = &self.tables.plans;
+        let mut pages = self
+            .client
+            .query()
+            .table_name(table)
+            .key_condition_expression("pk = :plans")
+            .expression_attribute_values(":plans", AttributeValue::S(keys::PLANS.into()))
+            .into_paginator()
+            .items()
+            .send();
+        let mut plans = Vec::new();
+        while let Some(row) = pages.next().await {
+            plans.push(read(table, row.map_err(|e| fault("Query", table, e))?)?);
+        }
+        Ok(plans)
+    }
+
+    /// Adds a plan, or the next version of one. The version must follow on the one sold now; else nothing is written and the answer
+    /// is `false`.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn put_plan(&self, plan: &Plan) -> Result<bool, Fault> {
+        let table = &self.tables.plans;
+        let mut transaction = self.transaction();
+        let version = item(keys::plan(plan.id), Some(keys::plan_version(plan.version)), plan)?;
+        transaction.insert(table, version, Conflict::Changed);
+        let current = item(keys::PLANS.into(), Some(keys::plan_in_list(plan.id)), plan)?;
+        let put = Put::builder().table_name(table).set_item(Some(current));
+        transaction.put(
+            if plan.version == 1 {
+                put.condition_expression("attribute_not_exists(pk)")
+            } else {
+                put.condition_expression("version = :previous")
+                    .expression_attribute_values(":previous", super::number(plan.version - 1))
+            },
+            Conflict::Changed,
+        );
+        Ok(transaction.commit().await?.is_ok())
+    }
+}

@@ -1,0 +1,232 @@
+//! Tasks and callback keys.
+
+use aws_sdk_dynamodb::types::ReturnValue;
+use jiff::{SignedDuration, Timestamp};
+
+use super::orders::{OPEN, sortable};
+use super::{Database, attribute, fault, item, keys, number, read, string};
+use crate::domain::task::{Answer, Callback, Task};
+use crate::error::Fault;
+
+/// A task's record and a callback key are kept for a day.
+const KEPT_SECONDS: i64 = 24 * 3600;
+/// After this long without an answer a question is asked anew.
+const STALE: SignedDuration = SignedDuration::from_secs(60);
+
+/// How asking for a task went.
+#[derive(Debug)]
+pub enum Started {
+    /// It is new: its message is still to be sent.
+    New(Task),
+    /// The same work was asked for before and is under way: this is it.
+    Joined(Task),
+}
+
+impl Database {
+    /// Asks for a task, or joins the same work under way.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn start_task(&self, task: Task) -> Result<Started, Fault> {
+        let table = &self.tables.tasks;
+        // Tasks end without ceremony, so between the refused write and the read the other's may be gone: then try again.
+        for _ in 0..3 {
+            let mut row = item(keys::task(&task.task_id), None, &task)?;
+            row.insert("updated_at".into(), string(sortable(task.updated_at)));
+            row.insert(
+                "expires_at_epoch".into(),
+                number(task.requested_at.as_second() + KEPT_SECONDS),
+            );
+            let mut condition = "attribute_not_exists(pk) OR answered_for = requested_at".to_owned();
+            let mut put = self.client.put_item().table_name(table);
+            if task.work.is_cleanup() {
+                row.insert("open".into(), string(OPEN));
+                row.remove("expires_at_epoch");
+            } else {
+                condition.push_str(" OR updated_at < :stale");
+                let stale = task.requested_at.saturating_sub(STALE).unwrap_or(task.requested_at);
+                put = put.expression_attribute_values(":stale", string(sortable(stale)));
+            }
+            let sent = put.set_item(Some(row)).condition_expression(condition).send().await;
+            match sent {
+                Ok(_) => return Ok(Started::New(task)),
+                Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
+                    if let Some(other) = self.task(&task.task_id).await? {
+                        return Ok(Started::Joined(other));
+                    }
+                }
+                Err(e) => return Err(fault("PutItem", table, e)),
+            }
+        }
+        Err(Fault::retryable("starting a task", "it keeps changing"))
+    }
+
+    /// A task by its id.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn task(&self, task_id: &str) -> Result<Option<Task>, Fault> {
+        self.get(&self.tables.tasks, keys::task(task_id), None).await
+    }
+
+    /// Records one more step of a task; `None` when that step was recorded before, so that this is a repetition.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn record_step(
+        &self,
+        task_id: &str,
+        step: u64,
+        entries_removed: u64,
+        bytes_removed: u64,
+        now: Timestamp,
+    ) -> Result<Option<Task>, Fault> {
+        let table = &self.tables.tasks;
+        let sent = self
+            .client
+            .update_item()
+            .table_name(table)
+            .key("pk", string(keys::task(task_id)))
+            .update_expression("SET steps = :next, updated_at = :now ADD entries_removed :entries, bytes_removed :bytes")
+            .condition_expression("steps = :step")
+            .expression_attribute_values(":step", number(step))
+            .expression_attribute_values(":next", number(step + 1))
+            .expression_attribute_values(":now", string(sortable(now)))
+            .expression_attribute_values(":entries", number(entries_removed))
+            .expression_attribute_values(":bytes", number(bytes_removed))
+            .return_values(ReturnValue::AllNew)
+            .send()
+            .await;
+        match sent {
+            Ok(updated) => updated.attributes.map(|row| read(table, row)).transpose(),
+            Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Ok(None),
+            Err(e) => Err(fault("UpdateItem", table, e)),
+        }
+    }
+
+    /// Notes that a task was handed to the queue again.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn touch_task(&self, task_id: &str, now: Timestamp) -> Result<(), Fault> {
+        let table = &self.tables.tasks;
+        let sent = self
+            .client
+            .update_item()
+            .table_name(table)
+            .key("pk", string(keys::task(task_id)))
+            .update_expression("SET updated_at = :now")
+            .condition_expression("attribute_exists(#open)")
+            .expression_attribute_names("#open", "open")
+            .expression_attribute_values(":now", string(sortable(now)))
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(()),
+            Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Ok(()),
+            Err(e) => Err(fault("UpdateItem", table, e)),
+        }
+    }
+
+    /// Answers a task: for everybody who asked at `requested_at` or before.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn answer_task(
+        &self,
+        task_id: &str,
+        requested_at: Timestamp,
+        answer: &Answer,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        let table = &self.tables.tasks;
+        self.client
+            .update_item()
+            .table_name(table)
+            .key("pk", string(keys::task(task_id)))
+            .update_expression(
+                "SET answered_for = :for, answer = :answer, updated_at = :now, expires_at_epoch = :expires REMOVE #open",
+            )
+            .expression_attribute_names("#open", "open")
+            .expression_attribute_values(":for", attribute(requested_at)?)
+            .expression_attribute_values(":answer", attribute(answer)?)
+            .expression_attribute_values(":now", string(sortable(now)))
+            .expression_attribute_values(":expires", number(now.as_second() + KEPT_SECONDS))
+            .send()
+            .await
+            .map_err(|e| fault("UpdateItem", table, e))?;
+        Ok(())
+    }
+
+    /// Clean-ups under way that nothing was heard of since `before`, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn silent_tasks(&self, before: Timestamp, limit: i32) -> Result<Vec<Task>, Fault> {
+        let table = &self.tables.tasks;
+        let answer = self
+            .client
+            .query()
+            .table_name(table)
+            .index_name("open_tasks")
+            .key_condition_expression("#open = :open AND updated_at <= :before")
+            .expression_attribute_names("#open", "open")
+            .expression_attribute_values(":open", string(OPEN))
+            .expression_attribute_values(":before", string(sortable(before)))
+            .limit(limit)
+            .send()
+            .await
+            .map_err(|e| fault("Query", table, e))?;
+        answer.items.unwrap_or_default().into_iter().map(|row| read(table, row)).collect()
+    }
+
+    /// Keeps a callback key.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn put_callback(&self, callback_key: &str, callback: &Callback) -> Result<(), Fault> {
+        let table = &self.tables.tasks;
+        let mut row = item(keys::callback(callback_key), None, callback)?;
+        row.insert(
+            "expires_at_epoch".into(),
+            number(callback.requested_at.as_second() + KEPT_SECONDS),
+        );
+        self.client
+            .put_item()
+            .table_name(table)
+            .set_item(Some(row))
+            .send()
+            .await
+            .map_err(|e| fault("PutItem", table, e))?;
+        Ok(())
+    }
+
+    /// What a callback key stands for.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn callback(&self, callback_key: &str) -> Result<Option<Callback>, Fault> {
+        self.get(&self.tables.tasks, keys::callback(callback_key), None).await
+    }
+
+    /// Uses a callback key up; `false` when somebody else did first.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn take_callback(&self, callback_key: &str) -> Result<bool, Fault> {
+        let table = &self.tables.tasks;
+        let sent = self
+            .client
+            .delete_item()
+            .table_name(table)
+            .key("pk", string(keys::callback(callback_key)))
+            .condition_expression("attribute_exists(pk)")
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(true),
+            Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Ok(false),
+            Err(e) => Err(fault("DeleteItem", table, e)),
+        }
+    }
+}

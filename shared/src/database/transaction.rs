@@ -1,0 +1,171 @@
+//! Several writes that happen together or not at all.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::builders::{
+    ConditionCheckBuilder, DeleteBuilder, PutBuilder, UpdateBuilder,
+};
+use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
+use backon::{ExponentialBuilder, Retryable};
+
+use super::{Database, Item, fault};
+use crate::error::Fault;
+
+/// Which of a transaction's conditions did not hold. Each write that has one is given its own when it is added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conflict {
+    /// The bucket name is taken.
+    BucketNameTaken,
+    /// The client has as many accounts as it may have.
+    TooManyAccounts,
+    /// The balance does not allow it.
+    NotEnoughCredit,
+    /// The idempotency key is in use.
+    IdempotencyKeyUsed,
+    /// Somebody else changed it first, or it was done already.
+    Changed,
+}
+
+/// Writes being gathered.
+pub(super) struct Transaction<'a> {
+    database: &'a Database,
+    items: Vec<TransactWriteItem>,
+    conflicts: Vec<Conflict>,
+    problem: Option<Fault>,
+}
+
+impl Database {
+    pub(super) fn transaction(&self) -> Transaction<'_> {
+        Transaction {
+            database: self,
+            items: Vec::new(),
+            conflicts: Vec::new(),
+            problem: None,
+        }
+    }
+}
+
+impl Transaction<'_> {
+    fn add<T, E>(
+        &mut self,
+        built: Result<T, E>,
+        wrap: impl FnOnce(T) -> TransactWriteItem,
+        conflict: Conflict,
+    ) where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        match built {
+            Ok(write) => {
+                self.items.push(wrap(write));
+                self.conflicts.push(conflict);
+            }
+            Err(error) => self.problem = Some(Fault::permanent("building a transaction", error)),
+        }
+    }
+
+    /// Puts an item that must not be there yet.
+    pub(super) fn insert(&mut self, table: &str, item: Item, conflict: Conflict) {
+        let put = Put::builder()
+            .table_name(table)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(pk)");
+        self.put(put, conflict);
+    }
+
+    pub(super) fn put(&mut self, put: PutBuilder, conflict: Conflict) {
+        self.add(put.build(), |p| TransactWriteItem::builder().put(p).build(), conflict);
+    }
+
+    pub(super) fn update(&mut self, update: UpdateBuilder, conflict: Conflict) {
+        self.add(update.build(), |u| TransactWriteItem::builder().update(u).build(), conflict);
+    }
+
+    pub(super) fn delete(&mut self, delete: DeleteBuilder, conflict: Conflict) {
+        self.add(delete.build(), |d| TransactWriteItem::builder().delete(d).build(), conflict);
+    }
+
+    pub(super) fn check(&mut self, check: ConditionCheckBuilder, conflict: Conflict) {
+        self.add(check.build(), |c| TransactWriteItem::builder().condition_check(c).build(), conflict);
+    }
+
+    /// Writes everything, or says which conditions did not hold, in the order of the writes. Collisions with transactions of others
+    /// are tried again.
+    pub(super) async fn commit(self) -> Result<Result<(), Vec<Conflict>>, Fault> {
+        if let Some(problem) = self.problem {
+            return Err(problem);
+        }
+        let (database, items, conflicts) = (self.database, &self.items, &self.conflicts);
+        let attempt = || async {
+            let sent = database
+                .client
+                .transact_write_items()
+                .set_transact_items(Some(items.clone()))
+                .send()
+                .await;
+            match sent {
+                Ok(_) => Ok(Ok(())),
+                Err(error) => match refused(&error, conflicts) {
+                    Some(failed) => Ok(Err(failed)),
+                    None => Err(Stopped {
+                        collided: collided(&error),
+                        fault: fault("TransactWriteItems", "several", error),
+                    }),
+                },
+            }
+        };
+        attempt
+            .retry(
+                ExponentialBuilder::default()
+                    .with_jitter()
+                    .with_min_delay(Duration::from_millis(20))
+                    .with_max_delay(Duration::from_millis(500))
+                    .with_max_times(8),
+            )
+            .when(|stopped: &Stopped| stopped.collided)
+            .await
+            .map_err(|stopped| Fault {
+                retryable: stopped.collided || stopped.fault.retryable,
+                ..stopped.fault
+            })
+    }
+}
+
+/// A transaction that was not carried out, for another reason than its conditions.
+struct Stopped {
+    /// Whether another transaction was writing the same items, or capacity was short: the SDK leaves these to its caller.
+    collided: bool,
+    fault: Fault,
+}
+
+fn collided<R>(error: &SdkError<TransactWriteItemsError, R>) -> bool {
+    matches!(
+        error.as_service_error(),
+        Some(TransactWriteItemsError::TransactionCanceledException(cancelled))
+            if cancelled.cancellation_reasons().iter().any(|reason| matches!(
+                reason.code(),
+                Some("TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded")
+            ))
+    )
+}
+
+/// The conditions that did not hold, when that is why the transaction was cancelled.
+fn refused<R>(
+    error: &SdkError<TransactWriteItemsError, R>,
+    conflicts: &[Conflict],
+) -> Option<Vec<Conflict>> {
+    let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
+        error.as_service_error()
+    else {
+        return None;
+    };
+    let failed: Vec<Conflict> = cancelled
+        .cancellation_reasons()
+        .iter()
+        .zip(conflicts)
+        .filter(|(reason, _)| reason.code() == Some("ConditionalCheckFailed"))
+        .map(|(_, conflict)| *conflict)
+        .collect();
+    (!failed.is_empty()).then_some(failed)
+}

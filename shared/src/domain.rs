@@ -1,0 +1,18 @@
+//! The rules: what an account, a plan, an order, an amount of money is, and what may happen to it.
+//!
+//! Pure: functions here take times, identifiers and figures; they read no clock and make no call.
+
+pub mod account;
+pub mod bucket_name;
+pub mod client;
+pub mod credential;
+pub mod figures;
+pub mod history;
+pub mod invoice;
+pub mod ledger;
+pub mod money;
+pub mod order;
+pub mod period;
+pub mod plan;
+pub mod task;
+pub mod usage;

@@ -1,0 +1,226 @@
+//! Accounts: one S3 storage account each, with its service.
+
+use jiff::civil::Date;
+use jiff::{Timestamp, ToSpan};
+use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
+
+use crate::domain::period::{last_anniversary, next_anniversary};
+
+/// Where an account stands in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, EnumString)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Status {
+    /// In use.
+    Active,
+    /// Its keys do not work, its data is kept.
+    Suspended,
+    /// In use until its cancellation date.
+    Cancelling,
+    /// Its keys do not work and its data is going, or about to.
+    Terminating,
+    /// Gone, but for its history and invoices.
+    Terminated,
+}
+
+/// The subscription of an account. Dates take effect at 00:00 UTC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Where it stands.
+    pub status: Status,
+    /// The day of the order: all periods count from it.
+    pub ordered_on: Date,
+    /// The end of the period paid for: the next invoice's day.
+    pub next_commit_date: Date,
+    /// The day the keys stop working, once cancelled.
+    pub cancellation_date: Option<Date>,
+    /// The day the data goes, once cancelled.
+    pub termination_date: Option<Date>,
+}
+
+/// A change of service that the present status does not allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAllowed {
+    /// Cancelled already.
+    #[error("S3 account is already being cancelled")]
+    AlreadyCancelling,
+    /// Nothing to undo.
+    #[error("S3 account is not being cancelled")]
+    NotCancelling,
+    /// Too late for it.
+    #[error("S3 account is being deleted")]
+    Terminating,
+}
+
+impl Service {
+    /// A service ordered on a day: it commits a month later.
+    #[must_use]
+    pub fn ordered(on: Date) -> Service {
+        Service {
+            status: Status::Active,
+            ordered_on: on,
+            next_commit_date: next_anniversary(on, on),
+            cancellation_date: None,
+            termination_date: None,
+        }
+    }
+
+    /// The first day of the usage period that `today` is in.
+    #[must_use]
+    pub fn period_start(&self, today: Date) -> Date {
+        last_anniversary(self.ordered_on, today)
+    }
+
+    /// Cancelled: the keys work until the end of the paid period, and the data is kept `retention_days` longer.
+    ///
+    /// # Errors
+    /// When it is cancelled already, or going.
+    pub fn cancel(&self, today: Date, retention_days: u16) -> Result<Service, NotAllowed> {
+        match self.status {
+            Status::Active | Status::Suspended => {}
+            Status::Cancelling => return Err(NotAllowed::AlreadyCancelling),
+            Status::Terminating | Status::Terminated => return Err(NotAllowed::Terminating),
+        }
+        // A period whose closing is late has ended all the same: what is paid for ends today.
+        let cancellation_date = self.next_commit_date.max(today);
+        Ok(Service {
+            status: Status::Cancelling,
+            cancellation_date: Some(cancellation_date),
+            termination_date: Some(cancellation_date.saturating_add(i64::from(retention_days).days())),
+            ..self.clone()
+        })
+    }
+
+    /// The cancelling undone. Once the cancellation date has come, or the account is going, it is too late.
+    ///
+    /// # Errors
+    /// When it was not cancelled, or it is too late.
+    pub fn undo_cancel(&self) -> Result<Service, NotAllowed> {
+        match self.status {
+            Status::Cancelling => {}
+            Status::Active | Status::Suspended => return Err(NotAllowed::NotCancelling),
+            Status::Terminating | Status::Terminated => return Err(NotAllowed::Terminating),
+        }
+        Ok(Service {
+            status: Status::Active,
+            cancellation_date: None,
+            termination_date: None,
+            ..self.clone()
+        })
+    }
+}
+
+/// One S3 storage account.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Account {
+    /// Its name on the wire and at the cluster: 32 characters of `A-Za-z0-9`.
+    pub s3uid: String,
+    /// Its number.
+    pub id: u64,
+    /// Who pays.
+    pub client_id: u64,
+    /// The client's email when it was ordered.
+    pub email: String,
+    /// The client's billing group.
+    pub billing: String,
+    /// Its plan.
+    pub plan_id: u64,
+    /// The version of it that it pays for.
+    pub plan_version: u32,
+    /// Whether that costs nothing.
+    pub is_free: bool,
+    /// Where it lives.
+    pub location: String,
+    /// The plan's.
+    pub storage_type: String,
+    /// What it may store.
+    pub quota_gb: u64,
+    /// Its subscription.
+    pub service: Service,
+    /// The S3 access key id.
+    pub access_key: String,
+    /// The S3 secret key under KMS, base64.
+    pub secret_key_ciphertext: String,
+    /// When its order was fulfilled.
+    pub created_at: Timestamp,
+    /// How many buckets it had when last looked.
+    #[serde(default)]
+    pub buckets: u64,
+    /// Bytes stored when last looked.
+    #[serde(default)]
+    pub stored_bytes: u64,
+    /// The first day of the period that the next two figures are of.
+    pub period_from: Date,
+    /// Bytes sent in the running period, when last looked.
+    #[serde(default)]
+    pub period_bytes_sent: u64,
+    /// The most bytes stored in the running period, when last looked.
+    #[serde(default)]
+    pub period_peak_stored_bytes: u64,
+    /// The client whose list it stands in; absent once it is terminated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed_for: Option<u64>,
+    /// The listing group it stands in, see [`Group::key`]; absent once it is terminated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_key: Option<String>,
+    /// Raised by every change, so that two changes at once cannot both be made.
+    #[serde(default)]
+    pub revision: u64,
+}
+
+impl Account {
+    /// Whether its owner can still see it and act on it.
+    #[must_use]
+    pub fn is_visible(&self) -> bool {
+        self.service.status != Status::Terminated
+    }
+
+    /// Whether its owner's changes are still taken.
+    #[must_use]
+    pub fn is_going(&self) -> bool {
+        matches!(self.service.status, Status::Terminating | Status::Terminated)
+    }
+}
+
+/// Accounts alike in all that a listing can be narrowed by. There are as many as plans × locations × billing groups, however many
+/// accounts there are; so a listing narrowed by any of these reads a bounded number of them and merges.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Group {
+    /// The plan.
+    pub plan_id: u64,
+    /// The plan's storage type.
+    pub storage_type: String,
+    /// The location.
+    pub location: String,
+    /// The billing group.
+    pub billing: String,
+}
+
+impl Group {
+    /// The index key of its accounts.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("PLAN#{}#LOCATION#{}#BILLING#{}", self.plan_id, self.location, self.billing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+
+    use super::*;
+
+    #[test]
+    fn cancelling_ends_with_the_paid_period_and_can_be_undone() {
+        let service = Service::ordered(date(2026, 1, 31));
+        assert_eq!(service.next_commit_date, date(2026, 2, 28));
+        let cancelled = service.cancel(date(2026, 2, 3), 30).expect("cancel");
+        assert_eq!(cancelled.status, Status::Cancelling);
+        assert_eq!(cancelled.cancellation_date, Some(date(2026, 2, 28)));
+        assert_eq!(cancelled.termination_date, Some(date(2026, 3, 30)));
+        assert_eq!(cancelled.cancel(date(2026, 2, 3), 30), Err(NotAllowed::AlreadyCancelling));
+        assert_eq!(cancelled.undo_cancel(), Ok(service.clone()));
+        assert_eq!(service.undo_cancel(), Err(NotAllowed::NotCancelling));
+    }
+}

@@ -1,0 +1,61 @@
+//! The rules for bucket names, after "General purpose bucket naming rules" in the Amazon S3 User Guide.
+
+use std::net::Ipv4Addr;
+
+const RESERVED_PREFIXES: [&str; 3] = ["xn--", "sthree-", "amzn-s3-demo-"];
+const RESERVED_SUFFIXES: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
+
+/// Which rule a name breaks, in words for its sender.
+///
+/// # Errors
+/// The rule that is broken.
+pub fn check(name: &str) -> Result<(), &'static str> {
+    if !(3..=63).contains(&name.len()) {
+        return Err("must be 3 to 63 characters long");
+    }
+    let is_letter_or_digit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    if !name.bytes().all(|byte| is_letter_or_digit(byte) || byte == b'-' || byte == b'.') {
+        return Err("may hold only a-z, 0-9, hyphens and dots");
+    }
+    let ends = [name.as_bytes()[0], name.as_bytes()[name.len() - 1]];
+    if !ends.into_iter().all(is_letter_or_digit) {
+        return Err("must begin and end with a letter or a digit");
+    }
+    if name.contains("..") {
+        return Err("must not hold two dots in a row");
+    }
+    if name.parse::<Ipv4Addr>().is_ok() {
+        return Err("must not look like an IP address");
+    }
+    if RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+        return Err("begins with a reserved prefix");
+    }
+    if RESERVED_SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) {
+        return Err("ends with a reserved suffix");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_names_pass() {
+        for name in ["abc", "my-bucket-01", "a.b.c", "0-0", &"a".repeat(63), "1.2.3"] {
+            assert_eq!(check(name), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_rule_is_checked() {
+        let too_long = "a".repeat(64);
+        for name in [
+            "", "ab", &too_long, "Abc", "a_b", "-abc", "abc-", ".abc", "abc.", "a..b", "192.168.5.4", "xn--abc",
+            "sthree-abc", "amzn-s3-demo-x", "abc-s3alias", "abc--ol-s3", "abc.mrap", "abc--x-s3", "abc--table-s3",
+            "a b", "bücket", "a\u{0}b",
+        ] {
+            assert!(check(name).is_err(), "{name:?}");
+        }
+    }
+}

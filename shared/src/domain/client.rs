@@ -1,0 +1,41 @@
+//! Clients: who pays.
+
+use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
+
+use crate::domain::money::Currency;
+
+/// What a client's credentials allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, EnumString)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Role {
+    /// Its own accounts.
+    Client,
+    /// Any client's accounts, named by `id`.
+    Admin,
+}
+
+/// The customer who pays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// Its number.
+    pub client_id: u64,
+    /// Unique, in lower case.
+    pub email: String,
+    /// What its credentials allow.
+    pub role: Role,
+    /// The billing group, for example `whmcs`.
+    pub billing: String,
+    /// What it is billed in.
+    pub currency: Currency,
+    /// Marks of an operator's choice; `s3_test` shows inactive plans.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Accounts it has or has on order, kept below a limit.
+    #[serde(default)]
+    pub accounts: u32,
+    /// Those of them on plans that cost nothing.
+    #[serde(default)]
+    pub free_accounts: u32,
+}

@@ -1,0 +1,83 @@
+//! Plans: price lists and limits.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::money::Currency;
+
+/// A plan, in one of its versions. Prices change by a new version; an account keeps the one it pays for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Its number.
+    pub id: u64,
+    /// 1, 2, 3 … : which version of it this is.
+    pub version: u32,
+    /// Shown to people.
+    pub name: String,
+    /// Whether it can be ordered by everybody.
+    pub active: bool,
+    /// What an account may store, in units of 2^30 bytes.
+    pub quota_gb: u64,
+    /// For example `Standard` or `Cold`. The same in all versions.
+    pub storage_type: String,
+    /// Codes of the locations where it is offered.
+    pub locations: Vec<String>,
+    /// What may be sent in a period without charge, in units of 2^30 bytes.
+    pub included_traffic_gb: u64,
+    /// What it costs, per currency it is sold in.
+    pub prices: BTreeMap<Currency, Prices>,
+    /// Recurring prices that differ from [`Prices::monthly`], per location and currency.
+    #[serde(default)]
+    pub location_prices: BTreeMap<String, BTreeMap<Currency, Decimal>>,
+}
+
+/// What a plan costs in one currency, in major units.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prices {
+    /// Per month, in advance.
+    pub monthly: Decimal,
+    /// Per 2^30 bytes sent above what is included.
+    pub traffic_overage_per_gb: Decimal,
+    /// Per 2^30 bytes stored above the quota for a whole period.
+    pub storage_overage_per_gb_month: Decimal,
+}
+
+impl Plan {
+    /// The recurring price at a location: its own where it has one. `None` where the plan is not sold in the currency.
+    #[must_use]
+    pub fn monthly_price(&self, location: &str, currency: Currency) -> Option<Decimal> {
+        let general = self.prices.get(&currency)?.monthly;
+        Some(
+            self.location_prices
+                .get(location)
+                .and_then(|prices| prices.get(&currency))
+                .copied()
+                .unwrap_or(general),
+        )
+    }
+
+    /// Whether it costs nothing a month, anywhere and in any currency.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.prices.values().all(|prices| prices.monthly.is_zero())
+            && self
+                .location_prices
+                .values()
+                .flat_map(BTreeMap::values)
+                .all(Decimal::is_zero)
+    }
+
+    /// Whether a client may see and order it: an inactive one takes the tag `s3_test`.
+    #[must_use]
+    pub fn is_visible_to(&self, tags: &[String]) -> bool {
+        self.active || tags.iter().any(|tag| tag == "s3_test")
+    }
+
+    /// The quota in bytes.
+    #[must_use]
+    pub fn quota_bytes(&self) -> u64 {
+        self.quota_gb.saturating_mul(crate::domain::figures::GB_BYTES)
+    }
+}

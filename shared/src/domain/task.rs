@@ -1,0 +1,132 @@
+//! Tasks: work handed to a queue, found again by its id or by a callback key.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Work {
+    /// Ask the cluster for an account's buckets and their figures.
+    ListBuckets {
+        /// Whose.
+        s3uid: String,
+    },
+    /// Empty one bucket and remove it.
+    RemoveBucket {
+        /// Whose.
+        s3uid: String,
+        /// Which.
+        bucket_name: String,
+    },
+    /// Empty and remove all of an account's buckets, then its user, then the account.
+    RemoveAccount {
+        /// Which.
+        s3uid: String,
+    },
+}
+
+impl Work {
+    /// The task's id. The same work has the same id, so asking twice is asking once.
+    #[must_use]
+    pub fn task_id(&self) -> String {
+        match self {
+            Work::ListBuckets { s3uid } => format!("list_buckets:{s3uid}"),
+            Work::RemoveBucket { s3uid, bucket_name } => format!("remove_bucket:{s3uid}:{bucket_name}"),
+            Work::RemoveAccount { s3uid } => format!("remove_account:{s3uid}"),
+        }
+    }
+
+    /// The account it is about.
+    #[must_use]
+    pub fn s3uid(&self) -> &str {
+        match self {
+            Work::ListBuckets { s3uid }
+            | Work::RemoveBucket { s3uid, .. }
+            | Work::RemoveAccount { s3uid } => s3uid,
+        }
+    }
+
+    /// Whether it changes the cluster, so that it goes through the clean-up queue and is taken up again until it is done.
+    #[must_use]
+    pub fn is_cleanup(&self) -> bool {
+        !matches!(self, Work::ListBuckets { .. })
+    }
+}
+
+/// A task's record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// See [`Work::task_id`].
+    pub task_id: String,
+    /// What is to be done.
+    pub work: Work,
+    /// Who asked for it.
+    pub requested_by: crate::domain::history::Actor,
+    /// When it was last asked for.
+    pub requested_at: Timestamp,
+    /// When it was last worked on.
+    pub updated_at: Timestamp,
+    /// Steps taken so far. A message carries the step it is for; one that was taken already is dropped.
+    #[serde(default)]
+    pub steps: u64,
+    /// Entries removed so far.
+    #[serde(default)]
+    pub entries_removed: u64,
+    /// Bytes freed so far.
+    #[serde(default)]
+    pub bytes_removed: u64,
+    /// Since when there is an answer to a request made at or before this instant.
+    #[serde(default)]
+    pub answered_for: Option<Timestamp>,
+    /// The answer; never a secret.
+    #[serde(default)]
+    pub answer: Option<Answer>,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Answer {
+    /// With a result.
+    Done {
+        /// What was asked for.
+        result: Value,
+    },
+    /// The cluster refused, in its words.
+    Refused {
+        /// Why.
+        text: String,
+    },
+}
+
+impl Task {
+    /// The answer to a request made at `requested_at`, when there is one.
+    #[must_use]
+    pub fn answer_for(&self, requested_at: Timestamp) -> Option<&Answer> {
+        self.answered_for
+            .filter(|answered_for| *answered_for >= requested_at)
+            .and(self.answer.as_ref())
+    }
+}
+
+/// What a queue message says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Which task.
+    pub task_id: String,
+    /// Which step of it.
+    pub step: u64,
+}
+
+/// What a callback key stands for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Callback {
+    /// Which task.
+    pub task_id: String,
+    /// The wire action whose answer is awaited.
+    pub action: String,
+    /// When it was asked for: an older answer will not do.
+    pub requested_at: Timestamp,
+}

@@ -1,0 +1,198 @@
+//! What can go wrong, told apart by whose it is: a [`Rejection`] is the caller's and is told to the caller,
+//! a [`Fault`] is ours and is only ever logged.
+
+use http::StatusCode;
+
+/// A request refused, with the status and the text its sender sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The text, without the action's name in front.
+    pub text: String,
+    /// Whether the answer's text is `text` alone, without `s3/<action>: ` in front.
+    pub bare: bool,
+    /// Seconds after which to try again, sent as `Retry-After`.
+    pub retry_after_seconds: Option<u32>,
+}
+
+impl Rejection {
+    fn new(status: StatusCode, text: impl Into<String>) -> Rejection {
+        Rejection {
+            status,
+            text: text.into(),
+            bare: false,
+            retry_after_seconds: None,
+        }
+    }
+
+    /// 400: a parameter is missing.
+    #[must_use]
+    pub fn missing(parameter: &str) -> Rejection {
+        Rejection::new(
+            StatusCode::BAD_REQUEST,
+            format!("missing parameter {parameter}"),
+        )
+    }
+
+    /// 400: a parameter is not what it must be; `rule` says what that is.
+    #[must_use]
+    pub fn invalid(parameter: &str, rule: &str) -> Rejection {
+        Rejection::new(
+            StatusCode::BAD_REQUEST,
+            format!("invalid parameter {parameter}: {rule}"),
+        )
+    }
+
+    /// 400: the request as a whole cannot be read.
+    #[must_use]
+    pub fn bad_request(text: impl Into<String>) -> Rejection {
+        Rejection::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    /// 401: no token.
+    #[must_use]
+    pub fn missing_token() -> Rejection {
+        Rejection::new(StatusCode::UNAUTHORIZED, "missing auth token")
+    }
+
+    /// 401: a token that is wrong, expired, revoked, or used from another address.
+    #[must_use]
+    pub fn invalid_token() -> Rejection {
+        Rejection::new(StatusCode::UNAUTHORIZED, "invalid token")
+    }
+
+    /// 402: not enough credit, or none of the kind needed.
+    #[must_use]
+    pub fn payment_required(text: impl Into<String>) -> Rejection {
+        Rejection::new(StatusCode::PAYMENT_REQUIRED, text)
+    }
+
+    /// 403: known, and not allowed.
+    #[must_use]
+    pub fn forbidden(text: impl Into<String>) -> Rejection {
+        Rejection::new(StatusCode::FORBIDDEN, text)
+    }
+
+    /// 404: not there, or not the caller's.
+    #[must_use]
+    pub fn not_found(text: impl Into<String>) -> Rejection {
+        Rejection::new(StatusCode::NOT_FOUND, text)
+    }
+
+    /// 404: the account does not exist, or is somebody else's: the two look alike.
+    #[must_use]
+    pub fn account_not_found() -> Rejection {
+        Rejection::not_found("S3 account not found for this customer")
+    }
+
+    /// 405.
+    #[must_use]
+    pub fn method_not_allowed() -> Rejection {
+        Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
+    }
+
+    /// 409: the present state does not allow it.
+    #[must_use]
+    pub fn conflict(text: impl Into<String>) -> Rejection {
+        Rejection::new(StatusCode::CONFLICT, text)
+    }
+
+    /// 413.
+    #[must_use]
+    pub fn too_large(text: impl Into<String>) -> Rejection {
+        Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, text)
+    }
+
+    /// 415.
+    #[must_use]
+    pub fn unsupported_media_type(text: impl Into<String>) -> Rejection {
+        Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text)
+    }
+
+    /// 422: an idempotency key used before with other parameters.
+    #[must_use]
+    pub fn unprocessable(text: impl Into<String>) -> Rejection {
+        Rejection::new(StatusCode::UNPROCESSABLE_ENTITY, text)
+    }
+
+    /// 503: a cluster or a queue cannot answer now; worth trying again.
+    #[must_use]
+    pub fn unavailable(text: impl Into<String>, retry_after_seconds: u32) -> Rejection {
+        Rejection::new(StatusCode::SERVICE_UNAVAILABLE, text).retry_after(retry_after_seconds)
+    }
+
+    /// The same rejection, with a `Retry-After`.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Rejection {
+        self.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// The same rejection, its text shown without the action's name.
+    #[must_use]
+    pub fn bare(mut self) -> Rejection {
+        self.bare = true;
+        self
+    }
+}
+
+/// Something of ours failed: a call to AWS, a stored item that cannot be read. Never shown to a caller.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {source}")]
+pub struct Fault {
+    /// What was being done.
+    pub what: String,
+    /// Whether the same call may succeed later.
+    pub retryable: bool,
+    /// Why it failed.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl Fault {
+    /// A fault that another try may not meet: a time-out, a throttled call, a broken connection.
+    pub fn retryable(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Fault {
+        Fault {
+            what: what.into(),
+            retryable: true,
+            source: source.into(),
+        }
+    }
+
+    /// A fault that stays until somebody mends something: a malformed item, a missing table.
+    pub fn permanent(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Fault {
+        Fault {
+            what: what.into(),
+            retryable: false,
+            source: source.into(),
+        }
+    }
+}
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub enum Error {
+    /// The caller's doing.
+    Rejection(Rejection),
+    /// Ours.
+    Fault(Fault),
+}
+
+impl From<Rejection> for Error {
+    fn from(rejection: Rejection) -> Error {
+        Error::Rejection(rejection)
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Error {
+        Error::Fault(fault)
+    }
+}

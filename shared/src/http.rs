@@ -1,0 +1,138 @@
+//! HTTP: from a request to a handler's call, and from its answer or error to a response.
+
+pub mod envelope;
+pub mod parameters;
+pub mod tokens;
+
+use std::net::IpAddr;
+
+use ::http::Method;
+use futures::future::BoxFuture;
+use lambda_http::request::RequestContext;
+use lambda_http::{Body, Request, RequestExt, Response};
+
+use crate::context::Context;
+use crate::error::{Error, Rejection};
+use crate::http::envelope::Answer;
+use crate::http::parameters::Parameters;
+
+/// Handles one call of a wire action.
+pub type ActionHandler = for<'a> fn(&'a Context, &'a Call) -> BoxFuture<'a, Result<Answer, Error>>;
+
+/// A wire action.
+#[derive(Clone, Copy)]
+pub struct Action {
+    /// The module it belongs to on the wire: `s3`, `auth`, `eq_callback`.
+    pub module: &'static str,
+    /// Its name on the wire.
+    pub name: &'static str,
+    /// The name its errors speak under, nearly always its own.
+    pub speaks_as: &'static str,
+    /// Whether GET with a query string is allowed beside POST.
+    pub allows_get: bool,
+    /// What it does.
+    pub handler: ActionHandler,
+}
+
+/// Which action a request is for.
+#[derive(Clone, Copy)]
+pub enum Route {
+    /// The path says it.
+    Path(&'static Action),
+    /// The parameter `action` says it, at this path only.
+    Parameter(&'static str, &'static [&'static Action]),
+}
+
+/// A request that has been read.
+#[derive(Debug)]
+pub struct Call {
+    /// What it carries.
+    pub parameters: Parameters,
+    /// Where it came from.
+    pub source_ip: Option<IpAddr>,
+    /// The `Idempotency-Key` header.
+    pub idempotency_key: Option<String>,
+}
+
+/// Answers a request: reads it, finds its action, has it handled, and writes the answer.
+pub async fn answer(context: &Context, request: Request, route: Route) -> Response<Body> {
+    let request_id = request_id(&request);
+    let (action, outcome) = match read(&request, route) {
+        Ok((action, call)) => (Some(action), (action.handler)(context, &call).await),
+        Err((action, rejection)) => (action, Err(rejection.into())),
+    };
+    let module = match route {
+        Route::Path(action) => action.module,
+        Route::Parameter(_, actions) => actions.first().map_or("", |action| action.module),
+    };
+    match outcome {
+        Ok(answer) => answer.into_response(action.map_or("", |action| action.name)),
+        Err(error) => envelope::failure(module, action.map(|action| action.speaks_as), &error, &request_id),
+    }
+}
+
+type Read = Result<(&'static Action, Call), (Option<&'static Action>, Rejection)>;
+
+fn read(request: &Request, route: Route) -> Read {
+    let (action, path_is_right) = match route {
+        Route::Path(action) => (Some(action), true),
+        Route::Parameter(path, _) => (None, request.raw_http_path() == path),
+    };
+    if !path_is_right {
+        return Err((None, Rejection::not_found("not found").bare()));
+    }
+    let may_be_get = match route {
+        Route::Path(action) => action.allows_get,
+        Route::Parameter(_, actions) => actions.iter().any(|action| action.allows_get),
+    };
+    if !(request.method() == Method::POST || may_be_get && request.method() == Method::GET) {
+        return Err((action, Rejection::method_not_allowed()));
+    }
+    let parameters = parameters::read(request).map_err(|rejection| (action, rejection))?;
+    let action = match route {
+        Route::Path(action) => {
+            let named = parameters.text(&["action"]).map_err(|rejection| (Some(action), rejection))?;
+            if named.is_some_and(|named| named != action.name) {
+                let rejection = Rejection::invalid("action", "is not the one the path names");
+                return Err((Some(action), rejection));
+            }
+            action
+        }
+        Route::Parameter(_, actions) => {
+            let named = parameters.required_text(&["action"]).map_err(|rejection| (None, rejection))?;
+            *actions
+                .iter()
+                .find(|action| action.name == named)
+                .ok_or((None, Rejection::bad_request("unknown action")))?
+        }
+    };
+    let idempotency_key = match request.headers().get("idempotency-key").map(|value| value.to_str()) {
+        None => None,
+        Some(Ok(key)) => Some(key.to_owned()),
+        Some(Err(_)) => {
+            let rejection = Rejection::invalid("Idempotency-Key", "must be plain ASCII");
+            return Err((Some(action), rejection));
+        }
+    };
+    let call = Call {
+        parameters,
+        source_ip: source_ip(request),
+        idempotency_key,
+    };
+    Ok((action, call))
+}
+
+fn request_id(request: &Request) -> String {
+    match request.request_context_ref() {
+        Some(RequestContext::ApiGatewayV2(context)) => context.request_id.clone(),
+        _ => None,
+    }
+    .unwrap_or_else(|| "unknown".into())
+}
+
+fn source_ip(request: &Request) -> Option<IpAddr> {
+    match request.request_context_ref() {
+        Some(RequestContext::ApiGatewayV2(context)) => context.http.source_ip.as_deref()?.parse().ok(),
+        _ => None,
+    }
+}

@@ -1,0 +1,178 @@
+//! Who calls, for whom, and about which account.
+
+use crate::context::Context;
+use crate::domain::account::Account;
+use crate::domain::client::Role;
+use crate::domain::credential::hash;
+use crate::domain::history::{Actor, Entity, Entry};
+use crate::error::{Error, Rejection};
+use crate::http::Call;
+use crate::http::parameters::ID;
+
+/// Somebody with a session.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Its own client number.
+    pub client_id: u64,
+    /// What it may do.
+    pub role: Role,
+    /// Its email.
+    pub email: String,
+    /// Where it calls from.
+    ip: Option<String>,
+}
+
+impl Caller {
+    /// Whether it may act for any client.
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        self.role == Role::Admin
+    }
+
+    /// As history names it.
+    #[must_use]
+    pub fn actor(&self) -> Actor {
+        Actor::person(&self.email, self.role, self.ip.clone())
+    }
+
+    /// The client it acts for: an admin the one that `id` names, everybody else themselves. Another's number in a client's `id` is
+    /// answered as an account that does not exist.
+    ///
+    /// # Errors
+    /// When `id` is malformed or another's.
+    pub fn acts_for(&self, call: &Call) -> Result<u64, Rejection> {
+        match call.parameters.number(&["id"], ID)? {
+            None => Ok(self.client_id),
+            Some(client_id) if self.is_admin() || client_id == self.client_id => Ok(client_id),
+            Some(_) => Err(Rejection::account_not_found()),
+        }
+    }
+
+    /// A history entry of what it does to an account.
+    #[must_use]
+    pub fn entry(&self, context: &Context, account: &Account, action: &str, details: serde_json::Value) -> Entry {
+        entry(context, account, action, self.actor(), details)
+    }
+}
+
+/// A history entry of what is done to an account.
+#[must_use]
+pub fn entry(context: &Context, account: &Account, action: &str, actor: Actor, details: serde_json::Value) -> Entry {
+    let entity = Entity::Account(&account.s3uid);
+    Entry {
+        id: context.random.id(),
+        at: context.now(),
+        action: action.into(),
+        actor,
+        client_id: Some(account.client_id),
+        entity_kind: entity.kind().into(),
+        entity_id: entity.id(),
+        details,
+    }
+}
+
+/// The token a call carries.
+///
+/// # Errors
+/// When it carries none.
+pub fn token(call: &Call) -> Result<String, Rejection> {
+    match call.parameters.raw_text(&["token"]) {
+        Ok(Some(token)) => Ok(token),
+        Ok(None) => Err(Rejection::missing_token()),
+        Err(_) => Err(Rejection::invalid_token()),
+    }
+}
+
+/// Who calls.
+///
+/// # Errors
+/// 401 without a token, or with one that is wrong, expired, or bound to another address.
+pub async fn authenticate(context: &Context, call: &Call) -> Result<Caller, Error> {
+    let token = token(call)?;
+    let session = context.database.session(&hash(&token)).await?;
+    let session = session
+        .filter(|session| session.is_valid(context.now(), call.source_ip))
+        .ok_or_else(Rejection::invalid_token)?;
+    Ok(Caller {
+        client_id: session.client_id,
+        role: session.role,
+        email: session.email,
+        ip: call.source_ip.map(|ip| ip.to_string()),
+    })
+}
+
+/// How a call names an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccountName {
+    /// By `s3uid`.
+    S3uid(String),
+    /// By the number that `get_users` shows: published clients send `account_id`.
+    Number(u64),
+}
+
+/// The account a call names.
+///
+/// # Errors
+/// When it names none, or malformed.
+pub fn account_name(call: &Call) -> Result<AccountName, Rejection> {
+    if let Some(s3uid) = s3uid(call)? {
+        return Ok(AccountName::S3uid(s3uid));
+    }
+    match call.parameters.number(&["account_id"], ID)? {
+        Some(id) => Ok(AccountName::Number(id)),
+        None => Err(Rejection::missing("s3uid")),
+    }
+}
+
+/// The parameter `s3uid`, if it is there.
+///
+/// # Errors
+/// When it is malformed.
+pub fn s3uid(call: &Call) -> Result<Option<String>, Rejection> {
+    let s3uid = call.parameters.text(&["s3uid"])?;
+    let is_well_formed = |s3uid: &String| s3uid.len() == 32 && s3uid.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match s3uid {
+        Some(s3uid) if !is_well_formed(&s3uid) => {
+            Err(Rejection::invalid("s3uid", "must be 32 characters of A-Z, a-z and 0-9"))
+        }
+        s3uid => Ok(s3uid),
+    }
+}
+
+/// Who calls, and the account the call names, if it is one the caller may act on; else the answer is that of an account that does
+/// not exist. The two are looked up at once where the account is named by its s3uid.
+///
+/// # Errors
+/// 400, 401 or 404.
+pub async fn caller_and_account(context: &Context, call: &Call) -> Result<(Caller, Account), Error> {
+    let (caller, account) = caller_and_any_account(context, call).await?;
+    if !account.is_visible() {
+        return Err(Rejection::account_not_found().into());
+    }
+    Ok((caller, account))
+}
+
+/// As [`caller_and_account`], terminated accounts included: their history can still be read.
+///
+/// # Errors
+/// 400, 401 or 404.
+pub async fn caller_and_any_account(context: &Context, call: &Call) -> Result<(Caller, Account), Error> {
+    token(call)?;
+    let name = account_name(call)?;
+    let (caller, account) = match name {
+        AccountName::S3uid(s3uid) => {
+            let account = async { Ok(context.database.account(&s3uid).await?) };
+            futures::try_join!(authenticate(context, call), account)?
+        }
+        AccountName::Number(id) => {
+            let caller = authenticate(context, call).await?;
+            let client_id = caller.acts_for(call)?;
+            (caller, context.database.account_by_number(client_id, id).await?)
+        }
+    };
+    let client_id = caller.acts_for(call)?;
+    match account {
+        Some(account) if account.client_id == client_id => Ok((caller, account)),
+        _ => Err(Rejection::account_not_found().into()),
+    }
+}

@@ -1,0 +1,86 @@
+//! Secret keys at rest: under a KMS key, with the account as encryption context, so that one account's ciphertext is of no use in
+//! another's place.
+
+use aws_sdk_kms::Client;
+use aws_sdk_kms::config::{BehaviorVersion, Region};
+use aws_sdk_kms::error::DisplayErrorContext;
+use aws_sdk_kms::primitives::Blob;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::context::Outside;
+use crate::error::Fault;
+
+/// The name of the encryption context's one entry.
+const CONTEXT: &str = "s3uid";
+
+/// KMS, with the key that secret keys are kept under.
+#[derive(Debug, Clone)]
+pub struct Vault {
+    client: Client,
+    key_id: String,
+}
+
+impl Vault {
+    pub(crate) fn new(outside: &Outside<'_>) -> Vault {
+        let mut config = aws_sdk_kms::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(outside.config.region.clone()))
+            .credentials_provider(outside.credentials.clone())
+            .http_client(outside.http.clone())
+            .sleep_impl(Outside::sleep())
+            .retry_config(Outside::retries())
+            .timeout_config(Outside::timeouts());
+        config.set_endpoint_url(outside.config.endpoints.kms.clone());
+        Vault {
+            client: Client::from_conf(config.build()),
+            key_id: outside.config.kms_key_id.clone(),
+        }
+    }
+
+    /// Encrypts an account's secret key; the result is base64.
+    ///
+    /// # Errors
+    /// When KMS cannot answer.
+    pub async fn encrypt(&self, s3uid: &str, secret: &SecretString) -> Result<String, Fault> {
+        let answer = self
+            .client
+            .encrypt()
+            .key_id(&self.key_id)
+            .encryption_context(CONTEXT, s3uid)
+            .plaintext(Blob::new(secret.expose_secret().as_bytes()))
+            .send()
+            .await
+            .map_err(|e| Fault::retryable("KMS Encrypt", DisplayErrorContext(e).to_string()))?;
+        let ciphertext = answer
+            .ciphertext_blob
+            .ok_or_else(|| Fault::permanent("KMS Encrypt", "it answered without a ciphertext"))?;
+        Ok(STANDARD.encode(ciphertext))
+    }
+
+    /// Decrypts an account's secret key.
+    ///
+    /// # Errors
+    /// When KMS cannot answer, or the ciphertext is not this account's.
+    pub async fn decrypt(&self, s3uid: &str, ciphertext: &str) -> Result<SecretString, Fault> {
+        let blob = STANDARD
+            .decode(ciphertext)
+            .map_err(|e| Fault::permanent("reading a ciphertext", e))?;
+        let answer = self
+            .client
+            .decrypt()
+            .key_id(&self.key_id)
+            .encryption_context(CONTEXT, s3uid)
+            .ciphertext_blob(Blob::new(blob))
+            .send()
+            .await
+            .map_err(|e| Fault::retryable("KMS Decrypt", DisplayErrorContext(e).to_string()))?;
+        let plaintext = answer
+            .plaintext
+            .ok_or_else(|| Fault::permanent("KMS Decrypt", "it answered without a plaintext"))?;
+        String::from_utf8(plaintext.into_inner())
+            .map(SecretString::from)
+            .map_err(|_| Fault::permanent("KMS Decrypt", "the plaintext is not text"))
+    }
+}
