@@ -1,1 +1,101 @@
-//! x
+//! The functions: one folder each, and THE list of them.
+//!
+//! A wire action is a folder with `mod.rs` (its handler) and `main.rs` (its Lambda entry), a line below, a `[[bin]]` in
+//! `Cargo.toml` and a resource in `infra/template.yaml`. What several of them share stands in a file beside the folders.
+
+mod bucket_lists;
+mod files;
+mod metering;
+mod provisioning;
+mod services;
+
+use wharfage::http::Action;
+use wharfage::runtime::Function;
+
+/// Makes a folder a wire action of `s3.php`: `ACTION` for whoever dispatches, `FUNCTION` for its own Lambda function.
+macro_rules! s3_action {
+    ($name:literal) => {
+        s3_action!($name, speaks as $name);
+    };
+    ($name:literal, speaks as $speaks_as:literal) => {
+        /// Its name on the wire. For the handler itself, which `ACTION` is made of and so cannot name it.
+        const NAME: &str = $name;
+        /// The action on the wire.
+        pub const ACTION: wharfage::http::Action = wharfage::http::Action {
+            module: "s3",
+            name: NAME,
+            speaks_as: $speaks_as,
+            allows_get: false,
+            handler: |context, call| Box::pin(handle(context, call)),
+        };
+        /// Its Lambda function.
+        pub const FUNCTION: wharfage::runtime::Function = wharfage::runtime::Function {
+            name: NAME,
+            entry: wharfage::runtime::Entry::Http(|context, request| {
+                Box::pin(wharfage::http::answer(
+                    context,
+                    request,
+                    wharfage::http::Route::Path(&ACTION),
+                ))
+            }),
+        };
+    };
+}
+use s3_action;
+
+macro_rules! list {
+    (actions: $($action:ident)+; endpoints: $($endpoint:ident)+; groups: $($group:ident { $($member:ident)+ })+) => {
+        $(pub mod $action;)+
+        $(pub mod $endpoint;)+
+        $(
+            #[doc = concat!("The ", stringify!($group), ".")]
+            pub mod $group {
+                $(pub mod $member;)+
+            }
+        )+
+
+        /// Every wire action of `s3.php`.
+        pub const ACTIONS: &[&Action] = &[$(&$action::ACTION),+];
+
+        /// Every function, by the name of its binary.
+        pub const FUNCTIONS: &[Function] = &[
+            $($action::FUNCTION,)+
+            $($endpoint::FUNCTION,)+
+            $($($group::$member::FUNCTION,)+)+
+        ];
+    };
+}
+
+list! {
+    actions:
+        cancel_payment_account_deletion
+        create_account
+        create_bucket
+        create_order
+        delete_account
+        delete_bucket
+        delete_file
+        delete_payment_account
+        get_available_locations
+        get_buckets
+        get_buckets_rmq
+        get_files
+        get_users
+        history
+        list_plans
+        show_key
+        update_traffic_info;
+    endpoints:
+        auth_php
+        eq_callback_php
+        s3_php;
+    groups:
+        jobs {
+            resume_orders
+            resume_tasks
+        }
+        workers {
+            cleanup
+            storage_tasks
+        }
+}

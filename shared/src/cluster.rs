@@ -57,7 +57,11 @@ impl From<ClusterError> for Error {
             ClusterError::Refused { message, .. } => Rejection::conflict(message).into(),
             ClusterError::Unavailable(reason) => {
                 tracing::warn!(reason, "a cluster cannot answer");
-                Rejection::unavailable("the storage cannot answer now, try again later", RETRY_AFTER_SECONDS).into()
+                Rejection::unavailable(
+                    "the storage cannot answer now, try again later",
+                    RETRY_AFTER_SECONDS,
+                )
+                .into()
             }
         }
     }
@@ -104,7 +108,12 @@ pub struct PurgeStep {
 #[async_trait]
 pub trait StorageProvider: Send + Sync {
     /// Makes an account's user, with these keys and this quota.
-    async fn create_user(&self, s3uid: &str, keys: &Keys, quota_bytes: u64) -> Result<(), ClusterError>;
+    async fn create_user(
+        &self,
+        s3uid: &str,
+        keys: &Keys,
+        quota_bytes: u64,
+    ) -> Result<(), ClusterError>;
 
     /// Removes an account's user. It must have no buckets.
     async fn delete_user(&self, s3uid: &str) -> Result<(), ClusterError>;
@@ -124,10 +133,20 @@ pub trait StorageProvider: Send + Sync {
 
     /// Removes up to `max_entries` of what is in a bucket: versions and unfinished uploads too. A bucket that is not there, or another
     /// account's, is refused with `NoSuchBucket`.
-    async fn purge_bucket(&self, s3uid: &str, bucket_name: &str, max_entries: u32) -> Result<PurgeStep, ClusterError>;
+    async fn purge_bucket(
+        &self,
+        s3uid: &str,
+        bucket_name: &str,
+        max_entries: u32,
+    ) -> Result<PurgeStep, ClusterError>;
 
     /// What was counted for some accounts' buckets in the hours `[from, to)`.
-    async fn traffic(&self, s3uids: &[&str], from: Timestamp, to: Timestamp) -> Result<Vec<TrafficHour>, ClusterError>;
+    async fn traffic(
+        &self,
+        s3uids: &[&str],
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<TrafficHour>, ClusterError>;
 }
 
 /// A location with its cluster.
@@ -180,8 +199,12 @@ impl Clusters {
     /// # Errors
     /// When the location is not configured any more.
     pub fn of(&self, location: &str) -> Result<&Cluster, Fault> {
-        self.get(location)
-            .ok_or_else(|| Fault::permanent("finding a cluster", format!("location {location} is not configured")))
+        self.get(location).ok_or_else(|| {
+            Fault::permanent(
+                "finding a cluster",
+                format!("location {location} is not configured"),
+            )
+        })
     }
 
     /// All of them, by location code.

@@ -196,14 +196,8 @@ impl Config {
                     "FREE_ACCOUNTS_PER_CLIENT",
                     &need("FREE_ACCOUNTS_PER_CLIENT")?,
                 )?,
-                accounts_per_client: number(
-                    "ACCOUNTS_PER_CLIENT",
-                    &need("ACCOUNTS_PER_CLIENT")?,
-                )?,
-                bucket_list_wait_ms: number(
-                    "BUCKET_LIST_WAIT_MS",
-                    &need("BUCKET_LIST_WAIT_MS")?,
-                )?,
+                accounts_per_client: number("ACCOUNTS_PER_CLIENT", &need("ACCOUNTS_PER_CLIENT")?)?,
+                bucket_list_wait_ms: number("BUCKET_LIST_WAIT_MS", &need("BUCKET_LIST_WAIT_MS")?)?,
                 cleanup_step_entries: number(
                     "CLEANUP_STEP_ENTRIES",
                     &need("CLEANUP_STEP_ENTRIES")?,
@@ -211,7 +205,11 @@ impl Config {
             },
         };
         let default = &config.rules.default_location;
-        if !config.locations.iter().any(|location| location.code == *default) {
+        if !config
+            .locations
+            .iter()
+            .any(|location| location.code == *default)
+        {
             return Err(ConfigError::Invalid {
                 name: "DEFAULT_LOCATION",
                 problem: format!("{default} is not one of LOCATIONS"),
@@ -252,7 +250,10 @@ fn parse_locations(json: &str) -> Result<Vec<Location>, ConfigError> {
             )));
         }
         if locations[..index].iter().any(|l| l.code == location.code) {
-            return Err(invalid(format!("[{index}].code: {} stands twice", location.code)));
+            return Err(invalid(format!(
+                "[{index}].code: {} stands twice",
+                location.code
+            )));
         }
         for (field, value) in [
             ("s3_endpoint", &location.s3_endpoint),
@@ -260,7 +261,9 @@ fn parse_locations(json: &str) -> Result<Vec<Location>, ConfigError> {
         ] {
             let uri: Result<http::Uri, _> = value.parse();
             if !uri.is_ok_and(|uri| uri.scheme().is_some() && uri.host().is_some()) {
-                return Err(invalid(format!("[{index}].{field}: {value:?} is not a URL")));
+                return Err(invalid(format!(
+                    "[{index}].{field}: {value:?} is not a URL"
+                )));
             }
         }
     }

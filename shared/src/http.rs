@@ -67,7 +67,12 @@ pub async fn answer(context: &Context, request: Request, route: Route) -> Respon
     };
     match outcome {
         Ok(answer) => answer.into_response(action.map_or("", |action| action.name)),
-        Err(error) => envelope::failure(module, action.map(|action| action.speaks_as), &error, &request_id),
+        Err(error) => envelope::failure(
+            module,
+            action.map(|action| action.speaks_as),
+            &error,
+            &request_id,
+        ),
     }
 }
 
@@ -91,7 +96,9 @@ fn read(request: &Request, route: Route) -> Read {
     let parameters = parameters::read(request).map_err(|rejection| (action, rejection))?;
     let action = match route {
         Route::Path(action) => {
-            let named = parameters.text(&["action"]).map_err(|rejection| (Some(action), rejection))?;
+            let named = parameters
+                .text(&["action"])
+                .map_err(|rejection| (Some(action), rejection))?;
             if named.is_some_and(|named| named != action.name) {
                 let rejection = Rejection::invalid("action", "is not the one the path names");
                 return Err((Some(action), rejection));
@@ -99,14 +106,20 @@ fn read(request: &Request, route: Route) -> Read {
             action
         }
         Route::Parameter(_, actions) => {
-            let named = parameters.required_text(&["action"]).map_err(|rejection| (None, rejection))?;
+            let named = parameters
+                .required_text(&["action"])
+                .map_err(|rejection| (None, rejection))?;
             *actions
                 .iter()
                 .find(|action| action.name == named)
                 .ok_or((None, Rejection::bad_request("unknown action")))?
         }
     };
-    let idempotency_key = match request.headers().get("idempotency-key").map(|value| value.to_str()) {
+    let idempotency_key = match request
+        .headers()
+        .get("idempotency-key")
+        .map(|value| value.to_str())
+    {
         None => None,
         Some(Ok(key)) => Some(key.to_owned()),
         Some(Err(_)) => {
@@ -132,7 +145,9 @@ fn request_id(request: &Request) -> String {
 
 fn source_ip(request: &Request) -> Option<IpAddr> {
     match request.request_context_ref() {
-        Some(RequestContext::ApiGatewayV2(context)) => context.http.source_ip.as_deref()?.parse().ok(),
+        Some(RequestContext::ApiGatewayV2(context)) => {
+            context.http.source_ip.as_deref()?.parse().ok()
+        }
         _ => None,
     }
 }

@@ -47,7 +47,8 @@ impl Queue {
             task_id: task.task_id.clone(),
             step: task.steps,
         };
-        let body = serde_json::to_string(&message).map_err(|e| Fault::permanent("writing a message", e))?;
+        let body = serde_json::to_string(&message)
+            .map_err(|e| Fault::permanent("writing a message", e))?;
         self.client
             .send_message()
             .queue_url(queue_url)

@@ -39,11 +39,14 @@ pub enum Entry {
     Schedule(ScheduleHandler),
 }
 
+/// Why a function's process ended.
+pub type Stop = lambda_runtime::Error;
+
 /// Runs a function until the Lambda service ends the process.
 ///
 /// # Errors
 /// When the environment is not complete, or the Runtime API cannot be reached.
-pub fn run(function: &'static Function) -> Result<(), lambda_runtime::Error> {
+pub fn run(function: &'static Function) -> Result<(), Stop> {
     tracing_subscriber::fmt()
         .json()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())

@@ -153,7 +153,11 @@ impl Kms {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (status, kind, body) = match self.perform(request).await {
             Ok(body) => (StatusCode::OK, None, body),
-            Err(Refusal(status, kind, message)) => (status, Some(kind), json!({"__type": kind, "message": message})),
+            Err(Refusal(status, kind, message)) => (
+                status,
+                Some(kind),
+                json!({"__type": kind, "message": message}),
+            ),
         };
         let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
         *response.status_mut() = status;
@@ -163,10 +167,7 @@ impl Kms {
             http::HeaderValue::from_static("application/x-amz-json-1.1"),
         );
         if let Some(kind) = kind {
-            headers.insert(
-                "x-amzn-errortype",
-                http::HeaderValue::from_static(kind),
-            );
+            headers.insert("x-amzn-errortype", http::HeaderValue::from_static(kind));
         }
         response
     }
@@ -221,7 +222,9 @@ impl Kms {
             .decode(&request.ciphertext_blob)
             .map_err(|_| INVALID_CIPHERTEXT)?;
         let (&version, rest) = blob.split_first().ok_or(INVALID_CIPHERTEXT)?;
-        let (nonce, sealed) = rest.split_at_checked(NONCE_BYTES).ok_or(INVALID_CIPHERTEXT)?;
+        let (nonce, sealed) = rest
+            .split_at_checked(NONCE_BYTES)
+            .ok_or(INVALID_CIPHERTEXT)?;
         if version != BLOB_VERSION {
             return Err(INVALID_CIPHERTEXT);
         }
@@ -263,7 +266,11 @@ impl Kms {
     }
 
     /// Version byte, nonce, ciphertext and tag.
-    fn seal(&self, plaintext: &[u8], context: &BTreeMap<String, String>) -> Result<Vec<u8>, Refusal> {
+    fn seal(
+        &self,
+        plaintext: &[u8],
+        context: &BTreeMap<String, String>,
+    ) -> Result<Vec<u8>, Refusal> {
         let nonce = Aes256Gcm::generate_nonce(&mut OsRng);
         let aad = canonical(context);
         let payload = Payload {

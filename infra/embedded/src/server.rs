@@ -31,7 +31,10 @@ impl Server {
     }
 
     /// Runs `task` for as long as the handle lives.
-    pub(crate) fn spawn(address: SocketAddr, task: impl Future<Output = ()> + Send + 'static) -> Self {
+    pub(crate) fn spawn(
+        address: SocketAddr,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
         Self {
             endpoint: format!("http://{}", reachable(address)),
             address,

@@ -67,11 +67,16 @@ impl VirtualClock {
     pub fn kept(start: Option<Timestamp>, file: PathBuf) -> Result<VirtualClock, Error> {
         let mut clock = VirtualClock::new(start);
         if let Some(saved) = read(&file)? {
-            let state = clock.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let state = clock
+                .state
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner);
             if let Pace::Running { ahead } = &mut state.pace {
                 let kept = SignedDuration::from_secs(saved.ahead_seconds.unwrap_or_default());
                 // Data made while the clock stood still may be ahead of the system clock.
-                *ahead = kept.max(saved.at.duration_since(state.last)).max(SignedDuration::ZERO);
+                *ahead = kept
+                    .max(saved.at.duration_since(state.last))
+                    .max(SignedDuration::ZERO);
                 state.last = add(state.last, *ahead);
             }
             state.last = state.last.max(saved.at);

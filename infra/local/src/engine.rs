@@ -158,7 +158,11 @@ impl Engine {
         let job = self.jobs.iter().find(|job| job.function == name);
         let job = job.ok_or_else(|| Error::UnknownJob {
             job: name.to_owned(),
-            known: self.jobs.iter().map(|job| job.function.to_owned()).collect(),
+            known: self
+                .jobs
+                .iter()
+                .map(|job| job.function.to_owned())
+                .collect(),
         })?;
         let _driven = self.driven.lock().await;
         self.run(job).await.map_err(|problem| Error::Failed {

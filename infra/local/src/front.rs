@@ -137,7 +137,12 @@ async fn move_clock(engine: &Engine, body: &Bytes) -> Result<Value, Refusal> {
 }
 
 fn describe(advanced: &Advanced) -> Value {
-    let listed: Vec<Value> = advanced.ran.iter().take(RUNS_LISTED).map(Run::to_json).collect();
+    let listed: Vec<Value> = advanced
+        .ran
+        .iter()
+        .take(RUNS_LISTED)
+        .map(Run::to_json)
+        .collect();
     json!({
         "now": advanced.now,
         "ran": listed,
@@ -158,9 +163,8 @@ fn problem(status: StatusCode, text: &str) -> Response<Body> {
 fn json_response(status: StatusCode, value: &Value) -> Response<Body> {
     let mut response = Response::new(Body::from(value.to_string()));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -111,7 +111,11 @@ fn ready_json(stack: &Stack) -> String {
 fn ready_text(stack: &Stack) -> String {
     let api = stack.api();
     let seeded = stack.seeded();
-    let mut lines = vec![String::new(), format!("Wharfage is at {api}"), String::new()];
+    let mut lines = vec![
+        String::new(),
+        format!("Wharfage is at {api}"),
+        String::new(),
+    ];
     for (code, endpoint) in stack.locations() {
         lines.push(format!("  S3 in {code}         {endpoint}"));
     }

@@ -337,7 +337,9 @@ impl Queues {
             // A report of something unknown fails the whole batch, as on Lambda.
             return ids().collect();
         }
-        ids().filter(|id| reported.iter().any(|failed| failed == id)).collect()
+        ids()
+            .filter(|id| reported.iter().any(|failed| failed == id))
+            .collect()
     }
 
     async fn delete(&self, mapping: &Mapping, messages: &[&Message]) -> Result<(), Error> {

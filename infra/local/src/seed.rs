@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use futures::future::{try_join3, try_join_all};
+use futures::future::{try_join_all, try_join3};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
@@ -33,7 +33,10 @@ impl Seeded {
     /// An API key by the name of its owner; empty when there is none.
     #[must_use]
     pub fn api_key(&self, name: &str) -> &str {
-        self.api_keys.get(name).map(String::as_str).unwrap_or_default()
+        self.api_keys
+            .get(name)
+            .map(String::as_str)
+            .unwrap_or_default()
     }
 }
 
@@ -231,9 +234,9 @@ pub(crate) async fn write(
     if seeded.done {
         return Ok(false);
     }
-    let plans = PLANS.iter().map(|row| async move {
-        context.database.put_plan(&plan(row)?).await.map(|_| ())
-    });
+    let plans = PLANS
+        .iter()
+        .map(|row| async move { context.database.put_plan(&plan(row)?).await.map(|_| ()) });
     let people = PEOPLE.iter().map(|person| write_person(context, person));
     let keys = PEOPLE.iter().map(|person| {
         let api_key = ApiKey {
@@ -244,7 +247,12 @@ pub(crate) async fn write(
         let key_hash = hash(seeded.api_key(person.name));
         async move { context.database.put_api_key(&key_hash, &api_key).await }
     });
-    try_join3(try_join_all(plans), try_join_all(people), try_join_all(keys)).await?;
+    try_join3(
+        try_join_all(plans),
+        try_join_all(people),
+        try_join_all(keys),
+    )
+    .await?;
     seeded.done = true;
     keep(seeded, file)?;
     Ok(true)
@@ -264,8 +272,8 @@ async fn write_person(context: &Context, person: &Person) -> Result<(), Fault> {
     };
     context.database.insert_client(&client).await?;
     if let Some(credit) = person.credit {
-        let credit_minor =
-            to_minor(credit, currency).map_err(|error| Fault::permanent("the first credit", error))?;
+        let credit_minor = to_minor(credit, currency)
+            .map_err(|error| Fault::permanent("the first credit", error))?;
         let posting = Posting::top_up(
             "first credit",
             person.client_id,
@@ -304,7 +312,11 @@ fn plan(row: &PlanRow) -> Result<Plan, Fault> {
         active: row.active,
         quota_gb: row.quota_gb,
         storage_type: row.storage_type.into(),
-        locations: row.locations.iter().map(|code| (*code).to_owned()).collect(),
+        locations: row
+            .locations
+            .iter()
+            .map(|code| (*code).to_owned())
+            .collect(),
         included_traffic_gb: row.included_traffic_gb,
         prices,
         location_prices,
@@ -331,8 +343,14 @@ mod tests {
         let eur = currency("EUR").expect("EUR");
         assert!(plans[0].is_free());
         assert!(plans[1..].iter().all(|plan| !plan.is_free()));
-        assert_eq!(plans[1].monthly_price("DE", eur), Some(Decimal::new(140, 1)));
-        assert_eq!(plans[2].monthly_price("NL", eur), Some(Decimal::new(800, 2)));
+        assert_eq!(
+            plans[1].monthly_price("DE", eur),
+            Some(Decimal::new(140, 1))
+        );
+        assert_eq!(
+            plans[2].monthly_price("NL", eur),
+            Some(Decimal::new(800, 2))
+        );
         assert_eq!(CREDIT.to_string(), "200.00");
     }
 }

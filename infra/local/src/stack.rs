@@ -200,7 +200,8 @@ impl Stack {
             Arc::downgrade(&dynamodb),
             life.life(),
         ));
-        let mut tasks = vec![tokio::spawn(front::serve(listener, Arc::clone(&engine))).abort_handle()];
+        let mut tasks =
+            vec![tokio::spawn(front::serve(listener, Arc::clone(&engine))).abort_handle()];
         if options.background {
             tasks.push(tokio::spawn(Arc::clone(&engine.queues).poll()).abort_handle());
             // A clock that stands still makes nothing due.
@@ -342,7 +343,9 @@ fn start_clusters(
         let cluster = wanted
             .and_then(|port| start(SocketAddr::new(listen.ip(), port)).ok())
             .map_or_else(|| start(any), Ok)
-            .map_err(|error| Error::service(format!("cannot start the cluster of {code}"), error))?;
+            .map_err(|error| {
+                Error::service(format!("cannot start the cluster of {code}"), error)
+            })?;
         let endpoint = cluster.endpoint().to_owned();
         let cluster = LocalCluster {
             s3_endpoint: endpoint.clone(),

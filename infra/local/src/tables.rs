@@ -65,7 +65,11 @@ async fn create_one(client: &Client, table: &Table) -> Result<(), Error> {
         .await
         .map_err(|error| service(&format!("CreateTable {}", table.name), error))?;
     for _ in 0..POLLS {
-        if describe(client, table).await?.as_ref().is_some_and(is_active) {
+        if describe(client, table)
+            .await?
+            .as_ref()
+            .is_some_and(is_active)
+        {
             return expire(client, table).await;
         }
         tokio::time::sleep(POLL).await;

@@ -105,7 +105,10 @@ impl Wiring {
         for trigger in declared.triggers {
             match (trigger, function.entry) {
                 (Trigger::Route(route), Entry::Http(handler)) => {
-                    let method = route.method.as_ref().map_or("ANY", |method| method.as_str());
+                    let method = route
+                        .method
+                        .as_ref()
+                        .map_or("ANY", |method| method.as_str());
                     let route_key = match &route.path {
                         Some(path) => format!("{method} {path}"),
                         None => "$default".into(),
@@ -128,7 +131,11 @@ impl Wiring {
                     trigger,
                 }),
                 (Trigger::Schedule(schedule), Entry::Schedule(handler)) => {
-                    match self.jobs.iter_mut().find(|job| job.function == function_name) {
+                    match self
+                        .jobs
+                        .iter_mut()
+                        .find(|job| job.function == function_name)
+                    {
                         Some(job) => job.schedules.extend(schedule),
                         None => self.jobs.push(Job {
                             function: function_name,

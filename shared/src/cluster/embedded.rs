@@ -94,7 +94,12 @@ impl Embedded {
     }
 
     /// One call; tried again while the cluster cannot answer, since every call may be repeated.
-    async fn call<T: DeserializeOwned>(&self, method: &str, path: &str, body: Option<&Value>) -> Result<T, ClusterError> {
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T, ClusterError> {
         let attempt = || self.call_once(method, path, body);
         let answer = attempt
             .retry(
@@ -105,17 +110,29 @@ impl Embedded {
             )
             .when(|error| matches!(error, ClusterError::Unavailable(_)))
             .await?;
-        serde_json::from_slice(&answer).map_err(|e| ClusterError::Unavailable(format!("{method} {path}: {e}")))
+        serde_json::from_slice(&answer)
+            .map_err(|e| ClusterError::Unavailable(format!("{method} {path}: {e}")))
     }
 
-    async fn call_once(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Vec<u8>, ClusterError> {
-        let unavailable = |problem: String| ClusterError::Unavailable(format!("{method} {path}: {problem}"));
+    async fn call_once(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Vec<u8>, ClusterError> {
+        let unavailable =
+            |problem: String| ClusterError::Unavailable(format!("{method} {path}: {problem}"));
         let request = http::Request::builder()
             .method(method)
             .uri(format!("{}/_admin/v1{path}", self.endpoint))
-            .header("authorization", format!("Bearer {}", self.token.expose_secret()))
+            .header(
+                "authorization",
+                format!("Bearer {}", self.token.expose_secret()),
+            )
             .header("content-type", "application/json")
-            .body(SdkBody::from(body.map(Value::to_string).unwrap_or_default()))
+            .body(SdkBody::from(
+                body.map(Value::to_string).unwrap_or_default(),
+            ))
             .map_err(|e| unavailable(e.to_string()))?;
         let request = HttpRequest::try_from(request).map_err(|e| unavailable(e.to_string()))?;
         let response = self
@@ -130,7 +147,11 @@ impl Embedded {
             .map_err(|e| unavailable(e.to_string()))?
             .to_vec();
         if status.is_success() {
-            return Ok(if bytes.is_empty() { b"null".to_vec() } else { bytes });
+            return Ok(if bytes.is_empty() {
+                b"null".to_vec()
+            } else {
+                bytes
+            });
         }
         match serde_json::from_slice::<Refusal>(&bytes) {
             Ok(refusal) if status.is_client_error() => Err(ClusterError::Refused {
@@ -142,7 +163,9 @@ impl Embedded {
     }
 
     async fn check_owner(&self, s3uid: &str, bucket_name: &str) -> Result<(), ClusterError> {
-        let row: BucketRow = self.call("GET", &format!("/buckets/{}", segment(bucket_name)), None).await?;
+        let row: BucketRow = self
+            .call("GET", &format!("/buckets/{}", segment(bucket_name)), None)
+            .await?;
         if row.owner.as_deref() == Some(s3uid) {
             return Ok(());
         }
@@ -159,19 +182,28 @@ fn segment(name: &str) -> String {
 
 #[async_trait]
 impl StorageProvider for Embedded {
-    async fn create_user(&self, s3uid: &str, keys: &Keys, quota_bytes: u64) -> Result<(), ClusterError> {
+    async fn create_user(
+        &self,
+        s3uid: &str,
+        keys: &Keys,
+        quota_bytes: u64,
+    ) -> Result<(), ClusterError> {
         let body = json!({
             "display_name": s3uid,
             "access_key": keys.access_key,
             "secret_key": keys.secret_key.expose_secret(),
             "quota_bytes": quota_bytes,
         });
-        self.call::<Value>("PUT", &format!("/users/{}", segment(s3uid)), Some(&body)).await?;
+        self.call::<Value>("PUT", &format!("/users/{}", segment(s3uid)), Some(&body))
+            .await?;
         Ok(())
     }
 
     async fn delete_user(&self, s3uid: &str) -> Result<(), ClusterError> {
-        match self.call::<Value>("DELETE", &format!("/users/{}", segment(s3uid)), None).await {
+        match self
+            .call::<Value>("DELETE", &format!("/users/{}", segment(s3uid)), None)
+            .await
+        {
             Err(error) if !error.is("NoSuchUser") => Err(error),
             _ => Ok(()),
         }
@@ -179,7 +211,8 @@ impl StorageProvider for Embedded {
 
     async fn set_suspended(&self, s3uid: &str, is_suspended: bool) -> Result<(), ClusterError> {
         let body = json!({ "suspended": is_suspended });
-        self.call::<Value>("PATCH", &format!("/users/{}", segment(s3uid)), Some(&body)).await?;
+        self.call::<Value>("PATCH", &format!("/users/{}", segment(s3uid)), Some(&body))
+            .await?;
         Ok(())
     }
 
@@ -191,12 +224,19 @@ impl StorageProvider for Embedded {
 
     async fn delete_bucket(&self, s3uid: &str, bucket_name: &str) -> Result<(), ClusterError> {
         self.check_owner(s3uid, bucket_name).await?;
-        self.call::<Value>("DELETE", &format!("/buckets/{}", segment(bucket_name)), None).await?;
+        self.call::<Value>(
+            "DELETE",
+            &format!("/buckets/{}", segment(bucket_name)),
+            None,
+        )
+        .await?;
         Ok(())
     }
 
     async fn buckets(&self, s3uid: &str) -> Result<Vec<Bucket>, ClusterError> {
-        let list: BucketList = self.call("GET", &format!("/users/{}/buckets", segment(s3uid)), None).await?;
+        let list: BucketList = self
+            .call("GET", &format!("/users/{}/buckets", segment(s3uid)), None)
+            .await?;
         Ok(list
             .buckets
             .into_iter()
@@ -211,7 +251,12 @@ impl StorageProvider for Embedded {
             .collect())
     }
 
-    async fn purge_bucket(&self, s3uid: &str, bucket_name: &str, max_entries: u32) -> Result<PurgeStep, ClusterError> {
+    async fn purge_bucket(
+        &self,
+        s3uid: &str,
+        bucket_name: &str,
+        max_entries: u32,
+    ) -> Result<PurgeStep, ClusterError> {
         self.check_owner(s3uid, bucket_name).await?;
         let body = json!({ "max_entries": max_entries });
         let path = format!("/buckets/{}/purge", segment(bucket_name));
@@ -223,7 +268,12 @@ impl StorageProvider for Embedded {
         })
     }
 
-    async fn traffic(&self, s3uids: &[&str], from: Timestamp, to: Timestamp) -> Result<Vec<TrafficHour>, ClusterError> {
+    async fn traffic(
+        &self,
+        s3uids: &[&str],
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<TrafficHour>, ClusterError> {
         let query = form_urlencoded::Serializer::new(String::new())
             .append_pair("from", &from.to_string())
             .append_pair("to", &to.to_string())

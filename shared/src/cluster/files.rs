@@ -100,10 +100,16 @@ impl Files {
                 let key = object.key.unwrap_or_default();
                 File {
                     key: if is_encoded { decode(&key) } else { key },
-                    size_bytes: object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+                    size_bytes: object
+                        .size
+                        .and_then(|size| u64::try_from(size).ok())
+                        .unwrap_or(0),
                     last_modified: object
                         .last_modified
-                        .and_then(|at| Timestamp::new(at.secs(), i32::try_from(at.subsec_nanos()).unwrap_or(0)).ok())
+                        .and_then(|at| {
+                            Timestamp::new(at.secs(), i32::try_from(at.subsec_nanos()).unwrap_or(0))
+                                .ok()
+                        })
                         .unwrap_or(Timestamp::UNIX_EPOCH),
                     etag: object.e_tag.unwrap_or_default(),
                 }
@@ -119,7 +125,13 @@ impl Files {
     ///
     /// # Errors
     /// What the storage answers.
-    pub async fn delete(&self, cluster: &Cluster, keys: &Keys, bucket_name: &str, key: &str) -> Result<(), ClusterError> {
+    pub async fn delete(
+        &self,
+        cluster: &Cluster,
+        keys: &Keys,
+        bucket_name: &str,
+        key: &str,
+    ) -> Result<(), ClusterError> {
         self.client(cluster, keys)
             .delete_object()
             .bucket(bucket_name)
@@ -148,7 +160,9 @@ where
         _ => None,
     };
     match service_error.and_then(|e| e.code().map(|code| (code, e.message()))) {
-        Some((code, message)) if !matches!(code, "InternalError" | "ServiceUnavailable" | "SlowDown") => {
+        Some((code, message))
+            if !matches!(code, "InternalError" | "ServiceUnavailable" | "SlowDown") =>
+        {
             ClusterError::Refused {
                 code: code.to_owned(),
                 // Some clusters answer a code alone: then in Amazon's words.

@@ -81,15 +81,23 @@ impl Database {
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn account(&self, s3uid: &str) -> Result<Option<Account>, Fault> {
-        self.get(&self.tables.accounts, keys::account(s3uid), Some(keys::ACCOUNT.into()))
-            .await
+        self.get(
+            &self.tables.accounts,
+            keys::account(s3uid),
+            Some(keys::ACCOUNT.into()),
+        )
+        .await
     }
 
     /// One of a client's accounts by its number.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn account_by_number(&self, client_id: u64, id: u64) -> Result<Option<Account>, Fault> {
+    pub async fn account_by_number(
+        &self,
+        client_id: u64,
+        id: u64,
+    ) -> Result<Option<Account>, Fault> {
         let table = &self.tables.accounts;
         let found = self
             .client
@@ -102,7 +110,12 @@ impl Database {
             .send()
             .await
             .map_err(|e| fault("Query", table, e))?;
-        found.items.unwrap_or_default().pop().map(|row| read(table, row)).transpose()
+        found
+            .items
+            .unwrap_or_default()
+            .pop()
+            .map(|row| read(table, row))
+            .transpose()
     }
 
     /// All of a client's accounts, by number. A client has a bounded number of them, see `ACCOUNTS_PER_CLIENT`.
@@ -171,10 +184,16 @@ impl Database {
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn group_accounts(&self, groups: &[Group], page: Page) -> Result<Vec<Account>, Fault> {
+    pub async fn group_accounts(
+        &self,
+        groups: &[Group],
+        page: Page,
+    ) -> Result<Vec<Account>, Fault> {
         let group_keys: Vec<String> = groups.iter().map(Group::key).collect();
         let wanted = page.offset + page.limit;
-        let read_ahead = (wanted / groups.len().max(1) + 1).clamp(20, 1_000).min(wanted.max(1));
+        let read_ahead = (wanted / groups.len().max(1) + 1)
+            .clamp(20, 1_000)
+            .min(wanted.max(1));
         let mut cursors: Vec<Cursor<'_>> = group_keys
             .iter()
             .map(|group_key| Cursor {
@@ -184,17 +203,29 @@ impl Database {
                 is_finished: false,
             })
             .collect();
-        try_join_all(cursors.iter_mut().map(|cursor| self.read_ahead(cursor, page, read_ahead))).await?;
+        try_join_all(
+            cursors
+                .iter_mut()
+                .map(|cursor| self.read_ahead(cursor, page, read_ahead)),
+        )
+        .await?;
         let mut rows = Vec::with_capacity(page.limit);
         for position in 0..wanted {
             let head = cursors
                 .iter()
                 .enumerate()
                 .filter_map(|(index, cursor)| {
-                    cursor.read_ahead.front().map(|account| (page.order.rank(account), index))
+                    cursor
+                        .read_ahead
+                        .front()
+                        .map(|account| (page.order.rank(account), index))
                 })
                 .reduce(|best, other| {
-                    let other_first = if page.descending { other.0 > best.0 } else { other.0 < best.0 };
+                    let other_first = if page.descending {
+                        other.0 > best.0
+                    } else {
+                        other.0 < best.0
+                    };
                     if other_first { other } else { best }
                 });
             let Some((_, index)) = head else { break };
@@ -210,7 +241,12 @@ impl Database {
         Ok(rows)
     }
 
-    async fn read_ahead(&self, cursor: &mut Cursor<'_>, page: Page, limit: usize) -> Result<(), Fault> {
+    async fn read_ahead(
+        &self,
+        cursor: &mut Cursor<'_>,
+        page: Page,
+        limit: usize,
+    ) -> Result<(), Fault> {
         let table = &self.tables.accounts;
         let answer = self
             .client
@@ -237,7 +273,11 @@ impl Database {
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn bucket_owners(&self, locations: &[String], bucket_name: &str) -> Result<Vec<BucketRow>, Fault> {
+    pub async fn bucket_owners(
+        &self,
+        locations: &[String],
+        bucket_name: &str,
+    ) -> Result<Vec<BucketRow>, Fault> {
         let table = &self.tables.accounts;
         let mut wanted: Option<KeysAndAttributes> = None;
         for location in locations {
@@ -262,7 +302,12 @@ impl Database {
                 .send()
                 .await
                 .map_err(|e| fault("BatchGetItem", table, e))?;
-            for row in answer.responses.unwrap_or_default().remove(table).unwrap_or_default() {
+            for row in answer
+                .responses
+                .unwrap_or_default()
+                .remove(table)
+                .unwrap_or_default()
+            {
                 rows.push(read(table, row)?);
             }
             wanted = answer
@@ -313,7 +358,12 @@ impl Database {
             .await;
         match sent {
             Ok(_) => Ok(true),
-            Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Ok(false),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(false)
+            }
             Err(e) => Err(fault("PutItem", table, e)),
         }
     }
@@ -336,7 +386,12 @@ impl Database {
             .await;
         match sent {
             Ok(_) => Ok(()),
-            Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Ok(()),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(())
+            }
             Err(e) => Err(fault("DeleteItem", table, e)),
         }
     }
@@ -434,14 +489,22 @@ impl Database {
             .await;
         match sent {
             Ok(_) => Ok(()),
-            Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Ok(()),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(())
+            }
             Err(e) => Err(fault("UpdateItem", table, e)),
         }
     }
 }
 
 /// An update of an account that nobody else has changed since it was read.
-fn account_update(table: &str, account: &Account) -> aws_sdk_dynamodb::types::builders::UpdateBuilder {
+fn account_update(
+    table: &str,
+    account: &Account,
+) -> aws_sdk_dynamodb::types::builders::UpdateBuilder {
     Update::builder()
         .table_name(table)
         .key("pk", string(keys::account(&account.s3uid)))
@@ -452,15 +515,26 @@ fn account_update(table: &str, account: &Account) -> aws_sdk_dynamodb::types::bu
 }
 
 pub(super) fn account_item(account: &Account) -> Result<Item, Fault> {
-    item(keys::account(&account.s3uid), Some(keys::ACCOUNT.into()), account)
+    item(
+        keys::account(&account.s3uid),
+        Some(keys::ACCOUNT.into()),
+        account,
+    )
 }
 
 pub(super) fn bucket_item(row: &BucketRow) -> Result<Item, Fault> {
-    item(keys::bucket(&row.location, &row.bucket_name), Some(keys::BUCKET.into()), row)
+    item(
+        keys::bucket(&row.location, &row.bucket_name),
+        Some(keys::BUCKET.into()),
+        row,
+    )
 }
 
 /// The taking of a bucket name that must be free.
-pub(super) fn new_bucket_put(table: &str, row: &BucketRow) -> Result<aws_sdk_dynamodb::types::builders::PutBuilder, Fault> {
+pub(super) fn new_bucket_put(
+    table: &str,
+    row: &BucketRow,
+) -> Result<aws_sdk_dynamodb::types::builders::PutBuilder, Fault> {
     Ok(Put::builder()
         .table_name(table)
         .set_item(Some(bucket_item(row)?))
@@ -468,7 +542,10 @@ pub(super) fn new_bucket_put(table: &str, row: &BucketRow) -> Result<aws_sdk_dyn
 }
 
 /// The giving back of a bucket name, if it is still the owner's.
-pub(super) fn bucket_delete(table: &str, row: &BucketRow) -> aws_sdk_dynamodb::types::builders::DeleteBuilder {
+pub(super) fn bucket_delete(
+    table: &str,
+    row: &BucketRow,
+) -> aws_sdk_dynamodb::types::builders::DeleteBuilder {
     Delete::builder()
         .table_name(table)
         .key("pk", string(keys::bucket(&row.location, &row.bucket_name)))

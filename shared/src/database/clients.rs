@@ -28,8 +28,12 @@ impl Database {
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn client(&self, client_id: u64) -> Result<Option<Client>, Fault> {
-        self.get(&self.tables.clients, keys::client(client_id), Some(keys::CLIENT.into()))
-            .await
+        self.get(
+            &self.tables.clients,
+            keys::client(client_id),
+            Some(keys::CLIENT.into()),
+        )
+        .await
     }
 
     /// A client's number by its email.
@@ -38,7 +42,11 @@ impl Database {
     /// When DynamoDB cannot answer.
     pub async fn client_id_by_email(&self, email: &str) -> Result<Option<u64>, Fault> {
         let row: Option<EmailRow> = self
-            .get(&self.tables.clients, keys::email(email), Some(keys::EMAIL.into()))
+            .get(
+                &self.tables.clients,
+                keys::email(email),
+                Some(keys::EMAIL.into()),
+            )
             .await?;
         Ok(row.map(|row| row.client_id))
     }
@@ -49,7 +57,11 @@ impl Database {
     /// When DynamoDB cannot answer.
     pub async fn insert_client(&self, client: &Client) -> Result<bool, Fault> {
         let mut transaction = self.transaction();
-        let row = item(keys::client(client.client_id), Some(keys::CLIENT.into()), client)?;
+        let row = item(
+            keys::client(client.client_id),
+            Some(keys::CLIENT.into()),
+            client,
+        )?;
         transaction.insert(&self.tables.clients, row, Conflict::Changed);
         let email = std::collections::HashMap::from([
             ("pk".into(), AttributeValue::S(keys::email(&client.email))),

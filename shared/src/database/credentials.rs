@@ -12,7 +12,8 @@ impl Database {
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn api_key(&self, hash: &str) -> Result<Option<ApiKey>, Fault> {
-        self.get(&self.tables.credentials, keys::api_key(hash), None).await
+        self.get(&self.tables.credentials, keys::api_key(hash), None)
+            .await
     }
 
     /// Keeps an API key, by its hash.
@@ -36,7 +37,8 @@ impl Database {
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn session(&self, token_hash: &str) -> Result<Option<Session>, Fault> {
-        self.get(&self.tables.credentials, keys::token(token_hash), None).await
+        self.get(&self.tables.credentials, keys::token(token_hash), None)
+            .await
     }
 
     /// Opens a session. DynamoDB forgets it some time after it has expired.
@@ -46,7 +48,10 @@ impl Database {
     pub async fn put_session(&self, token_hash: &str, session: &Session) -> Result<(), Fault> {
         let table = &self.tables.credentials;
         let mut row = item(keys::token(token_hash), None, session)?;
-        row.insert("expires_at_epoch".into(), number(session.expires_at.as_second()));
+        row.insert(
+            "expires_at_epoch".into(),
+            number(session.expires_at.as_second()),
+        );
         self.client
             .put_item()
             .table_name(table)

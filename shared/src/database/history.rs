@@ -82,12 +82,18 @@ impl Database {
                 } else if entries.len() < limit {
                     entries.push(read(table, row)?);
                 } else {
-                    return Ok(HistoryPage { entries, next: from });
+                    return Ok(HistoryPage {
+                        entries,
+                        next: from,
+                    });
                 }
                 from = sk;
             }
             if is_last {
-                return Ok(HistoryPage { entries, next: None });
+                return Ok(HistoryPage {
+                    entries,
+                    next: None,
+                });
             }
         }
     }

@@ -17,7 +17,11 @@ impl Database {
     /// When DynamoDB cannot answer.
     pub async fn balances(&self, client_id: u64, currency: Currency) -> Result<Balances, Fault> {
         let balances = self
-            .get(&self.tables.ledger, keys::client(client_id), Some(keys::balances(currency)))
+            .get(
+                &self.tables.ledger,
+                keys::client(client_id),
+                Some(keys::balances(currency)),
+            )
             .await?;
         Ok(balances.unwrap_or_default())
     }
@@ -82,7 +86,11 @@ impl Transaction<'_> {
         posting: &Posting,
         invoices_before: Option<u64>,
     ) -> Result<(), Fault> {
-        let entry = item(keys::client(posting.client_id), Some(keys::posting(&posting.id)), posting)?;
+        let entry = item(
+            keys::client(posting.client_id),
+            Some(keys::posting(&posting.id)),
+            posting,
+        )?;
         self.insert(&tables.ledger, entry, Conflict::Changed);
         let mut update = Update::builder()
             .table_name(&tables.ledger)
@@ -95,10 +103,13 @@ impl Transaction<'_> {
                 .expression_attribute_names(format!("#a{index}"), format!("{ledger_account}_minor"))
                 .expression_attribute_values(format!(":a{index}"), number(amount_minor));
             additions.push(format!("#a{index} :a{index}"));
-            let must_stay_positive = matches!(ledger_account, LedgerAccount::Credit | LedgerAccount::Held);
+            let must_stay_positive =
+                matches!(ledger_account, LedgerAccount::Credit | LedgerAccount::Held);
             if must_stay_positive && *amount_minor < 0 {
-                update = update
-                    .expression_attribute_values(format!(":m{index}"), number(amount_minor.unsigned_abs()));
+                update = update.expression_attribute_values(
+                    format!(":m{index}"),
+                    number(amount_minor.unsigned_abs()),
+                );
                 conditions.push(format!("#a{index} >= :m{index}"));
             }
         }
@@ -116,17 +127,28 @@ impl Transaction<'_> {
         if !conditions.is_empty() {
             update = update.condition_expression(conditions.join(" AND "));
         }
-        let takes_credit = posting.amounts_minor.get(&LedgerAccount::Credit).is_some_and(|amount| *amount < 0);
+        let takes_credit = posting
+            .amounts_minor
+            .get(&LedgerAccount::Credit)
+            .is_some_and(|amount| *amount < 0);
         self.update(
             update,
-            if takes_credit { Conflict::NotEnoughCredit } else { Conflict::Changed },
+            if takes_credit {
+                Conflict::NotEnoughCredit
+            } else {
+                Conflict::Changed
+            },
         );
         Ok(())
     }
 
     /// Adds an invoice to what is written.
     pub(super) fn invoice(&mut self, tables: &Tables, invoice: &Invoice) -> Result<(), Fault> {
-        let row = item(keys::client(invoice.client_id), Some(keys::invoice(invoice.invoice_id)), invoice)?;
+        let row = item(
+            keys::client(invoice.client_id),
+            Some(keys::invoice(invoice.invoice_id)),
+            invoice,
+        )?;
         self.insert(&tables.ledger, row, Conflict::Changed);
         Ok(())
     }

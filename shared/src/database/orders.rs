@@ -32,7 +32,8 @@ impl Database {
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn order(&self, order_id: &str) -> Result<Option<Order>, Fault> {
-        self.get(&self.tables.orders, keys::order(order_id), None).await
+        self.get(&self.tables.orders, keys::order(order_id), None)
+            .await
     }
 
     /// What an idempotency key was used for within the last day.
@@ -67,7 +68,7 @@ impl Database {
     pub async fn begin_order(
         &self,
         order: &Order,
-        idempotency: Option<(&str, &IdempotencyRecord)>,
+        fingerprint: &str,
         rules: &Rules,
     ) -> Result<Begun, Fault> {
         let mut transaction = self.transaction();
@@ -82,14 +83,22 @@ impl Database {
         let mut condition = "attribute_exists(pk) AND accounts < :limit".to_owned();
         if order.payment == Payment::Free {
             condition.push_str(" AND free_accounts < :free_limit");
-            count = count.expression_attribute_values(":free_limit", number(rules.free_accounts_per_client));
+            count = count
+                .expression_attribute_values(":free_limit", number(rules.free_accounts_per_client));
         }
-        transaction.update(count.condition_expression(condition), Conflict::TooManyAccounts);
+        transaction.update(
+            count.condition_expression(condition),
+            Conflict::TooManyAccounts,
+        );
         if order.payment == Payment::Credit {
             transaction.posting(&self.tables, &hold_of(order), None)?;
         }
-        if let Some((key, record)) = idempotency {
-            let mut row = item(keys::idempotency(order.client_id, key), None, record)?;
+        if let Some(key) = &order.idempotency_key {
+            let record = IdempotencyRecord {
+                order_id: order.order_id.clone(),
+                fingerprint: fingerprint.to_owned(),
+            };
+            let mut row = item(keys::idempotency(order.client_id, key), None, &record)?;
             row.insert(
                 "expires_at_epoch".into(),
                 number(order.created_at.as_second() + IDEMPOTENCY_SECONDS),
@@ -136,7 +145,12 @@ impl Database {
             .await;
         match sent {
             Ok(updated) => updated.attributes.map(|row| read(table, row)).transpose(),
-            Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Ok(None),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(None)
+            }
             Err(e) => Err(fault("UpdateItem", table, e)),
         }
     }
@@ -162,7 +176,12 @@ impl Database {
             .await;
         match sent {
             Ok(_) => Ok(true),
-            Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Ok(false),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(false)
+            }
             Err(e) => Err(fault("UpdateItem", table, e)),
         }
     }
@@ -185,7 +204,11 @@ impl Database {
             .expression_attribute_values(":answer", attribute(&order.answer)?)
             .update_expression("SET #state = :to, answer = :answer REMOVE #open");
         transaction.update(ended, Conflict::Changed);
-        transaction.insert(&self.tables.accounts, account_item(account)?, Conflict::Changed);
+        transaction.insert(
+            &self.tables.accounts,
+            account_item(account)?,
+            Conflict::Changed,
+        );
         if let Some((posting, invoice, invoices_before)) = payment {
             transaction.posting(&self.tables, posting, Some(invoices_before))?;
             transaction.invoice(&self.tables, invoice)?;
@@ -201,7 +224,6 @@ impl Database {
     pub async fn finish_undoing(
         &self,
         order: &Order,
-        idempotency_key: Option<&str>,
         release: Option<&Posting>,
         entry: &Entry,
     ) -> Result<bool, Fault> {
@@ -210,7 +232,10 @@ impl Database {
             .end_order(order, State::Undoing, State::Undone)?
             .update_expression("SET #state = :to REMOVE #open");
         transaction.update(ended, Conflict::Changed);
-        transaction.delete(bucket_delete(&self.tables.accounts, &bucket_row(order)), Conflict::Changed);
+        transaction.delete(
+            bucket_delete(&self.tables.accounts, &bucket_row(order)),
+            Conflict::Changed,
+        );
         transaction.update(
             self.account_count(order.client_id, order.payment == Payment::Free, -1),
             Conflict::Changed,
@@ -218,7 +243,7 @@ impl Database {
         if let Some(posting) = release {
             transaction.posting(&self.tables, posting, None)?;
         }
-        if let Some(key) = idempotency_key {
+        if let Some(key) = &order.idempotency_key {
             // A failed order answers no retry: the next try is a new one.
             transaction.delete(
                 Delete::builder()

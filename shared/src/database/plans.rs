@@ -13,8 +13,12 @@ impl Database {
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn plan(&self, plan_id: u64) -> Result<Option<Plan>, Fault> {
-        self.get(&self.tables.plans, keys::PLANS.into(), Some(keys::plan_in_list(plan_id)))
-            .await
+        self.get(
+            &self.tables.plans,
+            keys::PLANS.into(),
+            Some(keys::plan_in_list(plan_id)),
+        )
+        .await
     }
 
     /// All plans as they are sold now, by number.
@@ -47,7 +51,11 @@ impl Database {
     pub async fn put_plan(&self, plan: &Plan) -> Result<bool, Fault> {
         let table = &self.tables.plans;
         let mut transaction = self.transaction();
-        let version = item(keys::plan(plan.id), Some(keys::plan_version(plan.version)), plan)?;
+        let version = item(
+            keys::plan(plan.id),
+            Some(keys::plan_version(plan.version)),
+            plan,
+        )?;
         transaction.insert(table, version, Conflict::Changed);
         let current = item(keys::PLANS.into(), Some(keys::plan_in_list(plan.id)), plan)?;
         let put = Put::builder().table_name(table).set_item(Some(current));

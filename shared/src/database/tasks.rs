@@ -37,20 +37,31 @@ impl Database {
                 "expires_at_epoch".into(),
                 number(task.requested_at.as_second() + KEPT_SECONDS),
             );
-            let mut condition = "attribute_not_exists(pk) OR answered_for = requested_at".to_owned();
+            let mut condition =
+                "attribute_not_exists(pk) OR answered_for = requested_at".to_owned();
             let mut put = self.client.put_item().table_name(table);
             if task.work.is_cleanup() {
                 row.insert("open".into(), string(OPEN));
                 row.remove("expires_at_epoch");
             } else {
                 condition.push_str(" OR updated_at < :stale");
-                let stale = task.requested_at.saturating_sub(STALE).unwrap_or(task.requested_at);
+                let stale = task
+                    .requested_at
+                    .saturating_sub(STALE)
+                    .unwrap_or(task.requested_at);
                 put = put.expression_attribute_values(":stale", string(sortable(stale)));
             }
-            let sent = put.set_item(Some(row)).condition_expression(condition).send().await;
+            let sent = put
+                .set_item(Some(row))
+                .condition_expression(condition)
+                .send()
+                .await;
             match sent {
                 Ok(_) => return Ok(Started::New(task)),
-                Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
+                Err(e)
+                    if e.as_service_error()
+                        .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+                {
                     if let Some(other) = self.task(&task.task_id).await? {
                         return Ok(Started::Joined(other));
                     }
@@ -66,7 +77,8 @@ impl Database {
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn task(&self, task_id: &str) -> Result<Option<Task>, Fault> {
-        self.get(&self.tables.tasks, keys::task(task_id), None).await
+        self.get(&self.tables.tasks, keys::task(task_id), None)
+            .await
     }
 
     /// Records one more step of a task; `None` when that step was recorded before, so that this is a repetition.
@@ -99,7 +111,12 @@ impl Database {
             .await;
         match sent {
             Ok(updated) => updated.attributes.map(|row| read(table, row)).transpose(),
-            Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Ok(None),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(None)
+            }
             Err(e) => Err(fault("UpdateItem", table, e)),
         }
     }
@@ -123,7 +140,12 @@ impl Database {
             .await;
         match sent {
             Ok(_) => Ok(()),
-            Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Ok(()),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(())
+            }
             Err(e) => Err(fault("UpdateItem", table, e)),
         }
     }
@@ -177,7 +199,12 @@ impl Database {
             .send()
             .await
             .map_err(|e| fault("Query", table, e))?;
-        answer.items.unwrap_or_default().into_iter().map(|row| read(table, row)).collect()
+        answer
+            .items
+            .unwrap_or_default()
+            .into_iter()
+            .map(|row| read(table, row))
+            .collect()
     }
 
     /// Keeps a callback key.
@@ -206,7 +233,8 @@ impl Database {
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn callback(&self, callback_key: &str) -> Result<Option<Callback>, Fault> {
-        self.get(&self.tables.tasks, keys::callback(callback_key), None).await
+        self.get(&self.tables.tasks, keys::callback(callback_key), None)
+            .await
     }
 
     /// Uses a callback key up; `false` when somebody else did first.
@@ -225,7 +253,12 @@ impl Database {
             .await;
         match sent {
             Ok(_) => Ok(true),
-            Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Ok(false),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(false)
+            }
             Err(e) => Err(fault("DeleteItem", table, e)),
         }
     }

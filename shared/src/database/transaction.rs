@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::builders::{
-    ConditionCheckBuilder, DeleteBuilder, PutBuilder, UpdateBuilder,
-};
+use aws_sdk_dynamodb::types::builders::{DeleteBuilder, PutBuilder, UpdateBuilder};
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use backon::{ExponentialBuilder, Retryable};
 
@@ -75,19 +73,27 @@ impl Transaction<'_> {
     }
 
     pub(super) fn put(&mut self, put: PutBuilder, conflict: Conflict) {
-        self.add(put.build(), |p| TransactWriteItem::builder().put(p).build(), conflict);
+        self.add(
+            put.build(),
+            |p| TransactWriteItem::builder().put(p).build(),
+            conflict,
+        );
     }
 
     pub(super) fn update(&mut self, update: UpdateBuilder, conflict: Conflict) {
-        self.add(update.build(), |u| TransactWriteItem::builder().update(u).build(), conflict);
+        self.add(
+            update.build(),
+            |u| TransactWriteItem::builder().update(u).build(),
+            conflict,
+        );
     }
 
     pub(super) fn delete(&mut self, delete: DeleteBuilder, conflict: Conflict) {
-        self.add(delete.build(), |d| TransactWriteItem::builder().delete(d).build(), conflict);
-    }
-
-    pub(super) fn check(&mut self, check: ConditionCheckBuilder, conflict: Conflict) {
-        self.add(check.build(), |c| TransactWriteItem::builder().condition_check(c).build(), conflict);
+        self.add(
+            delete.build(),
+            |d| TransactWriteItem::builder().delete(d).build(),
+            conflict,
+        );
     }
 
     /// Writes everything, or says which conditions did not hold, in the order of the writes. Collisions with transactions of others

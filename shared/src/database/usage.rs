@@ -17,15 +17,12 @@ struct Row {
 }
 
 impl Database {
-    /// Sets a day's traffic, and raises its peak if `totals` has a higher one.
+    /// Sets a day's totals.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn set_day(&self, s3uid: &str, date: Date, totals: &Totals, known: Option<&Totals>) -> Result<(), Fault> {
+    pub async fn set_day(&self, s3uid: &str, date: Date, totals: &Totals) -> Result<(), Fault> {
         let table = &self.tables.usage;
-        let peak_stored_bytes = known
-            .map_or(0, |known| known.peak_stored_bytes)
-            .max(totals.peak_stored_bytes);
         self.client
             .update_item()
             .table_name(table)
@@ -39,7 +36,7 @@ impl Database {
             .expression_attribute_values(":sent", number(totals.bytes_sent))
             .expression_attribute_values(":received", number(totals.bytes_received))
             .expression_attribute_values(":requests", number(totals.requests))
-            .expression_attribute_values(":peak", number(peak_stored_bytes))
+            .expression_attribute_values(":peak", number(totals.peak_stored_bytes))
             .send()
             .await
             .map_err(|e| fault("UpdateItem", table, e))?;
@@ -50,7 +47,12 @@ impl Database {
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn days(&self, s3uid: &str, from: Date, to: Date) -> Result<BTreeMap<Date, Totals>, Fault> {
+    pub async fn days(
+        &self,
+        s3uid: &str,
+        from: Date,
+        to: Date,
+    ) -> Result<BTreeMap<Date, Totals>, Fault> {
         let table = &self.tables.usage;
         let mut rows = self
             .client

@@ -87,7 +87,9 @@ impl Service {
         Ok(Service {
             status: Status::Cancelling,
             cancellation_date: Some(cancellation_date),
-            termination_date: Some(cancellation_date.saturating_add(i64::from(retention_days).days())),
+            termination_date: Some(
+                cancellation_date.saturating_add(i64::from(retention_days).days()),
+            ),
             ..self.clone()
         })
     }
@@ -179,7 +181,10 @@ impl Account {
     /// Whether its owner's changes are still taken.
     #[must_use]
     pub fn is_going(&self) -> bool {
-        matches!(self.service.status, Status::Terminating | Status::Terminated)
+        matches!(
+            self.service.status,
+            Status::Terminating | Status::Terminated
+        )
     }
 }
 
@@ -201,7 +206,10 @@ impl Group {
     /// The index key of its accounts.
     #[must_use]
     pub fn key(&self) -> String {
-        format!("PLAN#{}#LOCATION#{}#BILLING#{}", self.plan_id, self.location, self.billing)
+        format!(
+            "PLAN#{}#LOCATION#{}#BILLING#{}",
+            self.plan_id, self.location, self.billing
+        )
     }
 }
 
@@ -219,7 +227,10 @@ mod tests {
         assert_eq!(cancelled.status, Status::Cancelling);
         assert_eq!(cancelled.cancellation_date, Some(date(2026, 2, 28)));
         assert_eq!(cancelled.termination_date, Some(date(2026, 3, 30)));
-        assert_eq!(cancelled.cancel(date(2026, 2, 3), 30), Err(NotAllowed::AlreadyCancelling));
+        assert_eq!(
+            cancelled.cancel(date(2026, 2, 3), 30),
+            Err(NotAllowed::AlreadyCancelling)
+        );
         assert_eq!(cancelled.undo_cancel(), Ok(service.clone()));
         assert_eq!(service.undo_cancel(), Err(NotAllowed::NotCancelling));
     }

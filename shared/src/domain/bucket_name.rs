@@ -14,7 +14,10 @@ pub fn check(name: &str) -> Result<(), &'static str> {
         return Err("must be 3 to 63 characters long");
     }
     let is_letter_or_digit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    if !name.bytes().all(|byte| is_letter_or_digit(byte) || byte == b'-' || byte == b'.') {
+    if !name
+        .bytes()
+        .all(|byte| is_letter_or_digit(byte) || byte == b'-' || byte == b'.')
+    {
         return Err("may hold only a-z, 0-9, hyphens and dots");
     }
     let ends = [name.as_bytes()[0], name.as_bytes()[name.len() - 1]];
@@ -27,10 +30,16 @@ pub fn check(name: &str) -> Result<(), &'static str> {
     if name.parse::<Ipv4Addr>().is_ok() {
         return Err("must not look like an IP address");
     }
-    if RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+    if RESERVED_PREFIXES
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+    {
         return Err("begins with a reserved prefix");
     }
-    if RESERVED_SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) {
+    if RESERVED_SUFFIXES
+        .iter()
+        .any(|suffix| name.ends_with(suffix))
+    {
         return Err("ends with a reserved suffix");
     }
     Ok(())
@@ -42,7 +51,14 @@ mod tests {
 
     #[test]
     fn good_names_pass() {
-        for name in ["abc", "my-bucket-01", "a.b.c", "0-0", &"a".repeat(63), "1.2.3"] {
+        for name in [
+            "abc",
+            "my-bucket-01",
+            "a.b.c",
+            "0-0",
+            &"a".repeat(63),
+            "1.2.3",
+        ] {
             assert_eq!(check(name), Ok(()), "{name}");
         }
     }
@@ -51,9 +67,28 @@ mod tests {
     fn each_rule_is_checked() {
         let too_long = "a".repeat(64);
         for name in [
-            "", "ab", &too_long, "Abc", "a_b", "-abc", "abc-", ".abc", "abc.", "a..b", "192.168.5.4", "xn--abc",
-            "sthree-abc", "amzn-s3-demo-x", "abc-s3alias", "abc--ol-s3", "abc.mrap", "abc--x-s3", "abc--table-s3",
-            "a b", "bücket", "a\u{0}b",
+            "",
+            "ab",
+            &too_long,
+            "Abc",
+            "a_b",
+            "-abc",
+            "abc-",
+            ".abc",
+            "abc.",
+            "a..b",
+            "192.168.5.4",
+            "xn--abc",
+            "sthree-abc",
+            "amzn-s3-demo-x",
+            "abc-s3alias",
+            "abc--ol-s3",
+            "abc.mrap",
+            "abc--x-s3",
+            "abc--table-s3",
+            "a b",
+            "bücket",
+            "a\u{0}b",
         ] {
             assert!(check(name).is_err(), "{name:?}");
         }

@@ -74,37 +74,107 @@ impl Posting {
 
     /// Money comes in: `funding` → `credit`.
     #[must_use]
-    pub fn top_up(id: &str, client_id: u64, currency: Currency, at: Timestamp, amount_minor: i64) -> Posting {
+    pub fn top_up(
+        id: &str,
+        client_id: u64,
+        currency: Currency,
+        at: Timestamp,
+        amount_minor: i64,
+    ) -> Posting {
         let id = format!("top_up:{id}");
-        Posting::transfer(id, client_id, currency, at, amount_minor, LedgerAccount::Funding, LedgerAccount::Credit)
+        Posting::transfer(
+            id,
+            client_id,
+            currency,
+            at,
+            amount_minor,
+            LedgerAccount::Funding,
+            LedgerAccount::Credit,
+        )
     }
 
     /// An order sets its price aside: `credit` → `held`.
     #[must_use]
-    pub fn hold(order_id: &str, client_id: u64, currency: Currency, at: Timestamp, amount_minor: i64) -> Posting {
+    pub fn hold(
+        order_id: &str,
+        client_id: u64,
+        currency: Currency,
+        at: Timestamp,
+        amount_minor: i64,
+    ) -> Posting {
         let id = format!("hold:{order_id}");
-        Posting::transfer(id, client_id, currency, at, amount_minor, LedgerAccount::Credit, LedgerAccount::Held)
+        Posting::transfer(
+            id,
+            client_id,
+            currency,
+            at,
+            amount_minor,
+            LedgerAccount::Credit,
+            LedgerAccount::Held,
+        )
     }
 
     /// An order that comes to nothing gives it back: `held` → `credit`.
     #[must_use]
-    pub fn release(order_id: &str, client_id: u64, currency: Currency, at: Timestamp, amount_minor: i64) -> Posting {
+    pub fn release(
+        order_id: &str,
+        client_id: u64,
+        currency: Currency,
+        at: Timestamp,
+        amount_minor: i64,
+    ) -> Posting {
         let id = format!("release:{order_id}");
-        Posting::transfer(id, client_id, currency, at, amount_minor, LedgerAccount::Held, LedgerAccount::Credit)
+        Posting::transfer(
+            id,
+            client_id,
+            currency,
+            at,
+            amount_minor,
+            LedgerAccount::Held,
+            LedgerAccount::Credit,
+        )
     }
 
     /// An order that is fulfilled is paid: `held` → `revenue`.
     #[must_use]
-    pub fn capture(order_id: &str, client_id: u64, currency: Currency, at: Timestamp, amount_minor: i64) -> Posting {
+    pub fn capture(
+        order_id: &str,
+        client_id: u64,
+        currency: Currency,
+        at: Timestamp,
+        amount_minor: i64,
+    ) -> Posting {
         let id = format!("capture:{order_id}");
-        Posting::transfer(id, client_id, currency, at, amount_minor, LedgerAccount::Held, LedgerAccount::Revenue)
+        Posting::transfer(
+            id,
+            client_id,
+            currency,
+            at,
+            amount_minor,
+            LedgerAccount::Held,
+            LedgerAccount::Revenue,
+        )
     }
 
     /// An invoice is left open: `receivable` → `revenue`.
     #[must_use]
-    pub fn owe(invoice_id: u64, client_id: u64, currency: Currency, at: Timestamp, amount_minor: i64) -> Posting {
+    pub fn owe(
+        invoice_id: u64,
+        client_id: u64,
+        currency: Currency,
+        at: Timestamp,
+        amount_minor: i64,
+    ) -> Posting {
         let id = format!("owe:{invoice_id}");
-        Posting::transfer(id, client_id, currency, at, amount_minor, LedgerAccount::Receivable, LedgerAccount::Revenue)
+        Posting::transfer(
+            id,
+            client_id,
+            currency,
+            at,
+            amount_minor,
+            LedgerAccount::Receivable,
+            LedgerAccount::Revenue,
+        )
     }
 }
 
@@ -152,7 +222,11 @@ impl Balances {
     /// All five together: zero, or the ledger is broken.
     #[must_use]
     pub fn sum_minor(&self) -> i64 {
-        self.credit_minor + self.held_minor + self.receivable_minor + self.revenue_minor + self.funding_minor
+        self.credit_minor
+            + self.held_minor
+            + self.receivable_minor
+            + self.revenue_minor
+            + self.funding_minor
     }
 }
 

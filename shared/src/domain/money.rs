@@ -104,7 +104,13 @@ mod tests {
 
     #[test]
     fn halves_round_to_the_even_cent() {
-        for (amount, minor) in [("0.005", 0), ("0.015", 2), ("0.025", 2), ("-0.005", 0), ("16.5", 1650)] {
+        for (amount, minor) in [
+            ("0.005", 0),
+            ("0.015", 2),
+            ("0.025", 2),
+            ("-0.005", 0),
+            ("16.5", 1650),
+        ] {
             let amount: Decimal = amount.parse().expect("decimal");
             assert_eq!(to_minor(amount, eur()), Ok(minor), "{amount}");
         }

@@ -88,6 +88,8 @@ pub struct Order {
     pub access_key: String,
     /// Its secret key under KMS, base64.
     pub secret_key_ciphertext: String,
+    /// The key its client gave to make a retry safe.
+    pub idempotency_key: Option<String>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// Until when the process that works on it has it for itself.

@@ -35,8 +35,9 @@ pub fn anniversary(anchor: Date, months: i32) -> Date {
 /// The first anniversary of `anchor` after `date`.
 #[must_use]
 pub fn next_anniversary(anchor: Date, date: Date) -> Date {
-    let mut months =
-        (i32::from(date.year()) - i32::from(anchor.year())) * 12 + i32::from(date.month()) - i32::from(anchor.month());
+    let mut months = (i32::from(date.year()) - i32::from(anchor.year())) * 12
+        + i32::from(date.month())
+        - i32::from(anchor.month());
     loop {
         let candidate = anniversary(anchor, months);
         if candidate > date || candidate == Date::MAX {
@@ -49,8 +50,9 @@ pub fn next_anniversary(anchor: Date, date: Date) -> Date {
 /// The last anniversary of `anchor` that is not after `date`, or `anchor` itself when `date` is before the first.
 #[must_use]
 pub fn last_anniversary(anchor: Date, date: Date) -> Date {
-    let mut months =
-        (i32::from(date.year()) - i32::from(anchor.year())) * 12 + i32::from(date.month()) - i32::from(anchor.month());
+    let mut months = (i32::from(date.year()) - i32::from(anchor.year())) * 12
+        + i32::from(date.month())
+        - i32::from(anchor.month());
     loop {
         let candidate = anniversary(anchor, months);
         if candidate <= date || months <= 0 {
@@ -71,15 +73,27 @@ mod tests {
     fn the_31st_comes_back_after_a_short_month() {
         let anchor = date(2026, 1, 31);
         assert_eq!(next_anniversary(anchor, anchor), date(2026, 2, 28));
-        assert_eq!(next_anniversary(anchor, date(2026, 2, 28)), date(2026, 3, 31));
-        assert_eq!(next_anniversary(anchor, date(2028, 1, 31)), date(2028, 2, 29));
-        assert_eq!(last_anniversary(anchor, date(2026, 3, 30)), date(2026, 2, 28));
+        assert_eq!(
+            next_anniversary(anchor, date(2026, 2, 28)),
+            date(2026, 3, 31)
+        );
+        assert_eq!(
+            next_anniversary(anchor, date(2028, 1, 31)),
+            date(2028, 2, 29)
+        );
+        assert_eq!(
+            last_anniversary(anchor, date(2026, 3, 30)),
+            date(2026, 2, 28)
+        );
     }
 
     #[test]
     fn an_account_ordered_on_the_15th_commits_on_the_15th() {
         let ordered_at: Timestamp = "2026-11-15T23:59:59Z".parse().expect("time");
-        assert_eq!(next_anniversary(date_of(ordered_at), date_of(ordered_at)), date(2026, 12, 15));
+        assert_eq!(
+            next_anniversary(date_of(ordered_at), date_of(ordered_at)),
+            date(2026, 12, 15)
+        );
     }
 
     proptest! {

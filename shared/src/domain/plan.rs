@@ -78,6 +78,7 @@ impl Plan {
     /// The quota in bytes.
     #[must_use]
     pub fn quota_bytes(&self) -> u64 {
-        self.quota_gb.saturating_mul(crate::domain::figures::GB_BYTES)
+        self.quota_gb
+            .saturating_mul(crate::domain::figures::GB_BYTES)
     }
 }

@@ -33,7 +33,9 @@ impl Work {
     pub fn task_id(&self) -> String {
         match self {
             Work::ListBuckets { s3uid } => format!("list_buckets:{s3uid}"),
-            Work::RemoveBucket { s3uid, bucket_name } => format!("remove_bucket:{s3uid}:{bucket_name}"),
+            Work::RemoveBucket { s3uid, bucket_name } => {
+                format!("remove_bucket:{s3uid}:{bucket_name}")
+            }
             Work::RemoveAccount { s3uid } => format!("remove_account:{s3uid}"),
         }
     }
@@ -129,4 +131,23 @@ pub struct Callback {
     pub action: String,
     /// When it was asked for: an older answer will not do.
     pub requested_at: Timestamp,
+}
+
+impl Task {
+    /// A task as it is first asked for.
+    #[must_use]
+    pub fn new(work: Work, requested_by: crate::domain::history::Actor, now: Timestamp) -> Task {
+        Task {
+            task_id: work.task_id(),
+            work,
+            requested_by,
+            requested_at: now,
+            updated_at: now,
+            steps: 0,
+            entries_removed: 0,
+            bytes_removed: 0,
+            answered_for: None,
+            answer: None,
+        }
+    }
 }

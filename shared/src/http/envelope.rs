@@ -82,7 +82,12 @@ pub fn with_head(action: &str, fields: Map<String, Value>) -> Value {
 }
 
 /// A failure as a response: `{"code": -1, "message": …}`. A fault shows nothing but the request id, under which its log line is found.
-pub(super) fn failure(module: &str, speaks_as: Option<&str>, error: &Error, request_id: &str) -> Response<Body> {
+pub(super) fn failure(
+    module: &str,
+    speaks_as: Option<&str>,
+    error: &Error,
+    request_id: &str,
+) -> Response<Body> {
     let rejection = match error {
         Error::Rejection(rejection) => rejection.clone(),
         Error::Fault(fault) => {
@@ -105,7 +110,9 @@ pub(super) fn failure(module: &str, speaks_as: Option<&str>, error: &Error, requ
     };
     let mut response = respond(rejection.status, &json!({ "code": -1, "message": message }));
     if let Some(seconds) = rejection.retry_after_seconds {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
@@ -113,8 +120,12 @@ pub(super) fn failure(module: &str, speaks_as: Option<&str>, error: &Error, requ
 fn respond(status: StatusCode, body: &Value) -> Response<Body> {
     let mut response = Response::new(Body::Text(body.to_string()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // Answers carry keys: no cache between here and the caller may keep them.
-    response.headers_mut().insert("cache-control", HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert("cache-control", HeaderValue::from_static("no-store"));
     response
 }

@@ -68,16 +68,28 @@ pub fn read(request: &Request) -> Result<Parameters, Rejection> {
     if bytes.len() > BODY_LIMIT_BYTES {
         return Err(Rejection::too_large("the body is larger than 64 KiB"));
     }
-    let body = std::str::from_utf8(bytes).map_err(|_| Rejection::bad_request("the body is not UTF-8"))?;
+    let body =
+        std::str::from_utf8(bytes).map_err(|_| Rejection::bad_request("the body is not UTF-8"))?;
     let content_type = match request.headers().get(CONTENT_TYPE) {
-        Some(value) => value.to_str().unwrap_or("?").split(';').next().unwrap_or_default().trim().to_ascii_lowercase(),
+        Some(value) => value
+            .to_str()
+            .unwrap_or("?")
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase(),
         None if body.is_empty() => return Ok(Parameters::default()),
         None => String::new(),
     };
     match content_type.as_str() {
         "application/x-www-form-urlencoded" => read_form(body),
-        "application/json" => serde_json::from_str(body)
-            .map_err(|error| Rejection::bad_request(format!("the body is not a JSON object of parameters: {}", place(&error)))),
+        "application/json" => serde_json::from_str(body).map_err(|error| {
+            Rejection::bad_request(format!(
+                "the body is not a JSON object of parameters: {}",
+                place(&error)
+            ))
+        }),
         _ => Err(Rejection::unsupported_media_type(
             "content type must be application/x-www-form-urlencoded or application/json",
         )),
@@ -94,7 +106,10 @@ fn place(error: &serde_json::Error) -> String {
 
 fn read_form(form: &str) -> Result<Parameters, Rejection> {
     // The form parser replaces what is not UTF-8 once decoded; a caller should rather be told.
-    if percent_encoding::percent_decode_str(form).decode_utf8().is_err() {
+    if percent_encoding::percent_decode_str(form)
+        .decode_utf8()
+        .is_err()
+    {
         return Err(Rejection::bad_request("the parameters are not UTF-8"));
     }
     let mut seen = std::collections::HashSet::new();
@@ -141,11 +156,20 @@ impl Parameters {
     /// When it is not.
     pub fn text(&self, names: &[&str]) -> Result<Option<String>, Rejection> {
         let text = self.raw_text(names)?;
-        if text.as_deref().is_some_and(|text| text.chars().any(char::is_control)) {
-            return Err(Rejection::invalid(self.given(names), "must not hold control characters"));
+        if text
+            .as_deref()
+            .is_some_and(|text| text.chars().any(char::is_control))
+        {
+            return Err(Rejection::invalid(
+                self.given(names),
+                "must not hold control characters",
+            ));
         }
         if text.as_deref().is_some_and(|text| text.len() > 1_024) {
-            return Err(Rejection::invalid(self.given(names), "must be at most 1024 bytes long"));
+            return Err(Rejection::invalid(
+                self.given(names),
+                "must be at most 1024 bytes long",
+            ));
         }
         Ok(text)
     }
@@ -155,14 +179,19 @@ impl Parameters {
     /// # Errors
     /// When it is missing or not a line of text.
     pub fn required_text(&self, names: &[&str]) -> Result<String, Rejection> {
-        self.text(names)?.ok_or_else(|| Rejection::missing(names[0]))
+        self.text(names)?
+            .ok_or_else(|| Rejection::missing(names[0]))
     }
 
     /// A whole number in a range.
     ///
     /// # Errors
     /// When it is not one, or out of range.
-    pub fn number(&self, names: &[&str], range: RangeInclusive<u64>) -> Result<Option<u64>, Rejection> {
+    pub fn number(
+        &self,
+        names: &[&str],
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<u64>, Rejection> {
         let Some(text) = self.raw_text(names)? else {
             return Ok(None);
         };
@@ -171,7 +200,11 @@ impl Parameters {
             Ok(number) if is_plain && range.contains(&number) => Ok(Some(number)),
             _ => Err(Rejection::invalid(
                 self.given(names),
-                &format!("must be a whole number from {} to {}", range.start(), range.end()),
+                &format!(
+                    "must be a whole number from {} to {}",
+                    range.start(),
+                    range.end()
+                ),
             )),
         }
     }
@@ -180,8 +213,13 @@ impl Parameters {
     ///
     /// # Errors
     /// When it is missing, not a whole number, or out of range.
-    pub fn required_number(&self, names: &[&str], range: RangeInclusive<u64>) -> Result<u64, Rejection> {
-        self.number(names, range)?.ok_or_else(|| Rejection::missing(names[0]))
+    pub fn required_number(
+        &self,
+        names: &[&str],
+        range: RangeInclusive<u64>,
+    ) -> Result<u64, Rejection> {
+        self.number(names, range)?
+            .ok_or_else(|| Rejection::missing(names[0]))
     }
 
     /// The name under which the value was given.
@@ -192,12 +230,22 @@ impl Parameters {
     /// Everything but these, for a fingerprint: as text that is the same for the same parameters in any order.
     #[must_use]
     pub fn canonical_without(&self, left_out: &[&str]) -> String {
-        let kept: std::collections::BTreeMap<&String, &Value> =
-            self.0.iter().filter(|(name, _)| !left_out.contains(&name.as_str())).collect();
+        let kept: std::collections::BTreeMap<&String, &Value> = self
+            .0
+            .iter()
+            .filter(|(name, _)| !left_out.contains(&name.as_str()))
+            .collect();
         // A form's "5" and JSON's 5 are the same request.
         let texts: Vec<(&String, String)> = kept
             .into_iter()
-            .map(|(name, value)| (name, value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+            .map(|(name, value)| {
+                (
+                    name,
+                    value
+                        .as_str()
+                        .map_or_else(|| value.to_string(), str::to_owned),
+                )
+            })
             .collect();
         serde_json::to_string(&texts).unwrap_or_default()
     }
@@ -215,7 +263,9 @@ mod tests {
     fn post(content_type: &str, body: impl Into<Body>) -> Request {
         let mut request = Request::new(body.into());
         *request.method_mut() = Method::POST;
-        request.headers_mut().insert(CONTENT_TYPE, content_type.parse().expect("content type"));
+        request
+            .headers_mut()
+            .insert(CONTENT_TYPE, content_type.parse().expect("content type"));
         request
     }
 
@@ -225,7 +275,8 @@ mod tests {
 
     #[test]
     fn forms_are_read_as_php_writes_them() {
-        let parameters = form("bucket_name=a+b%2Bc&k%5B%5D=1&k%5B%5D=2&o[x]=y&empty=").expect("form");
+        let parameters =
+            form("bucket_name=a+b%2Bc&k%5B%5D=1&k%5B%5D=2&o[x]=y&empty=").expect("form");
         assert_eq!(parameters.text(&["bucket_name"]), Ok(Some("a b+c".into())));
         assert_eq!(parameters.0["k"], serde_json::json!(["1", "2"]));
         assert_eq!(parameters.0["o"], serde_json::json!({"x": "y"}));
@@ -235,18 +286,33 @@ mod tests {
     #[test]
     fn the_first_name_wins_over_its_alias() {
         let parameters = form("bucket=alias&bucket_name=own").expect("form");
-        assert_eq!(parameters.text(&["bucket_name", "bucket"]), Ok(Some("own".into())));
+        assert_eq!(
+            parameters.text(&["bucket_name", "bucket"]),
+            Ok(Some("own".into()))
+        );
         let parameters = form("bucket=alias&bucket_name=").expect("form");
-        assert_eq!(parameters.text(&["bucket_name", "bucket"]), Ok(Some("alias".into())));
+        assert_eq!(
+            parameters.text(&["bucket_name", "bucket"]),
+            Ok(Some("alias".into()))
+        );
     }
 
     #[test]
     fn a_parameter_may_stand_once() {
         for body in ["a=1&a=2", "a=1&b=2&a=1"] {
-            assert_eq!(form(body).map(|_| ()).unwrap_err().text, "a parameter stands twice");
+            assert_eq!(
+                form(body).map(|_| ()).unwrap_err().text,
+                "a parameter stands twice"
+            );
         }
-        let json = read(&post("application/json", r#"{"a":1,"a":2}"#)).map(|_| ()).unwrap_err();
-        assert!(json.text.ends_with("a parameter stands twice"), "{}", json.text);
+        let json = read(&post("application/json", r#"{"a":1,"a":2}"#))
+            .map(|_| ())
+            .unwrap_err();
+        assert!(
+            json.text.ends_with("a parameter stands twice"),
+            "{}",
+            json.text
+        );
     }
 
     #[test]
@@ -255,8 +321,23 @@ mod tests {
             let parameters = read(&post("application/json; charset=utf-8", body)).expect("json");
             assert_eq!(parameters.number(&["plan_id"], ID), Ok(Some(5)));
         }
-        for value in ["-1", "0", "1.5", "1e3", "99999999999999999999", "\"+5\"", "\" 5\"", "[5]", "true", "{}"] {
-            let parameters = read(&post("application/json", format!(r#"{{"plan_id":{value}}}"#))).expect("json");
+        for value in [
+            "-1",
+            "0",
+            "1.5",
+            "1e3",
+            "99999999999999999999",
+            "\"+5\"",
+            "\" 5\"",
+            "[5]",
+            "true",
+            "{}",
+        ] {
+            let parameters = read(&post(
+                "application/json",
+                format!(r#"{{"plan_id":{value}}}"#),
+            ))
+            .expect("json");
             assert!(parameters.number(&["plan_id"], ID).is_err(), "{value}");
         }
     }
@@ -268,9 +349,24 @@ mod tests {
         assert_eq!(refused(post("multipart/form-data; boundary=x", "--x")), 415);
         assert_eq!(refused(post("application/json", "[1]")), 400);
         assert_eq!(refused(post("application/json", "{")), 400);
-        assert_eq!(refused(post("application/x-www-form-urlencoded", "a".repeat(BODY_LIMIT_BYTES + 1))), 413);
-        assert_eq!(refused(post("application/x-www-form-urlencoded", vec![0xff, b'=', b'1'])), 400);
-        assert_eq!(refused(post("application/x-www-form-urlencoded", "a=%ff")), 400);
+        assert_eq!(
+            refused(post(
+                "application/x-www-form-urlencoded",
+                "a".repeat(BODY_LIMIT_BYTES + 1)
+            )),
+            413
+        );
+        assert_eq!(
+            refused(post(
+                "application/x-www-form-urlencoded",
+                vec![0xff, b'=', b'1']
+            )),
+            400
+        );
+        assert_eq!(
+            refused(post("application/x-www-form-urlencoded", "a=%ff")),
+            400
+        );
     }
 
     #[test]

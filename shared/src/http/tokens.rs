@@ -50,14 +50,26 @@ impl Caller {
 
     /// A history entry of what it does to an account.
     #[must_use]
-    pub fn entry(&self, context: &Context, account: &Account, action: &str, details: serde_json::Value) -> Entry {
+    pub fn entry(
+        &self,
+        context: &Context,
+        account: &Account,
+        action: &str,
+        details: serde_json::Value,
+    ) -> Entry {
         entry(context, account, action, self.actor(), details)
     }
 }
 
 /// A history entry of what is done to an account.
 #[must_use]
-pub fn entry(context: &Context, account: &Account, action: &str, actor: Actor, details: serde_json::Value) -> Entry {
+pub fn entry(
+    context: &Context,
+    account: &Account,
+    action: &str,
+    actor: Actor,
+    details: serde_json::Value,
+) -> Entry {
     let entity = Entity::Account(&account.s3uid);
     Entry {
         id: context.random.id(),
@@ -130,11 +142,14 @@ pub fn account_name(call: &Call) -> Result<AccountName, Rejection> {
 /// When it is malformed.
 pub fn s3uid(call: &Call) -> Result<Option<String>, Rejection> {
     let s3uid = call.parameters.text(&["s3uid"])?;
-    let is_well_formed = |s3uid: &String| s3uid.len() == 32 && s3uid.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_well_formed = |s3uid: &String| {
+        s3uid.len() == 32 && s3uid.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    };
     match s3uid {
-        Some(s3uid) if !is_well_formed(&s3uid) => {
-            Err(Rejection::invalid("s3uid", "must be 32 characters of A-Z, a-z and 0-9"))
-        }
+        Some(s3uid) if !is_well_formed(&s3uid) => Err(Rejection::invalid(
+            "s3uid",
+            "must be 32 characters of A-Z, a-z and 0-9",
+        )),
         s3uid => Ok(s3uid),
     }
 }
@@ -144,7 +159,10 @@ pub fn s3uid(call: &Call) -> Result<Option<String>, Rejection> {
 ///
 /// # Errors
 /// 400, 401 or 404.
-pub async fn caller_and_account(context: &Context, call: &Call) -> Result<(Caller, Account), Error> {
+pub async fn caller_and_account(
+    context: &Context,
+    call: &Call,
+) -> Result<(Caller, Account), Error> {
     let (caller, account) = caller_and_any_account(context, call).await?;
     if !account.is_visible() {
         return Err(Rejection::account_not_found().into());
@@ -156,7 +174,10 @@ pub async fn caller_and_account(context: &Context, call: &Call) -> Result<(Calle
 ///
 /// # Errors
 /// 400, 401 or 404.
-pub async fn caller_and_any_account(context: &Context, call: &Call) -> Result<(Caller, Account), Error> {
+pub async fn caller_and_any_account(
+    context: &Context,
+    call: &Call,
+) -> Result<(Caller, Account), Error> {
     token(call)?;
     let name = account_name(call)?;
     let (caller, account) = match name {
@@ -167,7 +188,10 @@ pub async fn caller_and_any_account(context: &Context, call: &Call) -> Result<(C
         AccountName::Number(id) => {
             let caller = authenticate(context, call).await?;
             let client_id = caller.acts_for(call)?;
-            (caller, context.database.account_by_number(client_id, id).await?)
+            (
+                caller,
+                context.database.account_by_number(client_id, id).await?,
+            )
         }
     };
     let client_id = caller.acts_for(call)?;

@@ -36,9 +36,11 @@ impl S3Auth for Keys {
         let secret = self
             .0
             .read(move |c| {
-                Ok(c.prepare_cached("SELECT secret_key FROM access_keys WHERE access_key = ?1")?
-                    .query_row(params![access_key], |row| row.get::<_, String>(0))
-                    .optional()?)
+                Ok(
+                    c.prepare_cached("SELECT secret_key FROM access_keys WHERE access_key = ?1")?
+                        .query_row(params![access_key], |row| row.get::<_, String>(0))
+                        .optional()?,
+                )
             })
             .await?;
         secret

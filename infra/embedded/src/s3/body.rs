@@ -47,7 +47,11 @@ pub(crate) struct Expected {
 
 impl Expected {
     /// Adds the checksums announced for the end of the body.
-    pub(crate) fn with_trailers(mut self, headers: &HeaderMap, trailers: Option<TrailingHeaders>) -> Self {
+    pub(crate) fn with_trailers(
+        mut self,
+        headers: &HeaderMap,
+        trailers: Option<TrailingHeaders>,
+    ) -> Self {
         self.trailer_names = headers
             .get_all("x-amz-trailer")
             .iter()
@@ -129,11 +133,18 @@ impl Drop for Staged {
 }
 
 /// Writes `body` to a new file, checking it against what the client said.
-pub(crate) async fn receive<S>(store: &Arc<Store>, body: Option<S>, expected: Expected) -> Result<Staged, Fault>
+pub(crate) async fn receive<S>(
+    store: &Arc<Store>,
+    body: Option<S>,
+    expected: Expected,
+) -> Result<Staged, Fault>
 where
     S: Stream<Item = Result<Bytes, StdError>> + Unpin,
 {
-    if expected.length_bytes.is_some_and(|bytes| bytes > BODY_MAX_BYTES) {
+    if expected
+        .length_bytes
+        .is_some_and(|bytes| bytes > BODY_MAX_BYTES)
+    {
         return Err(S3ErrorCode::EntityTooLarge.into());
     }
     let md5 = expected.md5.as_deref().map(decode_md5).transpose()?;
@@ -156,7 +167,10 @@ where
             if size_bytes > BODY_MAX_BYTES {
                 return Err(S3ErrorCode::EntityTooLarge.into());
             }
-            if expected.allowed_bytes.is_some_and(|allowed| size_bytes > allowed) {
+            if expected
+                .allowed_bytes
+                .is_some_and(|allowed| size_bytes > allowed)
+            {
                 return Err(quota_exceeded().into());
             }
             digest.update(&chunk);
@@ -165,7 +179,10 @@ where
         }
     }
     file.flush().await?;
-    if expected.length_bytes.is_some_and(|bytes| bytes != size_bytes) {
+    if expected
+        .length_bytes
+        .is_some_and(|bytes| bytes != size_bytes)
+    {
         return Err(S3ErrorCode::IncompleteBody.into());
     }
     staged.size_bytes = size_bytes as i64;
@@ -249,7 +266,8 @@ pub(crate) fn segments(blobs: &[(i64, i64)], from: u64, to: u64) -> Vec<Segment>
     found
 }
 
-type Reading = Pin<Box<dyn Future<Output = Result<(Option<Arc<File>>, Bytes), Fault>> + Send + Sync>>;
+type Reading =
+    Pin<Box<dyn Future<Output = Result<(Option<Arc<File>>, Bytes), Fault>> + Send + Sync>>;
 
 /// A body on its way out of its files.
 pub(crate) struct Outgoing {
@@ -278,13 +296,20 @@ pub(crate) async fn open(store: &Arc<Store>, segments: Vec<Segment>) -> Result<O
     .await??;
     Ok(Outgoing {
         store: Arc::clone(store),
-        remaining_bytes: segments.iter().map(|(segment, _)| segment.to - segment.from).sum(),
+        remaining_bytes: segments
+            .iter()
+            .map(|(segment, _)| segment.to - segment.from)
+            .sum(),
         segments,
         reading: None,
     })
 }
 
-async fn read_chunk(store: Arc<Store>, segment: Segment, file: Option<Arc<File>>) -> Result<(Option<Arc<File>>, Bytes), Fault> {
+async fn read_chunk(
+    store: Arc<Store>,
+    segment: Segment,
+    file: Option<Arc<File>>,
+) -> Result<(Option<Arc<File>>, Bytes), Fault> {
     tokio::task::spawn_blocking(move || {
         let file = match file {
             Some(file) => file,
@@ -305,9 +330,9 @@ impl Stream for Outgoing {
         let Some((segment, file)) = this.segments.front_mut() else {
             return Poll::Ready(None);
         };
-        let reading = this
-            .reading
-            .get_or_insert_with(|| Box::pin(read_chunk(Arc::clone(&this.store), *segment, file.clone())));
+        let reading = this.reading.get_or_insert_with(|| {
+            Box::pin(read_chunk(Arc::clone(&this.store), *segment, file.clone()))
+        });
         let read = ready!(reading.as_mut().poll(cx));
         this.reading = None;
         match read {

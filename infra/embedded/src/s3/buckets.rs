@@ -14,7 +14,10 @@ use super::usage::Meter;
 
 const LIST_BUCKETS_MAX: i32 = 10_000;
 
-pub(crate) async fn list(front: &Front, req: S3Request<ListBucketsInput>) -> Result<S3Response<ListBucketsOutput>, Fault> {
+pub(crate) async fn list(
+    front: &Front,
+    req: S3Request<ListBucketsInput>,
+) -> Result<S3Response<ListBucketsOutput>, Fault> {
     let uid = caller(&req)?.uid;
     let input = req.input;
     let prefix = input.prefix.clone().unwrap_or_default();
@@ -40,7 +43,9 @@ pub(crate) async fn list(front: &Front, req: S3Request<ListBucketsInput>) -> Res
                         continue;
                     }
                     if found.len() == limit {
-                        let next = found.last().map(|bucket: &records::Bucket| bucket.name.clone());
+                        let next = found
+                            .last()
+                            .map(|bucket: &records::Bucket| bucket.name.clone());
                         return Ok((found, next));
                     }
                     found.push(bucket);
@@ -98,7 +103,10 @@ pub(crate) async fn create(
     }))
 }
 
-pub(crate) async fn head(front: &Front, req: S3Request<HeadBucketInput>) -> Result<S3Response<HeadBucketOutput>, Fault> {
+pub(crate) async fn head(
+    front: &Front,
+    req: S3Request<HeadBucketInput>,
+) -> Result<S3Response<HeadBucketOutput>, Fault> {
     let uid = caller(&req)?.uid;
     front
         .store
@@ -174,7 +182,11 @@ pub(crate) async fn put_versioning(
     {
         return Err(S3ErrorCode::NotImplemented.into());
     }
-    let versioning = match configuration.status.as_ref().map(BucketVersioningStatus::as_str) {
+    let versioning = match configuration
+        .status
+        .as_ref()
+        .map(BucketVersioningStatus::as_str)
+    {
         Some(BucketVersioningStatus::ENABLED) => Versioning::Enabled,
         Some(BucketVersioningStatus::SUSPENDED) => Versioning::Suspended,
         _ => return Err(refusal(S3ErrorCode::MalformedXML).into()),

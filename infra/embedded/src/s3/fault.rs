@@ -70,7 +70,9 @@ pub(crate) fn refusal(code: S3ErrorCode) -> S3Error {
             "Your previous request to create the named bucket succeeded and you already own it."
         }
         S3ErrorCode::InvalidBucketName => "The specified bucket is not valid.",
-        S3ErrorCode::PreconditionFailed => "At least one of the pre-conditions you specified did not hold",
+        S3ErrorCode::PreconditionFailed => {
+            "At least one of the pre-conditions you specified did not hold"
+        }
         S3ErrorCode::InvalidRange => "The requested range is not satisfiable",
         S3ErrorCode::InvalidPart => {
             "One or more of the specified parts could not be found. The part may not have been uploaded, \
@@ -79,15 +81,23 @@ pub(crate) fn refusal(code: S3ErrorCode) -> S3Error {
         S3ErrorCode::InvalidPartOrder => {
             "The list of parts was not in ascending order. Parts must be ordered by part number."
         }
-        S3ErrorCode::EntityTooSmall => "Your proposed upload is smaller than the minimum allowed size",
+        S3ErrorCode::EntityTooSmall => {
+            "Your proposed upload is smaller than the minimum allowed size"
+        }
         S3ErrorCode::EntityTooLarge => "Your proposed upload exceeds the maximum allowed size",
         S3ErrorCode::IncompleteBody => {
             "You did not provide the number of bytes specified by the Content-Length HTTP header"
         }
-        S3ErrorCode::BadDigest => "The Content-MD5 or checksum value you specified did not match what was received.",
+        S3ErrorCode::BadDigest => {
+            "The Content-MD5 or checksum value you specified did not match what was received."
+        }
         S3ErrorCode::InvalidDigest => "The Content-MD5 you specified is not valid.",
-        S3ErrorCode::InvalidAccessKeyId => "The AWS Access Key Id you provided does not exist in our records.",
-        S3ErrorCode::MethodNotAllowed => "The specified method is not allowed against this resource.",
+        S3ErrorCode::InvalidAccessKeyId => {
+            "The AWS Access Key Id you provided does not exist in our records."
+        }
+        S3ErrorCode::MethodNotAllowed => {
+            "The specified method is not allowed against this resource."
+        }
         S3ErrorCode::NotImplemented => "A header or operation you asked for is not implemented.",
         _ => return S3Error::new(code),
     };
@@ -95,7 +105,11 @@ pub(crate) fn refusal(code: S3ErrorCode) -> S3Error {
 }
 
 /// A refusal the AWS documentation does not know.
-pub(crate) fn custom(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> S3Error {
+pub(crate) fn custom(
+    status: StatusCode,
+    code: &'static str,
+    message: impl Into<Cow<'static, str>>,
+) -> S3Error {
     let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), message);
     error.set_status_code(status);
     error

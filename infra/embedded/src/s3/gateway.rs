@@ -47,7 +47,10 @@ impl Gateway {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Sent>, HttpError> {
         if is_form(&request) {
             // s3s would collect the whole file in memory before anybody could refuse it.
-            let error = S3Error::with_message(S3ErrorCode::NotImplemented, "Uploads from HTML forms are not offered.");
+            let error = S3Error::with_message(
+                S3ErrorCode::NotImplemented,
+                "Uploads from HTML forms are not offered.",
+            );
             let response = error
                 .to_http_response()
                 .map_err(|error| HttpError::new(Box::new(error)))?;
@@ -83,7 +86,12 @@ fn is_form<B>(request: &Request<B>) -> bool {
             .headers()
             .get(http::header::CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| value.trim_start().to_ascii_lowercase().starts_with("multipart/form-data"))
+            .is_some_and(|value| {
+                value
+                    .trim_start()
+                    .to_ascii_lowercase()
+                    .starts_with("multipart/form-data")
+            })
 }
 
 async fn drain(mut body: Incoming, meter: &Meter) {
@@ -91,7 +99,8 @@ async fn drain(mut body: Incoming, meter: &Meter) {
         return;
     }
     let mut drained_bytes = 0;
-    while let Some(Ok(frame)) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+    while let Some(Ok(frame)) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await
+    {
         let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
         meter.received(bytes);
         drained_bytes += bytes;
@@ -116,7 +125,10 @@ impl hyper::body::Body for Received {
     type Data = Bytes;
     type Error = StdError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
         self.touched = true;
         let Some(body) = self.body.as_mut() else {
             return Poll::Ready(None);
@@ -167,7 +179,10 @@ impl hyper::body::Body for Sent {
     type Data = Bytes;
     type Error = StdError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if let (Poll::Ready(Some(Ok(frame))), Some(meter)) = (&polled, &self.meter)
             && let Some(data) = frame.data_ref()

@@ -179,8 +179,9 @@ fn walk<W: Clone, T>(
 }
 
 fn limit(asked: Option<i32>) -> Result<usize, Fault> {
-    let asked = usize::try_from(asked.unwrap_or(PAGE_MAX as i32))
-        .map_err(|_| invalid_argument("Argument maxKeys must be an integer between 0 and 2147483647"))?;
+    let asked = usize::try_from(asked.unwrap_or(PAGE_MAX as i32)).map_err(|_| {
+        invalid_argument("Argument maxKeys must be an integer between 0 and 2147483647")
+    })?;
     Ok(asked.min(PAGE_MAX))
 }
 
@@ -230,7 +231,11 @@ fn current_objects(
     })
 }
 
-fn contents(items: Vec<(Vec<u8>, i64, Listed)>, encoding: &Encoding, uid: Option<&str>) -> Option<Vec<Object>> {
+fn contents(
+    items: Vec<(Vec<u8>, i64, Listed)>,
+    encoding: &Encoding,
+    uid: Option<&str>,
+) -> Option<Vec<Object>> {
     let objects: Vec<_> = items
         .into_iter()
         .map(|(key, _, listed)| Object {
@@ -238,7 +243,9 @@ fn contents(items: Vec<(Vec<u8>, i64, Listed)>, encoding: &Encoding, uid: Option
             size: Some(listed.size_bytes),
             e_tag: Some(ETag::Strong(listed.etag)),
             last_modified: Some(timestamp(listed.modified_ms)),
-            storage_class: Some(ObjectStorageClass::from_static(ObjectStorageClass::STANDARD)),
+            storage_class: Some(ObjectStorageClass::from_static(
+                ObjectStorageClass::STANDARD,
+            )),
             owner: uid.map(owner),
             ..Object::default()
         })
@@ -388,9 +395,8 @@ pub(crate) async fn list_versions(
             let within = match version_marker {
                 None => OLDEST,
                 // A version deleted since: its key once more from the newest on, rather than a gap.
-                Some(version_id) => {
-                    find_version(c, &bucket, &key_marker, version_id)?.map_or(NEWEST, |version| version.age)
-                }
+                Some(version_id) => find_version(c, &bucket, &key_marker, version_id)?
+                    .map_or(NEWEST, |version| version.age),
             };
             let scope = Scope {
                 prefix: input.prefix.as_deref().unwrap_or_default().as_bytes(),

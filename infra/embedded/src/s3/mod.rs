@@ -1,0 +1,187 @@
+//! An S3 cluster for many accounts, with the admin access a hosting company needs: path-style S3
+//! with signatures on one listener, and a JSON API under `/_admin/v1/` for accounts, keys, quotas,
+//! buckets, purges and usage.
+//!
+//! Where implementations of S3 differ, this one decides so:
+//! - A bucket name is unique in the cluster. Making one's own bucket again is `BucketAlreadyOwnedByYou` (409);
+//!   over the admin API it is 200.
+//! - A bucket with unfinished uploads is not empty: deleting it is refused, as with old versions.
+//! - The quota counts everything stored: old versions and unfinished uploads too. A write is refused when it
+//!   leaves the account above its quota, unless it leaves it with less than before.
+//! - Usage counts bodies as they cross the wire (the framing of signed chunks included), from the moment the
+//!   caller is known to own the bucket: what strangers try is not the owner's traffic. Bytes belong to the
+//!   hour in which they moved.
+//! - Objects written in parts carry no checksum of the whole; their ETag is that of AWS.
+//! - Encryption headers, object locks, public ACLs and HTML forms are refused rather than ignored.
+//!
+//! See [`store`](self) for what survives: every accepted write outlives the process, however it ends.
+
+mod access;
+mod admin;
+mod body;
+mod buckets;
+mod fault;
+mod front;
+mod gateway;
+mod listing;
+mod multipart;
+mod objects;
+mod purge;
+mod records;
+mod store;
+mod usage;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use s3s::service::S3ServiceBuilder;
+use tokio::task::JoinHandle;
+
+use crate::Now;
+use crate::server::{self, Server};
+use access::{Keys, Owners};
+use admin::Admin;
+use front::Front;
+use gateway::Gateway;
+use store::Store;
+use usage::Usage;
+
+/// How to run a cluster.
+#[derive(Clone)]
+pub struct ClusterOptions {
+    /// Where to listen; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Where everything is kept: made when absent, closed to other users of the machine. For one process at a time.
+    pub data_dir: PathBuf,
+    /// The region it answers with. Signatures are accepted for any.
+    pub region: String,
+    /// What the admin API asks for, as a bearer token.
+    pub admin_token: String,
+    /// The clock of dates and usage hours.
+    pub now: Now,
+    /// Whether the data is thrown away after use, as in tests: spares the disk.
+    pub ephemeral: bool,
+}
+
+impl fmt::Debug for ClusterOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterOptions")
+            .field("listen", &self.listen)
+            .field("data_dir", &self.data_dir)
+            .field("region", &self.region)
+            .field("ephemeral", &self.ephemeral)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A running cluster. It stops when dropped; starting another on the same folder continues it.
+pub struct Cluster {
+    server: Server,
+    store: Arc<Store>,
+    usage: Arc<Usage>,
+    keeper: JoinHandle<()>,
+}
+
+impl Cluster {
+    /// Starts a cluster on its folder, new or used.
+    ///
+    /// # Errors
+    /// When the address cannot be bound, or the folder not be used.
+    pub fn start(options: ClusterOptions) -> io::Result<Self> {
+        let ClusterOptions {
+            listen,
+            data_dir,
+            region,
+            admin_token,
+            now,
+            ephemeral,
+        } = options;
+        if admin_token.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the admin token is empty",
+            ));
+        }
+        let store = Arc::new(Store::open(&data_dir, !ephemeral)?);
+        let usage = Arc::new(Usage::new(Arc::clone(&now)));
+        let mut s3 = S3ServiceBuilder::new(Front {
+            store: Arc::clone(&store),
+            now: Arc::clone(&now),
+            region,
+        });
+        s3.set_auth(Keys(Arc::clone(&store)));
+        s3.set_access(Owners(Arc::clone(&store)));
+        let gateway = Gateway {
+            s3: s3.build(),
+            admin: Arc::new(Admin {
+                store: Arc::clone(&store),
+                usage: Arc::clone(&usage),
+                now,
+                token_digest: admin::digest(admin_token.as_bytes()),
+            }),
+            usage: Arc::clone(&usage),
+        };
+        let (listener, address) = server::bind(listen)?;
+        let keeper = tokio::spawn(keep(Arc::clone(&store), Arc::clone(&usage)));
+        Ok(Self {
+            server: Server::spawn(address, server::serve(listener, gateway)),
+            store,
+            usage,
+            keeper,
+        })
+    }
+
+    /// Where clients reach it, S3 and the admin API alike.
+    pub fn endpoint(&self) -> &str {
+        self.server.endpoint()
+    }
+
+    /// Deletes files that a crash left without metadata, and says how many there were. Every start does it too.
+    ///
+    /// # Errors
+    /// When the folder or the database cannot be read.
+    pub async fn sweep(&self) -> io::Result<usize> {
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || store.sweep())
+            .await
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("endpoint", &self.endpoint())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.keeper.abort();
+        if let Err(error) = self.store.write_now(|w| self.usage.flush(w)) {
+            tracing::error!(%error, "the last usage was not written");
+        }
+    }
+}
+
+/// Sweeps what the last run left, and writes the usage of requests that have ended.
+async fn keep(store: Arc<Store>, usage: Arc<Usage>) {
+    let sweeper = Arc::clone(&store);
+    match tokio::task::spawn_blocking(move || sweeper.sweep()).await {
+        Ok(Ok(0)) | Err(_) => {}
+        Ok(Ok(files)) => tracing::info!(files, "files without metadata were deleted"),
+        Ok(Err(error)) => tracing::error!(%error, "files without metadata were not deleted"),
+    }
+    loop {
+        usage.request_ended.notified().await;
+        let usage = Arc::clone(&usage);
+        if let Err(error) = store.write(move |w| usage.flush(w)).await {
+            tracing::error!(%error, "usage was not written yet");
+        }
+    }
+}

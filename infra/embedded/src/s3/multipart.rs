@@ -1,5 +1,6 @@
 //! Uploads in parts. The parts' files become the object's as they are: completing copies nothing.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -13,8 +14,8 @@ use super::fault::{Fault, invalid_argument, quota_exceeded, refusal};
 use super::front::Front;
 use super::objects::{Source, length, meta_of, open_source, refuse_unsupported, told_version_id};
 use super::records::{
-    Bucket, Checksums, Meta, NewVersion, WriteCondition, add_version, check_quota, exceeds, known_user, newest,
-    now_ms, own_bucket, random_id, timestamp,
+    Bucket, Checksums, Meta, NewVersion, WriteCondition, add_version, check_quota, exceeds,
+    known_user, newest, now_ms, own_bucket, random_id, timestamp,
 };
 use super::store::Writing;
 
@@ -42,7 +43,12 @@ pub(crate) fn find_upload(
         .optional()
 }
 
-fn own_upload(c: &Connection, bucket: &Bucket, key: &str, upload_id: &str) -> Result<Upload, Fault> {
+fn own_upload(
+    c: &Connection,
+    bucket: &Bucket,
+    key: &str,
+    upload_id: &str,
+) -> Result<Upload, Fault> {
     find_upload(c, bucket, key, upload_id)?.ok_or_else(|| S3ErrorCode::NoSuchUpload.into())
 }
 
@@ -88,7 +94,10 @@ impl Target {
         if (1..=PARTS_MAX).contains(&self.number) {
             return Ok(());
         }
-        Err(invalid_argument("Part number must be an integer between 1 and 10000, inclusive").into())
+        Err(
+            invalid_argument("Part number must be an integer between 1 and 10000, inclusive")
+                .into(),
+        )
     }
 
     /// As for whole objects: refuses early, and says how many bytes the quota leaves.
@@ -103,7 +112,9 @@ impl Target {
                 own_upload(c, &bucket, &key, &upload_id)?;
                 let user = known_user(c, &uid)?;
                 let replaced_bytes: i64 = c
-                    .prepare_cached("SELECT size_bytes FROM parts WHERE upload_id = ?1 AND number = ?2")?
+                    .prepare_cached(
+                        "SELECT size_bytes FROM parts WHERE upload_id = ?1 AND number = ?2",
+                    )?
                     .query_row(params![upload_id, number], |row| row.get(0))
                     .optional()?
                     .unwrap_or_default();
@@ -117,9 +128,10 @@ impl Target {
                 {
                     return Err(quota_exceeded().into());
                 }
-                Ok(user
-                    .quota_bytes
-                    .map(|quota_bytes| u64::try_from((quota_bytes - rest_bytes).max(replaced_bytes)).unwrap_or_default()))
+                Ok(user.quota_bytes.map(|quota_bytes| {
+                    u64::try_from((quota_bytes - rest_bytes).max(replaced_bytes))
+                        .unwrap_or_default()
+                }))
             })
             .await
     }
@@ -218,13 +230,17 @@ pub(crate) async fn upload_part_copy(
 ) -> Result<S3Response<UploadPartCopyOutput>, Fault> {
     let uid = caller(&req)?.uid;
     let input = req.input;
-    if input.sse_customer_algorithm.is_some() || input.copy_source_sse_customer_algorithm.is_some() {
+    if input.sse_customer_algorithm.is_some() || input.copy_source_sse_customer_algorithm.is_some()
+    {
         return Err(S3ErrorCode::NotImplemented.into());
     }
     let range = input
         .copy_source_range
         .as_deref()
-        .map(|range| Range::parse(range).map_err(|_| invalid_argument("The x-amz-copy-source-range value is not valid")))
+        .map(|range| {
+            Range::parse(range)
+                .map_err(|_| invalid_argument("The x-amz-copy-source-range value is not valid"))
+        })
         .transpose()?;
     let source = Source::new(&input.copy_source)?;
     let target = Target {
@@ -273,16 +289,18 @@ struct Stored {
 }
 
 fn parts_of(c: &Connection, upload_id: &str) -> rusqlite::Result<Vec<Stored>> {
-    c.prepare_cached("SELECT number, blob_id, size_bytes, etag FROM parts WHERE upload_id = ?1 ORDER BY number")?
-        .query_map(params![upload_id], |row| {
-            Ok(Stored {
-                number: row.get(0)?,
-                blob: row.get(1)?,
-                size_bytes: row.get(2)?,
-                etag: row.get(3)?,
-            })
-        })?
-        .collect()
+    c.prepare_cached(
+        "SELECT number, blob_id, size_bytes, etag FROM parts WHERE upload_id = ?1 ORDER BY number",
+    )?
+    .query_map(params![upload_id], |row| {
+        Ok(Stored {
+            number: row.get(0)?,
+            blob: row.get(1)?,
+            size_bytes: row.get(2)?,
+            etag: row.get(3)?,
+        })
+    })?
+    .collect()
 }
 
 pub(crate) async fn complete(
@@ -314,7 +332,10 @@ pub(crate) async fn complete(
             let stored = parts_of(w, &upload.id)?;
             let chosen = choose(&stored, &wanted)?;
             let size_bytes: i64 = chosen.iter().map(|part| part.size_bytes).sum();
-            if input.mpu_object_size.is_some_and(|expected| expected != size_bytes) {
+            if input
+                .mpu_object_size
+                .is_some_and(|expected| expected != size_bytes)
+            {
                 return Err(S3ErrorCode::InvalidRequest.into());
             }
             let new = NewVersion {
@@ -326,7 +347,7 @@ pub(crate) async fn complete(
                     .filter_map(|part| Some((part.blob?, part.size_bytes)))
                     .collect(),
             };
-            let kept: Vec<_> = chosen.iter().filter_map(|part| part.blob).collect();
+            let kept: HashSet<_> = chosen.iter().filter_map(|part| part.blob).collect();
             for part in &stored {
                 if let Some(blob) = part.blob
                     && !kept.contains(&blob)
@@ -362,13 +383,19 @@ fn choose<'a>(stored: &'a [Stored], wanted: &[CompletedPart]) -> Result<Vec<&'a 
             .binary_search_by_key(&number, |part| part.number)
             .map_err(|_| S3ErrorCode::InvalidPart)?;
         let found = &stored[found];
-        if part.e_tag.as_ref().is_none_or(|tag| tag.value() != found.etag) {
+        if part
+            .e_tag
+            .as_ref()
+            .is_none_or(|tag| tag.value() != found.etag)
+        {
             return Err(S3ErrorCode::InvalidPart.into());
         }
         chosen.push(found);
     }
     if let Some((_, all_but_last)) = chosen.split_last()
-        && all_but_last.iter().any(|part| part.size_bytes < PART_MIN_BYTES)
+        && all_but_last
+            .iter()
+            .any(|part| part.size_bytes < PART_MIN_BYTES)
     {
         return Err(S3ErrorCode::EntityTooSmall.into());
     }

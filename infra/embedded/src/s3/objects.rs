@@ -9,12 +9,12 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response};
 
 use super::access::caller;
 use super::body::{self, Expected, Outgoing, Staged, receive, segments};
-use super::fault::{Fault, invalid_argument, quota_exceeded, refusal};
+use super::fault::{Fault, custom, invalid_argument, quota_exceeded, refusal};
 use super::front::Front;
 use super::records::{
-    Bucket, Checksums, Meta, NULL_VERSION, NewVersion, Version, Versioning, WriteCondition, add_version, blobs_of,
-    check_quota, delete_version, exceeds, find_version, known_user, matches, newest, own_bucket, promote, set_meta,
-    timestamp,
+    Bucket, Checksums, Meta, NULL_VERSION, NewVersion, Version, Versioning, WriteCondition,
+    add_version, blobs_of, check_quota, delete_version, exceeds, find_version, known_user, matches,
+    newest, own_bucket, promote, set_meta, timestamp,
 };
 use super::store::{Store, Writing};
 
@@ -31,7 +31,9 @@ macro_rules! meta_of {
             content_type: $input.content_type.clone(),
             cache_control: $input.cache_control.clone(),
             content_disposition: $input.content_disposition.clone(),
-            content_encoding: $crate::s3::objects::stored_encoding($input.content_encoding.as_deref()),
+            content_encoding: $crate::s3::objects::stored_encoding(
+                $input.content_encoding.as_deref(),
+            ),
             content_language: $input.content_language.clone(),
             expires: $input.expires.clone(),
             website_redirect_location: $input.website_redirect_location.clone(),
@@ -54,7 +56,8 @@ macro_rules! refuse_unsupported {
             return Err(S3ErrorCode::NotImplemented.into());
         }
         if let Some(acl) = &$input.acl
-            && !["private", "bucket-owner-read", "bucket-owner-full-control"].contains(&acl.as_str())
+            && !["private", "bucket-owner-read", "bucket-owner-full-control"]
+                .contains(&acl.as_str())
         {
             return Err(S3ErrorCode::AccessControlListNotSupported.into());
         }
@@ -62,7 +65,10 @@ macro_rules! refuse_unsupported {
 }
 pub(crate) use refuse_unsupported;
 
-pub(crate) async fn put(front: &Front, req: S3Request<PutObjectInput>) -> Result<S3Response<PutObjectOutput>, Fault> {
+pub(crate) async fn put(
+    front: &Front,
+    req: S3Request<PutObjectInput>,
+) -> Result<S3Response<PutObjectOutput>, Fault> {
     let uid = caller(&req)?.uid;
     let input = req.input;
     refuse_unsupported!(input);
@@ -136,7 +142,8 @@ impl Target {
                 let user = known_user(c, &uid)?;
                 let replaced_bytes = match bucket.versioning {
                     Versioning::Enabled => 0,
-                    _ => find_version(c, &bucket, &key, NULL_VERSION)?.map_or(0, |version| version.size_bytes),
+                    _ => find_version(c, &bucket, &key, NULL_VERSION)?
+                        .map_or(0, |version| version.size_bytes),
                 };
                 let rest_bytes = user.stored_bytes - replaced_bytes;
                 if let Some(length_bytes) = length_bytes
@@ -208,7 +215,9 @@ impl ReadCondition {
         // HTTP dates have no milliseconds.
         let modified = timestamp(version.modified_ms.div_euclid(1000) * 1000);
         match (&self.if_match, &self.if_unmodified_since) {
-            (Some(tag), _) if !matches(tag, &version.etag) => return Err(Unmet::PreconditionFailed),
+            (Some(tag), _) if !matches(tag, &version.etag) => {
+                return Err(Unmet::PreconditionFailed);
+            }
             (None, Some(since)) if modified > *since => return Err(Unmet::PreconditionFailed),
             _ => {}
         }
@@ -320,7 +329,13 @@ async fn locate(
 
 impl Located {
     fn select_part(&mut self, number: i32) -> Result<(), Fault> {
-        let out_of_range = || Fault::from(S3ErrorCode::InvalidPartNumber);
+        let out_of_range = || {
+            Fault::from(custom(
+                http::StatusCode::RANGE_NOT_SATISFIABLE,
+                "InvalidPartNumber",
+                "The requested partnumber is not satisfiable",
+            ))
+        };
         let index = usize::try_from(number)
             .ok()
             .and_then(|number| number.checked_sub(1))
@@ -330,7 +345,10 @@ impl Located {
             None if index == 0 => Ok(()),
             // A last part without content has no file.
             Some(_) if index < self.blobs.len() => {
-                let before: i64 = self.blobs[..index].iter().map(|(_, size_bytes)| size_bytes).sum();
+                let before: i64 = self.blobs[..index]
+                    .iter()
+                    .map(|(_, size_bytes)| size_bytes)
+                    .sum();
                 self.from = before as u64;
                 self.to = (before + self.blobs[index].1) as u64;
                 self.is_partial = true;
@@ -350,7 +368,9 @@ fn existing(
 ) -> Result<Version, Fault> {
     let version = match version_id {
         None => newest(c, bucket, key)?.ok_or(S3ErrorCode::NoSuchKey)?,
-        Some(version_id) => find_version(c, bucket, key, version_id)?.ok_or(S3ErrorCode::NoSuchVersion)?,
+        Some(version_id) => {
+            find_version(c, bucket, key, version_id)?.ok_or(S3ErrorCode::NoSuchVersion)?
+        }
     };
     if !version.delete_marker {
         return Ok(version);
@@ -367,7 +387,10 @@ fn existing(
     Err(error.into())
 }
 
-pub(crate) async fn get(front: &Front, req: S3Request<GetObjectInput>) -> Result<S3Response<GetObjectOutput>, Fault> {
+pub(crate) async fn get(
+    front: &Front,
+    req: S3Request<GetObjectInput>,
+) -> Result<S3Response<GetObjectOutput>, Fault> {
     let uid = caller(&req)?.uid;
     let input = req.input;
     let mut attempts = 0;
@@ -392,7 +415,8 @@ pub(crate) async fn get(front: &Front, req: S3Request<GetObjectInput>) -> Result
         .await?;
         attempts += 1;
         match open(&front.store, &located).await {
-            Err(Fault::File(error)) if error.kind() == std::io::ErrorKind::NotFound && attempts < OPEN_ATTEMPTS => {}
+            Err(Fault::File(error))
+                if error.kind() == std::io::ErrorKind::NotFound && attempts < OPEN_ATTEMPTS => {}
             opened => break (located, opened?),
         }
     };
@@ -405,7 +429,10 @@ pub(crate) async fn get(front: &Front, req: S3Request<GetObjectInput>) -> Result
     };
     let content_range = located.content_range();
     let Located {
-        bucket, version, meta, ..
+        bucket,
+        version,
+        meta,
+        ..
     } = located;
     Ok(S3Response::new(GetObjectOutput {
         accept_ranges: Some("bytes".to_owned()),
@@ -417,7 +444,10 @@ pub(crate) async fn get(front: &Front, req: S3Request<GetObjectInput>) -> Result
         version_id: told_version_id(&bucket, &version),
         parts_count: located.parts_count,
         tag_count: tag_count(&meta),
-        content_type: Some(meta.content_type.unwrap_or_else(|| DEFAULT_CONTENT_TYPE.to_owned())),
+        content_type: Some(
+            meta.content_type
+                .unwrap_or_else(|| DEFAULT_CONTENT_TYPE.to_owned()),
+        ),
         cache_control: meta.cache_control,
         content_disposition: meta.content_disposition,
         content_encoding: meta.content_encoding,
@@ -438,7 +468,10 @@ async fn open(store: &Arc<Store>, located: &Located) -> Result<Outgoing, Fault> 
     body::open(store, segments(&located.blobs, located.from, located.to)).await
 }
 
-pub(crate) async fn head(front: &Front, req: S3Request<HeadObjectInput>) -> Result<S3Response<HeadObjectOutput>, Fault> {
+pub(crate) async fn head(
+    front: &Front,
+    req: S3Request<HeadObjectInput>,
+) -> Result<S3Response<HeadObjectOutput>, Fault> {
     let uid = caller(&req)?.uid;
     let input = req.input;
     let wants_checksums = input.checksum_mode.is_some();
@@ -467,7 +500,10 @@ pub(crate) async fn head(front: &Front, req: S3Request<HeadObjectInput>) -> Resu
     };
     let content_range = located.content_range();
     let Located {
-        bucket, version, meta, ..
+        bucket,
+        version,
+        meta,
+        ..
     } = located;
     Ok(S3Response::new(HeadObjectOutput {
         accept_ranges: Some("bytes".to_owned()),
@@ -477,8 +513,10 @@ pub(crate) async fn head(front: &Front, req: S3Request<HeadObjectInput>) -> Resu
         last_modified: Some(version.modified()),
         version_id: told_version_id(&bucket, &version),
         parts_count: located.parts_count,
-        tag_count: tag_count(&meta),
-        content_type: Some(meta.content_type.unwrap_or_else(|| DEFAULT_CONTENT_TYPE.to_owned())),
+        content_type: Some(
+            meta.content_type
+                .unwrap_or_else(|| DEFAULT_CONTENT_TYPE.to_owned()),
+        ),
         cache_control: meta.cache_control,
         content_disposition: meta.content_disposition,
         content_encoding: meta.content_encoding,
@@ -541,7 +579,10 @@ pub(crate) async fn delete(
 ) -> Result<S3Response<DeleteObjectOutput>, Fault> {
     let uid = caller(&req)?.uid;
     let input = req.input;
-    if input.mfa.is_some() || input.if_match_last_modified_time.is_some() || input.if_match_size.is_some() {
+    if input.mfa.is_some()
+        || input.if_match_last_modified_time.is_some()
+        || input.if_match_size.is_some()
+    {
         return Err(S3ErrorCode::NotImplemented.into());
     }
     let now = Arc::clone(&front.now);
@@ -591,7 +632,9 @@ pub(crate) async fn delete_many(
                 };
                 let done = condition
                     .check(newest(w, &bucket, &object.key)?.as_ref())
-                    .and_then(|()| delete_one(w, &now, &bucket, &object.key, object.version_id.as_deref()));
+                    .and_then(|()| {
+                        delete_one(w, &now, &bucket, &object.key, object.version_id.as_deref())
+                    });
                 match done {
                     Ok(_) if is_quiet => {}
                     Ok(done) => deleted.push(DeletedObject {
@@ -701,7 +744,10 @@ pub(crate) async fn open_source(
     })
 }
 
-pub(crate) async fn copy(front: &Front, req: S3Request<CopyObjectInput>) -> Result<S3Response<CopyObjectOutput>, Fault> {
+pub(crate) async fn copy(
+    front: &Front,
+    req: S3Request<CopyObjectInput>,
+) -> Result<S3Response<CopyObjectOutput>, Fault> {
     let uid = caller(&req)?.uid;
     let input = req.input;
     refuse_unsupported!(input);
@@ -717,7 +763,8 @@ pub(crate) async fn copy(front: &Front, req: S3Request<CopyObjectInput>) -> Resu
         .tagging_directive
         .as_ref()
         .is_some_and(|directive| directive.as_str() == TaggingDirective::REPLACE);
-    let onto_itself = source.bucket == input.bucket && source.key == input.key && source.version_id.is_none();
+    let onto_itself =
+        source.bucket == input.bucket && source.key == input.key && source.version_id.is_none();
     if onto_itself && !replaces_meta && !replaces_tags {
         return Err(S3Error::with_message(
             S3ErrorCode::InvalidRequest,
@@ -797,7 +844,10 @@ pub(crate) async fn get_tagging(
             value: Some(value),
         })
         .collect();
-    Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id }))
+    Ok(S3Response::new(GetObjectTaggingOutput {
+        tag_set,
+        version_id,
+    }))
 }
 
 pub(crate) async fn put_tagging(
@@ -812,7 +862,8 @@ pub(crate) async fn put_tagging(
         .into_iter()
         .map(|tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default()));
     let tags = checked_tags(tags)?;
-    let version_id = change_tags(front, uid, input.bucket, input.key, input.version_id, tags).await?;
+    let version_id =
+        change_tags(front, uid, input.bucket, input.key, input.version_id, tags).await?;
     Ok(S3Response::new(PutObjectTaggingOutput { version_id }))
 }
 
@@ -858,10 +909,14 @@ async fn change_tags(
 }
 
 fn tag_count(meta: &Meta) -> Option<i32> {
-    i32::try_from(meta.tags.len()).ok().filter(|count| *count > 0)
+    i32::try_from(meta.tags.len())
+        .ok()
+        .filter(|count| *count > 0)
 }
 
-fn checked_tags(tags: impl Iterator<Item = (String, String)>) -> Result<BTreeMap<String, String>, Fault> {
+fn checked_tags(
+    tags: impl Iterator<Item = (String, String)>,
+) -> Result<BTreeMap<String, String>, Fault> {
     let mut checked = BTreeMap::new();
     for (key, value) in tags {
         let fits = (1..=128).contains(&key.chars().count()) && value.chars().count() <= 256;
@@ -893,6 +948,8 @@ pub(crate) fn told_version_id(bucket: &Bucket, version: &Version) -> Option<Stri
 
 pub(crate) fn length(content_length: Option<i64>) -> Result<Option<u64>, Fault> {
     content_length
-        .map(|bytes| u64::try_from(bytes).map_err(|_| invalid_argument("Content-Length is negative").into()))
+        .map(|bytes| {
+            u64::try_from(bytes).map_err(|_| invalid_argument("Content-Length is negative").into())
+        })
         .transpose()
 }

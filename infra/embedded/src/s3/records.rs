@@ -78,9 +78,11 @@ fn bucket_from(row: &Row<'_>) -> rusqlite::Result<Bucket> {
 }
 
 pub(crate) fn find_bucket(c: &Connection, name: &str) -> rusqlite::Result<Option<Bucket>> {
-    c.prepare_cached(&format!("SELECT {BUCKET_COLUMNS} FROM buckets WHERE name = ?1"))?
-        .query_row(params![name], bucket_from)
-        .optional()
+    c.prepare_cached(&format!(
+        "SELECT {BUCKET_COLUMNS} FROM buckets WHERE name = ?1"
+    ))?
+    .query_row(params![name], bucket_from)
+    .optional()
 }
 
 /// The bucket, if it is this account's. Asked again inside every transaction: between the access
@@ -94,7 +96,12 @@ pub(crate) fn own_bucket(c: &Connection, uid: &str, name: &str) -> Result<Bucket
 }
 
 /// The account's buckets by name, from after `after` on.
-pub(crate) fn buckets_of(c: &Connection, uid: &str, after: &str, limit: i64) -> rusqlite::Result<Vec<Bucket>> {
+pub(crate) fn buckets_of(
+    c: &Connection,
+    uid: &str,
+    after: &str,
+    limit: i64,
+) -> rusqlite::Result<Vec<Bucket>> {
     c.prepare_cached(&format!(
         "SELECT {BUCKET_COLUMNS} FROM buckets WHERE uid = ?1 AND name > ?2 ORDER BY name LIMIT ?3"
     ))?
@@ -103,7 +110,12 @@ pub(crate) fn buckets_of(c: &Connection, uid: &str, after: &str, limit: i64) -> 
 }
 
 /// Makes the bucket, or finds it made by the same account; says whether it is new.
-pub(crate) fn create_bucket(w: &Writing<'_>, uid: &str, name: &str, now: &Now) -> Result<(Bucket, bool), Fault> {
+pub(crate) fn create_bucket(
+    w: &Writing<'_>,
+    uid: &str,
+    name: &str,
+    now: &Now,
+) -> Result<(Bucket, bool), Fault> {
     if !s3s::path::check_bucket_name(name) {
         return Err(S3ErrorCode::InvalidBucketName.into());
     }
@@ -265,7 +277,8 @@ impl Version {
     }
 }
 
-const VERSION_COLUMNS: &str = "age, version_id, is_current, delete_marker, size_bytes, etag, modified_ms, meta";
+const VERSION_COLUMNS: &str =
+    "age, version_id, is_current, delete_marker, size_bytes, etag, modified_ms, meta";
 
 fn version_from(row: &Row<'_>) -> rusqlite::Result<Version> {
     Ok(Version {
@@ -281,7 +294,11 @@ fn version_from(row: &Row<'_>) -> rusqlite::Result<Version> {
 }
 
 /// The newest entry of a key; it is the current one.
-pub(crate) fn newest(c: &Connection, bucket: &Bucket, key: &str) -> rusqlite::Result<Option<Version>> {
+pub(crate) fn newest(
+    c: &Connection,
+    bucket: &Bucket,
+    key: &str,
+) -> rusqlite::Result<Option<Version>> {
     c.prepare_cached(&format!(
         "SELECT {VERSION_COLUMNS} FROM versions WHERE bucket_id = ?1 AND key = ?2 ORDER BY age LIMIT 1"
     ))?
@@ -309,7 +326,10 @@ pub(crate) fn find_version(
         "SELECT {VERSION_COLUMNS} FROM versions
          WHERE bucket_id = ?1 AND key = ?2 AND age = ?3 AND version_id = ?4"
     ))?
-    .query_row(params![bucket.id, key.as_bytes(), age, version_id], version_from)
+    .query_row(
+        params![bucket.id, key.as_bytes(), age, version_id],
+        version_from,
+    )
     .optional()?)
 }
 
@@ -318,7 +338,9 @@ fn age_of(version_id: &str) -> Option<i64> {
     if version_id.len() != 32 || !version_id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
-    i64::from_str_radix(&version_id[..16], 16).ok()?.checked_neg()
+    i64::from_str_radix(&version_id[..16], 16)
+        .ok()?
+        .checked_neg()
 }
 
 /// What a version is made of.
@@ -388,7 +410,9 @@ pub(crate) fn add_version(
         version.modified_ms,
         version.meta
     ])?;
-    let mut insert = w.prepare_cached("INSERT INTO blobs (id, sequence, position, size_bytes) VALUES (?1, ?2, ?3, ?4)")?;
+    let mut insert = w.prepare_cached(
+        "INSERT INTO blobs (id, sequence, position, size_bytes) VALUES (?1, ?2, ?3, ?4)",
+    )?;
     for (position, (blob, size_bytes)) in new.blobs.iter().enumerate() {
         insert.execute(params![blob, sequence, position as i64, size_bytes])?;
     }
@@ -404,11 +428,18 @@ pub(crate) fn delete_version(
 ) -> Result<(), Fault> {
     w.prepare_cached("DELETE FROM versions WHERE bucket_id = ?1 AND key = ?2 AND age = ?3")?
         .execute(params![bucket.id, key.as_bytes(), version.age])?;
-    for (blob, _) in blobs_of(w, version)? {
+    delete_blobs(w, version.age)
+}
+
+/// Forgets the files of a version that is gone, and has them deleted.
+pub(crate) fn delete_blobs(w: &mut Writing<'_>, age: i64) -> Result<(), Fault> {
+    let blobs: Vec<i64> = w
+        .prepare_cached("DELETE FROM blobs WHERE sequence = ?1 RETURNING id")?
+        .query_map(params![-age], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for blob in blobs {
         w.discard(blob);
     }
-    w.prepare_cached("DELETE FROM blobs WHERE sequence = ?1")?
-        .execute(params![-version.age])?;
     Ok(())
 }
 
@@ -429,13 +460,15 @@ pub(crate) fn set_meta(
     version: &Version,
     meta: &Meta,
 ) -> Result<(), Fault> {
-    w.prepare_cached("UPDATE versions SET meta = ?4 WHERE bucket_id = ?1 AND key = ?2 AND age = ?3")?
-        .execute(params![
-            bucket.id,
-            key.as_bytes(),
-            version.age,
-            serde_json::to_string(meta)?
-        ])?;
+    w.prepare_cached(
+        "UPDATE versions SET meta = ?4 WHERE bucket_id = ?1 AND key = ?2 AND age = ?3",
+    )?
+    .execute(params![
+        bucket.id,
+        key.as_bytes(),
+        version.age,
+        serde_json::to_string(meta)?
+    ])?;
     Ok(())
 }
 

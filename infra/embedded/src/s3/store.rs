@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
+};
 
 use super::fault::Fault;
 
@@ -100,27 +102,30 @@ impl Store {
         &self,
         change: impl FnOnce(&mut Writing<'_>) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let mut connection = lock(&self.writer);
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut writing = Writing {
-            transaction,
-            store: self,
-            adopted: Vec::new(),
-            discarded: Vec::new(),
+        let (done, unneeded) = {
+            let mut connection = lock(&self.writer);
+            let mut writing = Writing {
+                transaction: connection
+                    .transaction_with_behavior(TransactionBehavior::Immediate)?,
+                store: self,
+                adopted: Vec::new(),
+                discarded: Vec::new(),
+            };
+            let changed = change(&mut writing);
+            let Writing {
+                transaction,
+                adopted,
+                discarded,
+                ..
+            } = writing;
+            let done = match changed {
+                Ok(value) => transaction.commit().map(|()| value).map_err(Fault::from),
+                Err(fault) => transaction.rollback().map_err(Fault::from).and(Err(fault)),
+            };
+            let unneeded = if done.is_ok() { discarded } else { adopted };
+            (done, unneeded)
         };
-        let changed = change(&mut writing);
-        let Writing {
-            transaction,
-            adopted,
-            discarded,
-            ..
-        } = writing;
-        let done = match changed {
-            Ok(value) => transaction.commit().map(|()| value).map_err(Fault::from),
-            Err(fault) => transaction.rollback().map_err(Fault::from).and(Err(fault)),
-        };
-        drop(connection);
-        for blob in if done.is_ok() { discarded } else { adopted } {
+        for blob in unneeded {
             if let Err(error) = fs::remove_file(self.blob_path(blob))
                 && error.kind() != io::ErrorKind::NotFound
             {
@@ -145,7 +150,9 @@ impl Store {
 
     /// 256 folders keep each of them small.
     fn shard_path(&self, blob: i64) -> PathBuf {
-        self.folder.join("blobs").join(format!("{:02x}", blob & 0xff))
+        self.folder
+            .join("blobs")
+            .join(format!("{:02x}", blob & 0xff))
     }
 
     /// Deletes the files that nothing names, and says how many there were.
@@ -227,7 +234,9 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn connect(folder: &Path, durable: bool) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
         folder.join("metadata.sqlite"),
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
@@ -265,7 +274,10 @@ fn files(folder: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        if let Some(blob) = name.to_str().and_then(|name| i64::from_str_radix(name, 16).ok()) {
+        if let Some(blob) = name
+            .to_str()
+            .and_then(|name| i64::from_str_radix(name, 16).ok())
+        {
             found.push((blob, entry.path()));
         }
     }

@@ -141,7 +141,8 @@ impl Meter {
                 },
             ),
             None => {
-                self.early_bytes.fetch_add(bytes_received, Ordering::Relaxed);
+                self.early_bytes
+                    .fetch_add(bytes_received, Ordering::Relaxed);
             }
         }
     }

@@ -16,7 +16,10 @@ use crate::template::ACCOUNT_ID;
 
 /// The bytes that count towards the limit on a request's head.
 pub(super) fn head_bytes(request: &Request<Bytes>) -> usize {
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
     let headers: usize = request
         .headers()
         .iter()
@@ -164,7 +167,12 @@ fn is_text(headers: &HeaderMap) -> bool {
     kind.starts_with("text/")
         || kind.ends_with("+json")
         || kind.ends_with("+xml")
-        || ["application/json", "application/xml", "application/javascript"].contains(&kind)
+        || [
+            "application/json",
+            "application/xml",
+            "application/javascript",
+        ]
+        .contains(&kind)
 }
 
 #[cfg(test)]
@@ -198,7 +206,10 @@ mod tests {
         let event = event(request, b"{}");
         assert_eq!(event["version"], "2.0");
         assert_eq!(event["rawQueryString"], "a=1&a=2&b=%20x");
-        assert_eq!(event["queryStringParameters"], json!({"a": "1,2", "b": " x"}));
+        assert_eq!(
+            event["queryStringParameters"],
+            json!({"a": "1,2", "b": " x"})
+        );
         assert_eq!(event["cookies"], json!(["one=1", "two=2"]));
         assert_eq!(event["headers"]["x-many"], "1,2");
         assert_eq!(event["headers"].get("cookie"), None);
@@ -206,7 +217,10 @@ mod tests {
         assert_eq!(event["requestContext"]["http"]["sourceIp"], "127.0.0.1");
         assert_eq!(event["requestContext"]["http"]["protocol"], "HTTP/1.1");
         assert_eq!(event["requestContext"]["http"]["userAgent"], "test");
-        assert_eq!(event["requestContext"]["time"], "12/Mar/2026:19:03:58 +0000");
+        assert_eq!(
+            event["requestContext"]["time"],
+            "12/Mar/2026:19:03:58 +0000"
+        );
         assert_eq!(event["body"], "{}");
         assert_eq!(event["isBase64Encoded"], false);
     }

@@ -202,10 +202,9 @@ pub(crate) fn refusal(status: StatusCode) -> Response<Body> {
     };
     let mut response = Response::new(Body::Text(serde_json::json!({"message": text}).to_string()));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
@@ -248,13 +247,21 @@ mod tests {
         assert_eq!(add(Some(Method::GET), Some("/b"), "GET /b"), Ok(()));
         assert!(add(None, Some("/a"), "ANY /a").is_err());
         let found = |routes: &Routes, method: Method, path: &str| {
-            routes.find(&method, path).map(|target| target.route_key.clone())
+            routes
+                .find(&method, path)
+                .map(|target| target.route_key.clone())
         };
         assert_eq!(found(&routes, Method::GET, "/a").as_deref(), Some("GET /a"));
         assert_eq!(found(&routes, Method::PUT, "/a").as_deref(), Some("ANY /a"));
         assert_eq!(found(&routes, Method::PUT, "/b"), None);
         assert_eq!(routes.add(None, None, target("$default")), Ok(()));
-        assert_eq!(found(&routes, Method::PUT, "/b").as_deref(), Some("$default"));
-        assert_eq!(found(&routes, Method::GET, "/a/").as_deref(), Some("$default"));
+        assert_eq!(
+            found(&routes, Method::PUT, "/b").as_deref(),
+            Some("$default")
+        );
+        assert_eq!(
+            found(&routes, Method::GET, "/a/").as_deref(),
+            Some("$default")
+        );
     }
 }

@@ -117,7 +117,11 @@ impl Scope {
             "If" => {
                 let [condition, yes, no] = list(argument, path)?;
                 let condition = self.text(condition, path)?;
-                let chosen = if self.condition(&condition, path)? { yes } else { no };
+                let chosen = if self.condition(&condition, path)? {
+                    yes
+                } else {
+                    no
+                };
                 return self.evaluate(chosen, path);
             }
             "Condition" | "Equals" | "Not" | "And" | "Or" => {
@@ -313,7 +317,12 @@ mod tests {
 
     #[test]
     fn short_and_long_forms_resolve_alike() {
-        for yaml in ["!Ref Table", "Ref: Table", "!Sub '${Table}'", "Fn::Sub: '${Table}'"] {
+        for yaml in [
+            "!Ref Table",
+            "Ref: Table",
+            "!Sub '${Table}'",
+            "Fn::Sub: '${Table}'",
+        ] {
             assert_eq!(resolve(yaml), Ok(json!("wharfage-Table")), "{yaml}");
         }
         for yaml in [
@@ -333,7 +342,10 @@ mod tests {
             resolve("!Sub ['${Table}/${Own}/${!Kept}', {Own: !Ref Stage}]"),
             Ok(json!("wharfage-Table/local/${Kept}"))
         );
-        assert_eq!(resolve("!Join ['-', [a, !Ref Stage, 1]]"), Ok(json!("a-local-1")));
+        assert_eq!(
+            resolve("!Join ['-', [a, !Ref Stage, 1]]"),
+            Ok(json!("a-local-1"))
+        );
         assert_eq!(resolve("!If [IsLocal, 1, 2]"), Ok(json!(1)));
         assert_eq!(resolve("Fn::If: [IsNot, 1, 2]"), Ok(json!(2)));
         assert_eq!(resolve("!If [Any, 1, 2]"), Ok(json!(1)));

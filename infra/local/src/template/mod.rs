@@ -63,9 +63,7 @@ impl Template {
         let globals = section(&root, "Globals")?.unwrap_or(&empty);
         let globals = section(globals, "Function")?.unwrap_or(&empty);
         let environment = section(globals, "Environment")?.unwrap_or(&empty);
-        let environment = section(environment, "Variables")?
-            .unwrap_or(&empty)
-            .clone();
+        let environment = section(environment, "Variables")?.unwrap_or(&empty).clone();
 
         let mut template = Template {
             functions: Vec::new(),
@@ -136,8 +134,10 @@ impl Template {
                     self.functions.push(function);
                 }
                 "AWS::DynamoDB::Table" => {
-                    let table =
-                        Table::read(physical_name(&id), self.typed(properties, &properties_path)?);
+                    let table = Table::read(
+                        physical_name(&id),
+                        self.typed(properties, &properties_path)?,
+                    );
                     self.tables.push(table);
                 }
                 "AWS::SQS::Queue" => {
@@ -226,7 +226,10 @@ fn define_parameters(
         };
         scope.define(&name, value);
     }
-    match given.keys().find(|name| declared.get(name.as_str()).is_none()) {
+    match given
+        .keys()
+        .find(|name| declared.get(name.as_str()).is_none())
+    {
         Some(name) => Err(Error::template(
             "Parameters",
             format!("there is no parameter {name}"),
@@ -308,7 +311,10 @@ mod tests {
         );
 
         let unknown = template.environment().expect_err("no queue runs yet");
-        assert!(unknown.to_string().contains("StorageTasksQueue"), "{unknown}");
+        assert!(
+            unknown.to_string().contains("StorageTasksQueue"),
+            "{unknown}"
+        );
         template.define("StorageTasksQueue", "http://sqs/storage_tasks");
         template.define("CleanupQueue", "http://sqs/cleanup");
         let environment = template.environment().expect("environment");
@@ -365,16 +371,19 @@ mod tests {
             own_environment.contains("Resources.CreateBucketFunction.Properties.Environment"),
             "{own_environment}"
         );
-        let other_type =
-            refused(|text| text.replacen("AWS::SQS::Queue", "AWS::SQS::Something", 1));
-        assert!(
-            other_type.contains("AWS::SQS::Something"),
-            "{other_type}"
-        );
+        let other_type = refused(|text| text.replacen("AWS::SQS::Queue", "AWS::SQS::Something", 1));
+        assert!(other_type.contains("AWS::SQS::Something"), "{other_type}");
         let misspelt_target = refused(|text| {
-            text.replacen("!GetAtt CleanupQueue.Arn\n            BatchSize", "!GetAtt CleanUpQueue.Arn\n            BatchSize", 1)
+            text.replacen(
+                "!GetAtt CleanupQueue.Arn\n            BatchSize",
+                "!GetAtt CleanUpQueue.Arn\n            BatchSize",
+                1,
+            )
         });
-        assert!(misspelt_target.contains("CleanUpQueue.Arn"), "{misspelt_target}");
+        assert!(
+            misspelt_target.contains("CleanUpQueue.Arn"),
+            "{misspelt_target}"
+        );
     }
 
     #[test]
@@ -383,7 +392,12 @@ mod tests {
         given.insert("Unknown".into(), "1".into());
         let error = Template::read(TEXT, &given).err().expect("refused");
         assert!(error.to_string().contains("Unknown"), "{error}");
-        let error = Template::read(TEXT, &BTreeMap::new()).err().expect("refused");
-        assert!(error.to_string().contains("Parameters.Locations"), "{error}");
+        let error = Template::read(TEXT, &BTreeMap::new())
+            .err()
+            .expect("refused");
+        assert!(
+            error.to_string().contains("Parameters.Locations"),
+            "{error}"
+        );
     }
 }

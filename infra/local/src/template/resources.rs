@@ -305,7 +305,9 @@ impl Route {
         }
         let method = match properties.method.as_deref() {
             None => None,
-            Some(any) if any.eq_ignore_ascii_case("any") || any == "x-amazon-apigateway-any-method" => {
+            Some(any)
+                if any.eq_ignore_ascii_case("any") || any == "x-amazon-apigateway-any-method" =>
+            {
                 None
             }
             Some(method) => match Method::from_bytes(method.to_ascii_uppercase().as_bytes()) {

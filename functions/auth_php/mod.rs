@@ -1,0 +1,119 @@
+//! `POST /auth.php`: sessions. `login` opens one with an API key, `info` tells of it, `logout` ends it.
+
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use wharfage::context::Context;
+use wharfage::domain::client::Role;
+use wharfage::domain::credential::{Session, hash};
+use wharfage::error::{Error, Rejection};
+use wharfage::http::envelope::Answer;
+use wharfage::http::tokens::token;
+use wharfage::http::{Action, Call, Route, answer};
+use wharfage::runtime::{Entry, Function};
+
+use crate::ACTIONS;
+
+/// Its Lambda function.
+pub const FUNCTION: Function = Function {
+    name: "auth_php",
+    entry: Entry::Http(|context, request| Box::pin(answer(context, request, Route::Parameter("/auth.php", SESSIONS)))),
+};
+
+/// What it does.
+const SESSIONS: &[&Action] = &[
+    &Action {
+        module: "auth",
+        name: "login",
+        speaks_as: "login",
+        allows_get: false,
+        handler: |context, call| Box::pin(login(context, call)),
+    },
+    &Action {
+        module: "auth",
+        name: "info",
+        speaks_as: "info",
+        allows_get: false,
+        handler: |context, call| Box::pin(info(context, call)),
+    },
+    &Action {
+        module: "auth",
+        name: "logout",
+        speaks_as: "logout",
+        allows_get: false,
+        handler: |context, call| Box::pin(logout(context, call)),
+    },
+];
+
+const DEFAULT_TTL_SECONDS: u64 = 3_600;
+
+/// What only administrators may do.
+const ADMIN_ACTIONS: [&str; 1] = ["update_traffic_info"];
+
+async fn login(context: &Context, call: &Call) -> Result<Answer, Error> {
+    let key = call
+        .parameters
+        .raw_text(&["key"])?
+        .ok_or_else(|| Rejection::missing("key"))?;
+    let ttl_seconds = call.parameters.number(&["ttl"], 60..=86_400)?.unwrap_or(DEFAULT_TTL_SECONDS);
+    let is_ip_fixed = call.parameters.number(&["fix_ip"], 0..=1)? == Some(1);
+    let api_key_hash = hash(&key);
+    let api_key = context.database.api_key(&api_key_hash).await?.ok_or_else(invalid_key)?;
+    let client = context.database.client(api_key.client_id).await?.ok_or_else(invalid_key)?;
+    let token = context.random.token();
+    let ttl = SignedDuration::from_secs(i64::try_from(ttl_seconds).unwrap_or(i64::MAX));
+    let session = Session {
+        client_id: client.client_id,
+        role: client.role,
+        email: client.email,
+        fixed_ip: call.source_ip.filter(|_| is_ip_fixed),
+        expires_at: context.now() + ttl,
+        api_key_hash,
+    };
+    context.database.put_session(&hash(&token), &session).await?;
+    Ok(Answer::whole(json!({ "result": wire(&token, &session) })))
+}
+
+fn invalid_key() -> Rejection {
+    Rejection {
+        text: "invalid key".into(),
+        ..Rejection::invalid_token()
+    }
+}
+
+async fn info(context: &Context, call: &Call) -> Result<Answer, Error> {
+    let (token, session) = session(context, call).await?;
+    Ok(Answer::whole(json!({ "result": wire(&token, &session) })))
+}
+
+async fn logout(context: &Context, call: &Call) -> Result<Answer, Error> {
+    let (token, _) = session(context, call).await?;
+    context.database.delete_session(&hash(&token)).await?;
+    Ok(Answer::whole(json!({ "result": "OK" })))
+}
+
+async fn session(context: &Context, call: &Call) -> Result<(String, Session), Error> {
+    let token = token(call)?;
+    let session = context
+        .database
+        .session(&hash(&token))
+        .await?
+        .filter(|session| session.is_valid(context.now(), call.source_ip))
+        .ok_or_else(Rejection::invalid_token)?;
+    Ok((token, session))
+}
+
+fn wire(token: &str, session: &Session) -> Value {
+    let permissions: Vec<String> = ACTIONS
+        .iter()
+        .filter(|action| session.role == Role::Admin || !ADMIN_ACTIONS.contains(&action.name))
+        .map(|action| format!("{}/{}", action.module, action.name))
+        .collect();
+    json!({
+        "token": token,
+        "role": session.role,
+        "customer_id": session.client_id,
+        "email": session.email,
+        "token_expire": session.expires_at.as_second(),
+        "permissions": permissions,
+    })
+}

@@ -1,0 +1,170 @@
+//! `get_buckets` and `get_buckets_rmq`: the same list, asked of the cluster through the task queue, in two shapes.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use wharfage::context::Context;
+use wharfage::database::Started;
+use wharfage::domain::account::Account;
+use wharfage::domain::task::{Answer as TaskAnswer, Callback, Task, Work};
+use wharfage::error::{Error, Fault, Rejection};
+use wharfage::http::Call;
+use wharfage::http::envelope::Answer;
+use wharfage::http::tokens::caller_and_account;
+
+use crate::metering::{Collected, metering};
+
+/// How long to wait between two looks at the task: soon at first, since most clusters answer at once.
+const FIRST_LOOK: Duration = Duration::from_millis(40);
+const LAST_LOOK: Duration = Duration::from_millis(1_000);
+
+/// What the worker found: the task's answer. It holds no keys.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct BucketList {
+    buckets: Vec<ListedBucket>,
+    metering: Value,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ListedBucket {
+    name: String,
+    created_at: String,
+    stored_bytes: u64,
+    objects: u64,
+    noncurrent_bytes: u64,
+    multipart_bytes: u64,
+}
+
+impl BucketList {
+    pub(crate) fn new(collected: &Collected) -> BucketList {
+        BucketList {
+            buckets: collected
+                .buckets
+                .iter()
+                .map(|bucket| ListedBucket {
+                    name: bucket.name.clone(),
+                    created_at: format!("{:.0}", bucket.created_at),
+                    stored_bytes: bucket.stored_bytes,
+                    objects: bucket.objects,
+                    noncurrent_bytes: bucket.noncurrent_bytes,
+                    multipart_bytes: bucket.multipart_bytes,
+                })
+                .collect(),
+            metering: metering(&collected.account),
+        }
+    }
+}
+
+/// Answers either action.
+pub(crate) async fn handle(context: &Context, call: &Call, action: &str) -> Result<Answer, Error> {
+    let (caller, account) = caller_and_account(context, call).await?;
+    let entry = caller.entry(context, &account, action, Value::Null);
+    let work = Work::ListBuckets {
+        s3uid: account.s3uid.clone(),
+    };
+    let task = Task::new(work, caller.actor(), context.now());
+    let (started, ()) = futures::try_join!(
+        context.database.start_task(task),
+        context.database.put_history(&entry),
+    )?;
+    let task = match started {
+        Started::New(task) => {
+            context.queue.send(&task).await?;
+            task
+        }
+        Started::Joined(task) => task,
+    };
+    let wait = Duration::from_millis(context.rules.bucket_list_wait_ms);
+    match wait_for(context, &task, wait).await? {
+        Some(TaskAnswer::Done { result }) => {
+            Ok(Answer::ok(fields(context, &account, action, result).await?))
+        }
+        Some(TaskAnswer::Refused { text }) => Err(Rejection::conflict(text).into()),
+        None => {
+            let callback_key = context.random.callback_key();
+            let callback = Callback {
+                task_id: task.task_id,
+                action: action.into(),
+                requested_at: task.requested_at,
+            };
+            context
+                .database
+                .put_callback(&callback_key, &callback)
+                .await?;
+            Ok(Answer::later(&callback_key))
+        }
+    }
+}
+
+/// Looks at the task until it is answered or the wait is over.
+async fn wait_for(
+    context: &Context,
+    task: &Task,
+    wait: Duration,
+) -> Result<Option<TaskAnswer>, Fault> {
+    let looking = async {
+        let mut pause = FIRST_LOOK;
+        loop {
+            tokio::time::sleep(pause).await;
+            let now = context.database.task(&task.task_id).await?;
+            if let Some(answer) = now
+                .as_ref()
+                .and_then(|now| now.answer_for(task.requested_at))
+            {
+                return Ok(answer.clone());
+            }
+            pause = (pause * 2).min(LAST_LOOK);
+        }
+    };
+    match tokio::time::timeout(wait, looking).await {
+        Ok(answer) => answer.map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The list in the shape of the action that asked for it, with the account's keys, which are decrypted only now.
+pub(crate) async fn fields(
+    context: &Context,
+    account: &Account,
+    action: &str,
+    result: Value,
+) -> Result<Value, Fault> {
+    let list: BucketList = serde_json::from_value(result)
+        .map_err(|e| Fault::permanent("reading a task's answer", e))?;
+    let secret_key = context
+        .vault
+        .decrypt(&account.s3uid, &account.secret_key_ciphertext)
+        .await?;
+    let creation_date_name = if action == "get_buckets" {
+        "creation_date"
+    } else {
+        "created"
+    };
+    let rows: Vec<Value> = list
+        .buckets
+        .iter()
+        .map(|bucket| {
+            json!({
+                "name": bucket.name,
+                creation_date_name: bucket.created_at,
+                "usage": bucket.stored_bytes,
+                "objects": bucket.objects,
+                "noncurrent_usage": bucket.noncurrent_bytes,
+                "multipart_usage": bucket.multipart_bytes,
+            })
+        })
+        .collect();
+    let usage_storage: u64 = list.buckets.iter().map(|bucket| bucket.stored_bytes).sum();
+    let endpoint = &context.clusters.of(&account.location)?.location.s3_endpoint;
+    Ok(Value::Object(Map::from_iter([
+        ("message".into(), rows.into()),
+        ("usage_storage".into(), usage_storage.into()),
+        ("quota".into(), account.quota_gb.into()),
+        ("metering".into(), list.metering),
+        ("access_key".into(), account.access_key.clone().into()),
+        ("secret_key".into(), secret_key.expose_secret().into()),
+        ("endpoint".into(), endpoint.as_str().into()),
+    ])))
+}

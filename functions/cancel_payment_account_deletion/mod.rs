@@ -1,0 +1,15 @@
+//! `cancel_payment_account_deletion`: undoes a cancelling that has not taken effect.
+
+use wharfage::context::Context;
+use wharfage::domain::account::Service;
+use wharfage::error::Error;
+use wharfage::http::Call;
+use wharfage::http::envelope::Answer;
+
+use crate::services;
+
+crate::s3_action!("cancel_payment_account_deletion");
+
+async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
+    services::change(context, call, NAME, Service::undo_cancel).await
+}

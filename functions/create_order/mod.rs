@@ -1,0 +1,15 @@
+//! `create_order`: orders an S3 account and pays it from the client's credit.
+
+use wharfage::context::Context;
+use wharfage::domain::order::Payment;
+use wharfage::error::Error;
+use wharfage::http::Call;
+use wharfage::http::envelope::Answer;
+
+use crate::provisioning;
+
+crate::s3_action!("create_order");
+
+async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
+    provisioning::place(context, call, NAME, Payment::Credit).await
+}

@@ -1,0 +1,80 @@
+//! `delete_account`: stops an account at once and purges it through the clean-up queue.
+
+use serde_json::json;
+use wharfage::context::Context;
+use wharfage::database::Started;
+use wharfage::domain::account::{Account, Service, Status};
+use wharfage::domain::period::date_of;
+use wharfage::domain::task::{Callback, Task, Work};
+use wharfage::error::{Error, Rejection};
+use wharfage::http::Call;
+use wharfage::http::envelope::Answer;
+use wharfage::http::tokens::{account_name, caller_and_account, token};
+
+crate::s3_action!("delete_account");
+
+const REASON_LIMIT_CHARACTERS: usize = 500;
+
+/// The service of an account that goes now.
+pub(crate) fn stopped(context: &Context, account: &Account) -> Service {
+    let today = date_of(context.now());
+    Service {
+        status: Status::Terminating,
+        cancellation_date: Some(today),
+        termination_date: Some(today),
+        ..account.service.clone()
+    }
+}
+
+/// The task's record comes first: from then on the account goes, whoever dies. What follows only makes it quicker, and the task's own
+/// steps do all of it again.
+async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
+    token(call)?;
+    account_name(call)?;
+    let reason = call.parameters.text(&["reason"])?;
+    if reason.as_ref().is_some_and(|reason| reason.chars().count() > REASON_LIMIT_CHARACTERS) {
+        return Err(Rejection::invalid("reason", "must be at most 500 characters long").into());
+    }
+    let (caller, account) = caller_and_account(context, call).await.map_err(bare_not_found)?;
+    let work = Work::RemoveAccount {
+        s3uid: account.s3uid.clone(),
+    };
+    let task = Task::new(work, caller.actor(), context.now());
+    let callback_key = context.random.callback_key();
+    let (task, is_new) = match context.database.start_task(task).await? {
+        Started::New(task) => (task, true),
+        Started::Joined(task) => (task, false),
+    };
+    let callback = Callback {
+        task_id: task.task_id.clone(),
+        action: NAME.into(),
+        requested_at: task.requested_at,
+    };
+    let stop = async {
+        if account.is_going() {
+            return Ok(true);
+        }
+        let entry = caller.entry(context, &account, NAME, json!({ "reason": reason }));
+        context.database.change_service(&account, &stopped(context, &account), &entry).await
+    };
+    futures::try_join!(context.database.put_callback(&callback_key, &callback), stop)?;
+    let provider = &context.clusters.of(&account.location)?.provider;
+    let (suspended, sent) = futures::join!(provider.set_suspended(&account.s3uid, true), async {
+        if is_new { context.queue.send(&task).await } else { Ok(()) }
+    });
+    if let Err(error) = suspended {
+        tracing::warn!(s3uid = %account.s3uid, %error, "the clean-up has yet to stop the keys");
+    }
+    if let Err(fault) = sent {
+        tracing::warn!(s3uid = %account.s3uid, error = %fault, "the clean-up has yet to be sent");
+    }
+    Ok(Answer::ok(json!({ "s3uid": account.s3uid, "callback": callback_key })))
+}
+
+/// The reference shows this text without the action's name.
+pub(crate) fn bare_not_found(error: Error) -> Error {
+    match error {
+        Error::Rejection(rejection) if rejection == Rejection::account_not_found() => rejection.bare().into(),
+        error => error,
+    }
+}

@@ -1,0 +1,72 @@
+//! `delete_bucket`: removes a bucket; one with something in it is emptied through the clean-up queue first.
+
+use serde_json::json;
+use wharfage::context::Context;
+use wharfage::database::Started;
+use wharfage::domain::task::{Callback, Task, Work};
+use wharfage::error::{Error, Rejection};
+use wharfage::http::Call;
+use wharfage::http::envelope::Answer;
+use wharfage::http::tokens::{account_name, caller_and_account, token};
+
+use crate::provisioning::bucket_row;
+use crate::services::check_in_use;
+
+crate::s3_action!("delete_bucket");
+
+async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
+    token(call)?;
+    account_name(call)?;
+    let bucket_name = call.parameters.required_text(&["bucket_name", "bucket"])?;
+    let (caller, account) = caller_and_account(context, call).await?;
+    check_in_use(&account)?;
+    let row = bucket_row(&account, &bucket_name);
+    let provider = &context.clusters.of(&account.location)?.provider;
+    let entry = |is_deleted: bool| {
+        let details = json!({ "bucket_name": bucket_name, "was_empty": is_deleted });
+        caller.entry(context, &account, NAME, details)
+    };
+    match provider.delete_bucket(&account.s3uid, &bucket_name).await {
+        Ok(()) => {
+            let entry = entry(true);
+            futures::try_join!(
+                context.database.give_bucket_name_back(&row),
+                context.database.put_history(&entry)
+            )?;
+            Ok(Answer::ok(json!({ "s3uid": account.s3uid, "bucket_name": bucket_name })))
+        }
+        Err(error) if error.is("NoSuchBucket") => {
+            context.database.give_bucket_name_back(&row).await?;
+            Err(Rejection::not_found("S3 bucket not found for this account").into())
+        }
+        Err(error) if error.is("BucketNotEmpty") => {
+            let work = Work::RemoveBucket {
+                s3uid: account.s3uid.clone(),
+                bucket_name: bucket_name.clone(),
+            };
+            let task = Task::new(work, caller.actor(), context.now());
+            let callback_key = context.random.callback_key();
+            let task = match context.database.start_task(task).await? {
+                Started::New(task) => {
+                    let entry = entry(false);
+                    // The record stands: should the message not get out, the job that looks for silent tasks sends it.
+                    futures::try_join!(context.database.put_history(&entry), context.queue.send(&task))?;
+                    task
+                }
+                Started::Joined(task) => task,
+            };
+            let callback = Callback {
+                task_id: task.task_id,
+                action: NAME.into(),
+                requested_at: task.requested_at,
+            };
+            context.database.put_callback(&callback_key, &callback).await?;
+            Ok(Answer::ok(json!({
+                "s3uid": account.s3uid,
+                "bucket_name": bucket_name,
+                "callback": callback_key,
+            })))
+        }
+        Err(error) => Err(error.into()),
+    }
+}

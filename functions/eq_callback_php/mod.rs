@@ -1,0 +1,65 @@
+//! `GET|POST /eq_callback.php`: the answer of a task, by the callback key its caller was given. Each key is answered once.
+
+use serde_json::{Value, json};
+use wharfage::context::Context;
+use wharfage::domain::task::{Answer as TaskAnswer, Work};
+use wharfage::error::{Error, Rejection};
+use wharfage::http::envelope::{Answer, with_head};
+use wharfage::http::{Action, Call, Route, answer};
+use wharfage::runtime::{Entry, Function};
+
+use crate::bucket_lists;
+
+/// Its Lambda function.
+pub const FUNCTION: Function = Function {
+    name: "eq_callback_php",
+    entry: Entry::Http(|context, request| {
+        Box::pin(answer(context, request, Route::Parameter("/eq_callback.php", CHECKS)))
+    }),
+};
+
+/// What it does.
+const CHECKS: &[&Action] = &[&Action {
+    module: "eq_callback",
+    name: "check",
+    speaks_as: "check",
+    allows_get: true,
+    handler: |context, call| Box::pin(check(context, call)),
+}];
+
+async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
+    let key = call.parameters.required_text(&["key"])?;
+    let is_well_formed = key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    if !is_well_formed {
+        return Err(Rejection::invalid("key", "must be 32 characters of a-z and 0-9").into());
+    }
+    let callback = context.database.callback(&key).await?.ok_or_else(not_found)?;
+    let task = context.database.task(&callback.task_id).await?.ok_or_else(not_found)?;
+    let Some(task_answer) = task.answer_for(callback.requested_at) else {
+        return Ok(Answer::whole(json!({ "result": "Not ready" })));
+    };
+    let outcome = match task_answer {
+        TaskAnswer::Refused { text } => Err(Rejection::conflict(text.clone())),
+        TaskAnswer::Done { result } => Ok(match &task.work {
+            Work::ListBuckets { s3uid } => {
+                let account = context.database.account(s3uid).await?;
+                let account = account.filter(|account| account.is_visible()).ok_or_else(not_found)?;
+                bucket_lists::fields(context, &account, &callback.action, result.clone()).await?
+            }
+            Work::RemoveBucket { .. } | Work::RemoveAccount { .. } => result.clone(),
+        }),
+    };
+    // Used up last: an answer that could not be made can still be asked for.
+    if !context.database.take_callback(&key).await? {
+        return Err(not_found().into());
+    }
+    let Value::Object(fields) = outcome? else {
+        return Ok(Answer::whole(json!({ "result": "OK", "scope": Value::Null })));
+    };
+    let scope = with_head(&callback.action, fields);
+    Ok(Answer::whole(json!({ "result": "OK", "scope": scope })))
+}
+
+fn not_found() -> Rejection {
+    Rejection::not_found("AsyncKey not found").bare()
+}

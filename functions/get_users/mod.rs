@@ -1,0 +1,254 @@
+//! `get_users`: accounts, with their traffic, storage and service; filtered, sorted and paged.
+//!
+//! Nothing here reads more than a bounded number of accounts. A filter that names a client, an account, an email or a bucket leaves
+//! few; every other is one of plan, location, billing group and storage type, and the listing groups are made of these.
+
+use futures::future::try_join_all;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use jiff::civil::Date;
+use serde_json::{Value, json};
+use wharfage::context::Context;
+use wharfage::database::{AccountOrder, Page};
+use wharfage::domain::account::Account;
+use wharfage::domain::figures::gb;
+use wharfage::domain::period::date_of;
+use wharfage::domain::usage::Totals;
+use wharfage::error::{Error, Fault, Rejection};
+use wharfage::http::Call;
+use wharfage::http::envelope::Answer;
+use wharfage::http::parameters::ID;
+use wharfage::http::tokens::{Caller, authenticate, s3uid, token};
+
+use crate::services;
+
+crate::s3_action!("get_users");
+
+const DEFAULT_LIMIT: u64 = 50;
+const LARGEST_LIMIT: u64 = 500;
+/// Skipping costs as much as reading; narrow the listing instead.
+const LARGEST_OFFSET: u64 = 10_000;
+/// How many accounts' days are read at once.
+const DAYS_AT_ONCE: usize = 25;
+
+/// What is asked for.
+struct Query {
+    id: Option<u64>,
+    account_id: Option<u64>,
+    plan_id: Option<u64>,
+    s3uid: Option<String>,
+    email: Option<String>,
+    billing: Option<String>,
+    bucket_name: Option<String>,
+    storage_type: Option<String>,
+    location: Option<String>,
+    /// Both days included.
+    period: Option<(Date, Date)>,
+    page: Page,
+}
+
+/// An account with its figures over the period asked for.
+struct Row {
+    account: Account,
+    bytes_sent: u64,
+    peak_stored_bytes: u64,
+}
+
+async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
+    token(call)?;
+    let query = query(context, call)?;
+    let caller = authenticate(context, call).await?;
+    let rows = match candidates(context, &caller, &query).await? {
+        Some(accounts) => {
+            let accounts = accounts.into_iter().filter(|account| matches(&query, account)).collect();
+            let mut rows = rows(context, &query, accounts).await?;
+            let rank = |row: &Row| match query.page.order {
+                AccountOrder::Number => (row.account.id, row.account.id),
+                AccountOrder::Traffic => (row.bytes_sent, row.account.id),
+                AccountOrder::PeakStorage => (row.peak_stored_bytes, row.account.id),
+            };
+            rows.sort_by_key(rank);
+            if query.page.descending {
+                rows.reverse();
+            }
+            rows.into_iter().skip(query.page.offset).take(query.page.limit).collect()
+        }
+        None => {
+            if query.period.is_some() && query.page.order != AccountOrder::Number {
+                let rule = "over a period takes one of id, email, s3uid and bucket_name with it";
+                return Err(Rejection::invalid("order", rule).into());
+            }
+            let mut groups = context.database.groups().await?;
+            groups.retain(|group| {
+                let is = |wanted: &Option<String>, is: &String| wanted.as_ref().is_none_or(|wanted| wanted == is);
+                query.plan_id.is_none_or(|plan_id| plan_id == group.plan_id)
+                    && is(&query.location, &group.location)
+                    && is(&query.billing, &group.billing)
+                    && is(&query.storage_type, &group.storage_type)
+            });
+            let accounts = context.database.group_accounts(&groups, query.page).await?;
+            rows(context, &query, accounts).await?
+        }
+    };
+    let users: Vec<Value> = rows.iter().map(wire).collect();
+    Ok(Answer::ok(json!({ "s3_users": users })))
+}
+
+fn query(context: &Context, call: &Call) -> Result<Query, Rejection> {
+    let parameters = &call.parameters;
+    let date = |name: &str| -> Result<Option<Date>, Rejection> {
+        let Some(text) = parameters.text(&[name])? else {
+            return Ok(None);
+        };
+        let is_plain = text.len() == 10;
+        match text.parse::<Date>() {
+            Ok(date) if is_plain => Ok(Some(date)),
+            _ => Err(Rejection::invalid(name, "must be a date as 2026-01-31")),
+        }
+    };
+    let period = match (date("period_from")?, date("period_to")?) {
+        (None, None) => None,
+        (from, to) => {
+            let to = to.unwrap_or_else(|| date_of(context.now()));
+            let from = from.unwrap_or_else(|| to.first_of_month());
+            if from > to {
+                return Err(Rejection::invalid("period_from", "must not be after period_to"));
+            }
+            if (to - from).get_days() > 366 {
+                return Err(Rejection::invalid("period_from", "must be at most 366 days before period_to"));
+            }
+            Some((from, to))
+        }
+    };
+    let order = match parameters.text(&["order"])?.as_deref() {
+        None => AccountOrder::Number,
+        Some("total_traffic_period_gb") => AccountOrder::Traffic,
+        Some("total_storage_peak_gb") => AccountOrder::PeakStorage,
+        Some(_) => {
+            let rule = "must be total_traffic_period_gb or total_storage_peak_gb";
+            return Err(Rejection::invalid("order", rule));
+        }
+    };
+    let descending = match parameters.text(&["order_by"])?.map(|text| text.to_ascii_uppercase()).as_deref() {
+        None | Some("ASC") => false,
+        Some("DESC") => true,
+        Some(_) => return Err(Rejection::invalid("order_by", "must be ASC or DESC")),
+    };
+    let limit = parameters.number(&["limit"], 1..=LARGEST_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
+    let offset = parameters.number(&["offset"], 0..=LARGEST_OFFSET)?.unwrap_or(0);
+    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    Ok(Query {
+        id: parameters.number(&["id"], ID)?,
+        account_id: parameters.number(&["account_id"], ID)?,
+        plan_id: parameters.number(&["plan_id"], ID)?,
+        s3uid: s3uid(call)?,
+        email: parameters.text(&["email"])?.map(|email| email.to_lowercase()),
+        billing: parameters.text(&["billing"])?,
+        bucket_name: parameters.text(&["bucket_name", "bucket"])?,
+        storage_type: parameters.text(&["storage_type"])?,
+        location: parameters.text(&["location"])?,
+        period,
+        page: Page {
+            order,
+            descending,
+            offset: size(offset),
+            limit: size(limit),
+        },
+    })
+}
+
+/// The accounts that the narrowest filter leaves, when there is one that leaves few. Clients see their own.
+async fn candidates(context: &Context, caller: &Caller, query: &Query) -> Result<Option<Vec<Account>>, Error> {
+    let database = &context.database;
+    if let Some(bucket_name) = &query.bucket_name {
+        let locations: Vec<String> = match &query.location {
+            Some(location) => vec![location.clone()],
+            None => context.clusters.iter().map(|cluster| cluster.location.code.clone()).collect(),
+        };
+        let owners = database.bucket_owners(&locations, bucket_name).await?;
+        let accounts = try_join_all(owners.iter().map(|row| database.account(&row.bucket_owner))).await?;
+        let is_seen = |account: &Account| caller.is_admin() || account.client_id == caller.client_id;
+        return Ok(Some(accounts.into_iter().flatten().filter(is_seen).collect()));
+    }
+    if !caller.is_admin() {
+        return Ok(Some(database.client_accounts(caller.client_id).await?));
+    }
+    if let Some(s3uid) = &query.s3uid {
+        return Ok(Some(database.account(s3uid).await?.into_iter().collect()));
+    }
+    let not_found = || Rejection::not_found("customer not found");
+    let client_id = match (query.id, &query.email) {
+        (Some(client_id), _) => Some(database.client(client_id).await?.ok_or_else(not_found)?.client_id),
+        (None, Some(email)) => Some(database.client_id_by_email(email).await?.ok_or_else(not_found)?),
+        (None, None) => None,
+    };
+    match client_id {
+        Some(client_id) => Ok(Some(database.client_accounts(client_id).await?)),
+        None => Ok(None),
+    }
+}
+
+/// Whether an account passes all filters. `id` is a client's number or an account's: an admin means the former and a client the
+/// latter, and neither can mean the other, since both are checked against what the caller may see.
+fn matches(query: &Query, account: &Account) -> bool {
+    let is = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|wanted| wanted == is);
+    account.is_visible()
+        && account.listed_for.is_some()
+        && query.id.is_none_or(|id| id == account.client_id || id == account.id)
+        && query.account_id.is_none_or(|id| id == account.id)
+        && query.plan_id.is_none_or(|plan_id| plan_id == account.plan_id)
+        && is(&query.s3uid, &account.s3uid)
+        && is(&query.email, &account.email)
+        && is(&query.billing, &account.billing)
+        && is(&query.storage_type, &account.storage_type)
+        && is(&query.location, &account.location)
+}
+
+/// The figures that belong to the accounts: of the running period, or of the one asked for.
+async fn rows(context: &Context, query: &Query, accounts: Vec<Account>) -> Result<Vec<Row>, Fault> {
+    let today = date_of(context.now());
+    stream::iter(accounts)
+        .map(|account| async {
+            let Some((from, to)) = query.period else {
+                // Figures of a period that has ended say nothing of the one that runs.
+                let is_current = account.period_from == account.service.period_start(today);
+                return Ok(Row {
+                    bytes_sent: if is_current { account.period_bytes_sent } else { 0 },
+                    peak_stored_bytes: if is_current { account.period_peak_stored_bytes } else { account.stored_bytes },
+                    account,
+                });
+            };
+            let mut totals = Totals::default();
+            for day in context.database.days(&account.s3uid, from, to).await?.values() {
+                totals.absorb(day);
+            }
+            Ok(Row {
+                account,
+                bytes_sent: totals.bytes_sent,
+                peak_stored_bytes: totals.peak_stored_bytes,
+            })
+        })
+        .buffered(DAYS_AT_ONCE)
+        .try_collect()
+        .await
+}
+
+fn wire(row: &Row) -> Value {
+    let account = &row.account;
+    json!({
+        "id": account.id,
+        "s3uid": account.s3uid,
+        "client_id": account.client_id,
+        "email": account.email,
+        "billing": account.billing,
+        "plan_id": account.plan_id,
+        "location": account.location,
+        "storage_type": account.storage_type,
+        "quota": account.quota_gb,
+        "traffic": gb(row.bytes_sent),
+        "storage_usage": gb(account.stored_bytes),
+        "total_traffic_period_gb": gb(row.bytes_sent),
+        "total_storage_peak_gb": gb(row.peak_stored_bytes),
+        "buckets": account.buckets,
+        "service": services::wire(&account.service),
+    })
+}

@@ -1,0 +1,29 @@
+//! Hands clean-ups that nothing was heard of for a while to the queue again: their message was lost, or gave up.
+
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use wharfage::context::Context;
+use wharfage::error::Fault;
+use wharfage::runtime::{Entry, Function};
+
+/// Its Lambda function.
+pub const FUNCTION: Function = Function {
+    name: "resume_tasks",
+    entry: Entry::Schedule(|context| Box::pin(run(context))),
+};
+
+/// Longer than a step takes and than a message waits to be tried again.
+const SILENCE: SignedDuration = SignedDuration::from_mins(10);
+/// Tasks sent in one run; the next run goes on.
+const AT_MOST: i32 = 100;
+
+async fn run(context: &Context) -> Result<Value, Fault> {
+    let now = context.now();
+    let mut sent = 0u32;
+    for task in context.database.silent_tasks(now - SILENCE, AT_MOST).await? {
+        context.queue.send(&task).await?;
+        context.database.touch_task(&task.task_id, now).await?;
+        sent += 1;
+    }
+    Ok(json!({ "sent": sent }))
+}

@@ -1,0 +1,80 @@
+//! `list_plans`: what can be ordered and what it costs.
+
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+use serde_json::{Map, Value, json};
+use wharfage::context::Context;
+use wharfage::domain::money::Currency;
+use wharfage::domain::plan::Plan;
+use wharfage::error::{Error, Rejection};
+use wharfage::http::Call;
+use wharfage::http::envelope::Answer;
+use wharfage::http::parameters::ID;
+use wharfage::http::tokens::{authenticate, token};
+
+crate::s3_action!("list_plans");
+
+async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
+    token(call)?;
+    let id = call.parameters.number(&["id"], ID)?;
+    let plans = async { Ok(context.database.plans().await?) };
+    let (caller, mut plans) = futures::try_join!(authenticate(context, call), plans)?;
+    if caller.is_admin() {
+        if let Some(id) = id {
+            plans.retain(|plan| plan.id == id);
+            if plans.is_empty() {
+                return Err(Rejection::not_found("S3 plan not found").into());
+            }
+        }
+    } else if plans.iter().any(|plan| !plan.active) {
+        let client = context.database.client(caller.client_id).await?;
+        let tags = client.map(|client| client.tags).unwrap_or_default();
+        plans.retain(|plan| plan.is_visible_to(&tags));
+    }
+    let plans: Vec<Value> = plans.iter().map(wire).collect();
+    Ok(Answer::ok(json!({ "plans": plans })))
+}
+
+fn wire(plan: &Plan) -> Value {
+    let mut fields = Map::new();
+    fields.insert("id".into(), plan.id.into());
+    fields.insert("name".into(), plan.name.clone().into());
+    fields.insert("active".into(), u8::from(plan.active).into());
+    fields.insert("quota".into(), plan.quota_gb.into());
+    fields.insert("storage_type".into(), plan.storage_type.clone().into());
+    fields.insert("locations".into(), plan.locations.join(",").into());
+    let name = |prefix: &str, currency: &Currency| format!("{prefix}_{}", currency.code().to_lowercase());
+    for (currency, prices) in &plan.prices {
+        fields.insert(name("monthly", currency), number(prices.monthly));
+    }
+    fields.insert("bandwidth_limit".into(), plan.included_traffic_gb.into());
+    for (currency, prices) in &plan.prices {
+        fields.insert(name("traffic_overage_price", currency), number(prices.traffic_overage_per_gb));
+    }
+    for (currency, prices) in &plan.prices {
+        fields.insert(name("storage_overage_price", currency), number(prices.storage_overage_per_gb_month));
+    }
+    let price: Map<String, Value> = plan
+        .locations
+        .iter()
+        .map(|location| {
+            let by_currency: Map<String, Value> = plan
+                .prices
+                .keys()
+                .filter_map(|currency| {
+                    let price = plan.monthly_price(location, *currency)?;
+                    Some((currency.code().to_owned(), number(price)))
+                })
+                .collect();
+            (location.clone(), by_currency.into())
+        })
+        .collect();
+    fields.insert("price".into(), price.into());
+    fields.insert("version".into(), plan.version.into());
+    fields.into()
+}
+
+/// A price as a JSON number. Prices have few digits, so that the nearest 64-bit float prints as the price itself.
+fn number(price: Decimal) -> Value {
+    price.to_f64().map_or(Value::Null, Value::from)
+}

@@ -1,0 +1,652 @@
+//! Orders, carried through: the steps as do/undo pairs.
+//!
+//! | step | do | undo |
+//! |---|---|---|
+//! | begin | one transaction: the order, the bucket name, the client's count, the held price, the idempotency key | `finish_undoing`, one transaction |
+//! | user | `create_user` with keys and quota chosen before | `delete_user` |
+//! | bucket | `create_bucket` | `delete_bucket` |
+//! | fulfil | one transaction: the account, the payment, the invoice, history, the end of the order | – |
+//!
+//! Each may be repeated. Which way an order goes is recorded on it, and a lease keeps two processes from working on it at once; the
+//! lease is longer than a function may run.
+
+use jiff::{SignedDuration, Timestamp, ToSpan};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use wharfage::cluster::{ClusterError, Keys};
+use wharfage::context::Context;
+use wharfage::database::{Begun, BucketRow, Conflict};
+use wharfage::domain::account::{Account, Group, Service};
+use wharfage::domain::bucket_name;
+use wharfage::domain::credential::hash;
+use wharfage::domain::figures::GB_BYTES;
+use wharfage::domain::history::{Actor, Entity, Entry};
+use wharfage::domain::invoice::{Invoice, Line};
+use wharfage::domain::ledger::Posting;
+use wharfage::domain::money::to_minor;
+use wharfage::domain::order::{IdempotencyRecord, Order, Payment, Refusal, State};
+use wharfage::domain::period::next_anniversary;
+use wharfage::error::{Error, Fault, Rejection};
+use wharfage::http::Call;
+use wharfage::http::envelope::Answer;
+use wharfage::http::parameters::ID;
+use wharfage::http::tokens::{authenticate, token};
+
+/// How long the process that works on an order has it for itself: twice what a function may run.
+const LEASE: SignedDuration = SignedDuration::from_secs(60);
+/// How often an order that meets a cluster that cannot answer is carried forward before it is turned back.
+const MOST_ATTEMPTS: u32 = 30;
+/// Seconds after which to ask again for an order under way.
+const RETRY_AFTER_SECONDS: u32 = 5;
+
+/// How an order ended.
+enum Outcome {
+    /// With an account: the answer's fields.
+    Fulfilled(Value),
+    /// With nothing left.
+    Undone(Refusal),
+}
+
+/// Who carries an order on, and so what to do when the cluster cannot answer.
+#[derive(PartialEq, Eq)]
+enum Carrier {
+    /// A request: its client is told, so the order must come to nothing.
+    Request,
+    /// A job: nobody waits, so the order can wait for the cluster.
+    Job,
+}
+
+/// Answers `create_order` (`Payment::Credit`) and `create_account` (`Payment::Invoice`).
+pub(crate) async fn place(
+    context: &Context,
+    call: &Call,
+    action: &str,
+    payment: Payment,
+) -> Result<Answer, Error> {
+    token(call)?;
+    let parameters = &call.parameters;
+    let plan_id = parameters.required_number(&["plan_id"], ID)?;
+    let bucket_name = parameters.required_text(&["bucket_name", "bucket"])?;
+    bucket_name::check(&bucket_name).map_err(|rule| Rejection::invalid("bucket_name", rule))?;
+    let location = parameters
+        .text(&["location"])?
+        .unwrap_or_else(|| context.rules.default_location.clone());
+    if context.clusters.get(&location).is_none() {
+        return Err(Rejection::invalid("location", "is not a location of this service").into());
+    }
+    let idempotency_key = idempotency_key(call)?;
+
+    let plan = async { Ok(context.database.plan(plan_id).await?) };
+    let (caller, plan) = futures::try_join!(authenticate(context, call), plan)?;
+    let client_id = caller.acts_for(call)?;
+    let now = context.now();
+    let fingerprint = hash(&format!(
+        "{action}\n{}",
+        parameters.canonical_without(&["token", "action", "idempotency_key"])
+    ));
+    let (client, used) = futures::try_join!(context.database.client(client_id), async {
+        match &idempotency_key {
+            Some(key) => {
+                context
+                    .database
+                    .idempotency_record(client_id, key, now)
+                    .await
+            }
+            None => Ok(None),
+        }
+    })?;
+    let client = client.ok_or_else(|| Rejection::not_found("customer not found"))?;
+    if let Some(used) = used {
+        return repeat(context, &used, &fingerprint).await;
+    }
+    let plan = plan
+        .filter(|plan| caller.is_admin() || plan.is_visible_to(&client.tags))
+        .ok_or_else(|| Rejection::not_found("S3 plan not found"))?;
+    if !plan.locations.contains(&location) {
+        return Err(Rejection::invalid("location", "the plan is not offered there").into());
+    }
+    let price = plan
+        .monthly_price(&location, client.currency)
+        .ok_or_else(|| {
+            Rejection::conflict(format!("the plan is not sold in {}", client.currency))
+        })?;
+    let amount_minor = to_minor(price, client.currency)
+        .map_err(|e| Fault::permanent(format!("pricing plan {plan_id}"), e))?;
+
+    let s3uid = context.random.s3uid();
+    let keys = Keys {
+        access_key: context.random.access_key(),
+        secret_key: SecretString::from(context.random.secret_key()),
+    };
+    let group = Group {
+        plan_id,
+        storage_type: plan.storage_type.clone(),
+        location: location.clone(),
+        billing: client.billing.clone(),
+    };
+    let (numbers, secret_key_ciphertext, ()) = futures::try_join!(
+        context.database.next_numbers(),
+        context.vault.encrypt(&s3uid, &keys.secret_key),
+        context.database.put_group(&group),
+    )?;
+    let order = Order {
+        order_id: context.random.id(),
+        state: State::Forward,
+        action: action.into(),
+        requested_by: caller.actor(),
+        client_id,
+        email: client.email,
+        billing: client.billing,
+        plan_id,
+        plan_version: plan.version,
+        plan_name: plan.name,
+        storage_type: plan.storage_type,
+        quota_gb: plan.quota_gb,
+        location,
+        bucket_name,
+        payment: if amount_minor == 0 {
+            Payment::Free
+        } else {
+            payment
+        },
+        currency: client.currency,
+        amount_minor,
+        s3uid,
+        account_id: numbers.account_id,
+        invoice_id: numbers.invoice_id,
+        access_key: keys.access_key.clone(),
+        secret_key_ciphertext,
+        idempotency_key,
+        created_at: now,
+        lease_until: now + LEASE,
+        attempts: 1,
+        refusal: None,
+        answer: None,
+    };
+    match context
+        .database
+        .begin_order(&order, &fingerprint, &context.rules)
+        .await?
+    {
+        Begun::Begun => {}
+        Begun::Refused(conflicts) => {
+            return refused(context, &order, &conflicts, &fingerprint).await;
+        }
+    }
+    let outcome = carry_on(context, order, Some(keys), &Carrier::Request).await?;
+    answer(outcome)
+}
+
+fn idempotency_key(call: &Call) -> Result<Option<String>, Rejection> {
+    let parameter = call.parameters.text(&["idempotency_key"])?;
+    let key = call
+        .idempotency_key
+        .clone()
+        .filter(|key| !key.is_empty())
+        .or(parameter);
+    if key.as_ref().is_some_and(|key| key.len() > 255) {
+        return Err(Rejection::invalid(
+            "idempotency_key",
+            "must be at most 255 characters long",
+        ));
+    }
+    Ok(key)
+}
+
+fn answer(outcome: Outcome) -> Result<Answer, Error> {
+    match outcome {
+        Outcome::Fulfilled(fields) => Ok(Answer::ok(fields)),
+        Outcome::Undone(refusal) => Err(match refusal.status {
+            503 => Rejection::unavailable(refusal.text, RETRY_AFTER_SECONDS),
+            _ => Rejection::conflict(refusal.text),
+        }
+        .into()),
+    }
+}
+
+/// Why an order could not begin, told by the condition that matters most to the client.
+async fn refused(
+    context: &Context,
+    order: &Order,
+    conflicts: &[Conflict],
+    fingerprint: &str,
+) -> Result<Answer, Error> {
+    if conflicts.contains(&Conflict::IdempotencyKeyUsed) {
+        let key = order.idempotency_key.as_deref().unwrap_or_default();
+        return match context
+            .database
+            .idempotency_record(order.client_id, key, order.created_at)
+            .await?
+        {
+            Some(used) => repeat(context, &used, fingerprint).await,
+            None => Err(under_way().into()),
+        };
+    }
+    if conflicts.contains(&Conflict::BucketNameTaken) {
+        return Err(name_taken().into());
+    }
+    if conflicts.contains(&Conflict::TooManyAccounts) {
+        let text = if order.payment == Payment::Free {
+            "the limit of free S3 accounts is reached"
+        } else {
+            "the limit of S3 accounts is reached"
+        };
+        return Err(Rejection::forbidden(text).into());
+    }
+    if conflicts.contains(&Conflict::NotEnoughCredit) {
+        return Err(Rejection::payment_required("not enough credit").into());
+    }
+    Err(Fault::retryable("beginning an order", format!("{conflicts:?}")).into())
+}
+
+/// A bucket name is somebody else's.
+pub(crate) fn name_taken() -> Rejection {
+    Rejection::conflict("bucket name is already taken")
+}
+
+fn under_way() -> Rejection {
+    Rejection::conflict("the first request with this idempotency key is still under way")
+        .retry_after(RETRY_AFTER_SECONDS)
+}
+
+/// Answers a request whose idempotency key was used before.
+async fn repeat(
+    context: &Context,
+    used: &IdempotencyRecord,
+    fingerprint: &str,
+) -> Result<Answer, Error> {
+    if used.fingerprint != fingerprint {
+        return Err(
+            Rejection::unprocessable("idempotency key was used with other parameters").into(),
+        );
+    }
+    let order = context
+        .database
+        .order(&used.order_id)
+        .await?
+        .ok_or_else(|| {
+            Fault::permanent(
+                "repeating an order",
+                format!("order {} is missing", used.order_id),
+            )
+        })?;
+    if order.is_open() {
+        // Whoever began it may have died: then this request carries it on.
+        let now = context.now();
+        return match context
+            .database
+            .take_order_up(&order.order_id, now, now + LEASE)
+            .await?
+        {
+            Some(order) => answer(carry_on(context, order, None, &Carrier::Request).await?),
+            None => Err(under_way().into()),
+        };
+    }
+    answer(ended(order)?)
+}
+
+/// Takes up an order that nobody works on, for the job that looks for such orders. `None` when somebody else was quicker.
+pub(crate) async fn resume(context: &Context, order_id: &str) -> Result<Option<State>, Fault> {
+    let now = context.now();
+    let Some(order) = context
+        .database
+        .take_order_up(order_id, now, now + LEASE)
+        .await?
+    else {
+        return Ok(None);
+    };
+    match carry_on(context, order, None, &Carrier::Job).await {
+        Ok(Outcome::Fulfilled(_)) => Ok(Some(State::Fulfilled)),
+        Ok(Outcome::Undone(_)) => Ok(Some(State::Undone)),
+        Err(Error::Fault(fault)) => Err(fault),
+        Err(Error::Rejection(rejection)) => {
+            Err(Fault::retryable("carrying an order on", rejection.text))
+        }
+    }
+}
+
+/// An order's outcome, once it has one.
+fn ended(order: Order) -> Result<Outcome, Error> {
+    match order.state {
+        State::Fulfilled => Ok(Outcome::Fulfilled(order.answer.unwrap_or_default())),
+        State::Undone => Ok(Outcome::Undone(order.refusal.unwrap_or(Refusal {
+            status: 503,
+            text: "the order was not fulfilled".into(),
+        }))),
+        State::Forward | State::Undoing => Err(under_way().into()),
+    }
+}
+
+/// Carries an order to its end, whichever way it is going.
+async fn carry_on(
+    context: &Context,
+    mut order: Order,
+    keys: Option<Keys>,
+    carrier: &Carrier,
+) -> Result<Outcome, Error> {
+    if order.state == State::Forward {
+        match go_forward(context, &order, keys).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(Stopped::Fault(fault)) => return Err(fault.into()),
+            Err(Stopped::Cluster(error)) => {
+                let is_final = matches!(error, ClusterError::Refused { .. });
+                if !is_final && *carrier == Carrier::Job && order.attempts < MOST_ATTEMPTS {
+                    return Err(error.into_fault("carrying an order on").into());
+                }
+                tracing::warn!(order_id = %order.order_id, %error, "an order is turned back");
+                let refusal = refusal(error);
+                if !context.database.turn_order_back(&order, &refusal).await? {
+                    return look_again(context, &order.order_id).await;
+                }
+                order.refusal = Some(refusal);
+            }
+        }
+    }
+    match go_back(context, &order).await {
+        Ok(outcome) => Ok(outcome),
+        // The client is told why it failed; what is left of the order, the job takes away.
+        Err(Stopped::Cluster(error)) if *carrier == Carrier::Request => {
+            tracing::warn!(order_id = %order.order_id, %error, "an order is still to be undone");
+            Ok(Outcome::Undone(order.refusal.unwrap_or(refusal(error))))
+        }
+        Err(Stopped::Cluster(error)) => Err(error.into_fault("undoing an order").into()),
+        Err(Stopped::Fault(fault)) => Err(fault.into()),
+    }
+}
+
+fn refusal(error: ClusterError) -> Refusal {
+    match error {
+        ref refused if refused.is("BucketAlreadyExists") => Refusal {
+            status: 409,
+            text: name_taken().text,
+        },
+        ClusterError::Refused { message, .. } => Refusal {
+            status: 409,
+            text: message,
+        },
+        ClusterError::Unavailable(_) => Refusal {
+            status: 503,
+            text: "the storage cannot answer now, try again later".into(),
+        },
+    }
+}
+
+async fn look_again(context: &Context, order_id: &str) -> Result<Outcome, Error> {
+    let order = context.database.order(order_id).await?.ok_or_else(|| {
+        Fault::permanent(
+            "looking at an order",
+            format!("order {order_id} is missing"),
+        )
+    })?;
+    ended(order)
+}
+
+/// Why an order did not get to its end this time.
+enum Stopped {
+    Cluster(ClusterError),
+    Fault(Fault),
+}
+
+impl From<ClusterError> for Stopped {
+    fn from(error: ClusterError) -> Stopped {
+        Stopped::Cluster(error)
+    }
+}
+
+impl From<Fault> for Stopped {
+    fn from(fault: Fault) -> Stopped {
+        Stopped::Fault(fault)
+    }
+}
+
+async fn go_forward(
+    context: &Context,
+    order: &Order,
+    keys: Option<Keys>,
+) -> Result<Outcome, Stopped> {
+    let provider = &context.clusters.of(&order.location)?.provider;
+    let keys = match keys {
+        Some(keys) => keys,
+        None => Keys {
+            access_key: order.access_key.clone(),
+            secret_key: context
+                .vault
+                .decrypt(&order.s3uid, &order.secret_key_ciphertext)
+                .await?,
+        },
+    };
+    provider
+        .create_user(&order.s3uid, &keys, order.quota_gb.saturating_mul(GB_BYTES))
+        .await?;
+    provider
+        .create_bucket(&order.s3uid, &order.bucket_name)
+        .await?;
+    fulfil(context, order).await.map_err(Stopped::Fault)
+}
+
+async fn fulfil(context: &Context, order: &Order) -> Result<Outcome, Fault> {
+    // Another invoice of the same client may take the place in the series first: look at the series again.
+    for _ in 0..10 {
+        let now = context.now();
+        let payment = match order.payment {
+            Payment::Free => None,
+            Payment::Credit | Payment::Invoice => {
+                let balances = context
+                    .database
+                    .balances(order.client_id, order.currency)
+                    .await?;
+                Some((
+                    posting(order, now),
+                    invoice(context, order, now, balances.invoices),
+                    balances.invoices,
+                ))
+            }
+        };
+        let account = account(order, now);
+        let fields = json!({
+            "s3uid": account.s3uid,
+            "id": account.id,
+            "location": account.location,
+            "bucket_name": order.bucket_name,
+            "invoice_id": payment.as_ref().map(|(_, invoice, _)| invoice.invoice_id),
+            "status": account.service.status,
+        });
+        let fulfilled = Order {
+            answer: Some(fields.clone()),
+            ..order.clone()
+        };
+        let details = json!({
+            "plan_id": order.plan_id,
+            "location": order.location,
+            "bucket_name": order.bucket_name,
+            "payment": order.payment,
+            "amount_minor": order.amount_minor,
+            "currency": order.currency,
+            "invoice_id": fields["invoice_id"],
+        });
+        let entry = order_entry(
+            context,
+            order,
+            &order.action,
+            order.requested_by.clone(),
+            details,
+        );
+        let payment = payment
+            .as_ref()
+            .map(|(posting, invoice, before)| (posting, invoice, *before));
+        if context
+            .database
+            .fulfil_order(&fulfilled, &account, payment, &entry)
+            .await?
+            .is_ok()
+        {
+            return Ok(Outcome::Fulfilled(fields));
+        }
+        match look_again(context, &order.order_id).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(Error::Fault(fault)) => return Err(fault),
+            Err(Error::Rejection(_)) => {}
+        }
+    }
+    Err(Fault::retryable(
+        "fulfilling an order",
+        "the client's invoice series keeps moving",
+    ))
+}
+
+fn posting(order: &Order, now: Timestamp) -> Posting {
+    if order.payment == Payment::Credit {
+        Posting::capture(
+            &order.order_id,
+            order.client_id,
+            order.currency,
+            now,
+            order.amount_minor,
+        )
+    } else {
+        Posting::owe(
+            order.invoice_id,
+            order.client_id,
+            order.currency,
+            now,
+            order.amount_minor,
+        )
+    }
+}
+
+fn invoice(context: &Context, order: &Order, now: Timestamp, invoices_before: u64) -> Invoice {
+    let from = order.ordered_on();
+    let is_paid = order.payment == Payment::Credit;
+    let due_days = if is_paid {
+        0
+    } else {
+        context.rules.invoice_due_days
+    };
+    Invoice {
+        invoice_id: order.invoice_id,
+        number: format!(
+            "{}-{}-{:04}",
+            order.client_id,
+            order.currency,
+            invoices_before + 1
+        ),
+        client_id: order.client_id,
+        s3uid: order.s3uid.clone(),
+        currency: order.currency,
+        amount_minor: order.amount_minor,
+        lines: vec![Line {
+            text: format!("{}, {}", order.plan_name, order.location),
+            from,
+            to: next_anniversary(from, from),
+            amount_minor: order.amount_minor,
+        }],
+        issued_at: now,
+        due_on: from.saturating_add(i64::from(due_days).days()),
+        paid_at: is_paid.then_some(now),
+    }
+}
+
+fn account(order: &Order, now: Timestamp) -> Account {
+    let group = Group {
+        plan_id: order.plan_id,
+        storage_type: order.storage_type.clone(),
+        location: order.location.clone(),
+        billing: order.billing.clone(),
+    };
+    Account {
+        s3uid: order.s3uid.clone(),
+        id: order.account_id,
+        client_id: order.client_id,
+        email: order.email.clone(),
+        billing: order.billing.clone(),
+        plan_id: order.plan_id,
+        plan_version: order.plan_version,
+        is_free: order.payment == Payment::Free,
+        location: order.location.clone(),
+        storage_type: order.storage_type.clone(),
+        quota_gb: order.quota_gb,
+        service: Service::ordered(order.ordered_on()),
+        access_key: order.access_key.clone(),
+        secret_key_ciphertext: order.secret_key_ciphertext.clone(),
+        created_at: now,
+        buckets: 1,
+        stored_bytes: 0,
+        period_from: order.ordered_on(),
+        period_bytes_sent: 0,
+        period_peak_stored_bytes: 0,
+        listed_for: Some(order.client_id),
+        group_key: Some(group.key()),
+        revision: 0,
+    }
+}
+
+fn order_entry(
+    context: &Context,
+    order: &Order,
+    action: &str,
+    actor: Actor,
+    details: Value,
+) -> Entry {
+    let entity = Entity::Account(&order.s3uid);
+    Entry {
+        id: context.random.id(),
+        at: context.now(),
+        action: action.into(),
+        actor,
+        client_id: Some(order.client_id),
+        entity_kind: entity.kind().into(),
+        entity_id: entity.id(),
+        details,
+    }
+}
+
+async fn go_back(context: &Context, order: &Order) -> Result<Outcome, Stopped> {
+    let provider = &context.clusters.of(&order.location)?.provider;
+    match provider
+        .delete_bucket(&order.s3uid, &order.bucket_name)
+        .await
+    {
+        Err(error) if !error.is("NoSuchBucket") => return Err(error.into()),
+        _ => {}
+    }
+    provider.delete_user(&order.s3uid).await?;
+    let release = (order.payment == Payment::Credit).then(|| {
+        Posting::release(
+            &order.order_id,
+            order.client_id,
+            order.currency,
+            context.now(),
+            order.amount_minor,
+        )
+    });
+    let details = json!({
+        "plan_id": order.plan_id,
+        "location": order.location,
+        "bucket_name": order.bucket_name,
+        "reason": order.refusal.as_ref().map(|refusal| &refusal.text),
+    });
+    let entry = order_entry(
+        context,
+        order,
+        "order_undone",
+        Actor::system("provisioning"),
+        details,
+    );
+    context
+        .database
+        .finish_undoing(order, release.as_ref(), &entry)
+        .await?;
+    Ok(Outcome::Undone(order.refusal.clone().unwrap_or(Refusal {
+        status: 503,
+        text: "the order was not fulfilled".into(),
+    })))
+}
+
+/// The row that a bucket of an account has among the names.
+pub(crate) fn bucket_row(account: &Account, bucket_name: &str) -> BucketRow {
+    BucketRow {
+        location: account.location.clone(),
+        bucket_name: bucket_name.into(),
+        bucket_owner: account.s3uid.clone(),
+    }
+}

@@ -1,0 +1,68 @@
+//! Changes of an account's service.
+
+use serde_json::{Value, json};
+use wharfage::context::Context;
+use wharfage::domain::account::{Account, NotAllowed, Service, Status};
+use wharfage::error::{Error, Rejection};
+use wharfage::http::Call;
+use wharfage::http::envelope::Answer;
+use wharfage::http::tokens::caller_and_account;
+
+/// Changes the service of the account a call names, and answers with the service as it is then.
+pub(crate) async fn change(
+    context: &Context,
+    call: &Call,
+    action: &str,
+    decide: impl Fn(&Service) -> Result<Service, NotAllowed>,
+) -> Result<Answer, Error> {
+    // Somebody else may change the account between its reading and its writing: then decide again.
+    for _ in 0..5 {
+        let (caller, account) = caller_and_account(context, call).await?;
+        let service =
+            decide(&account.service).map_err(|reason| Rejection::conflict(reason.to_string()))?;
+        let entry = caller.entry(
+            context,
+            &account,
+            action,
+            json!({ "service": wire(&service) }),
+        );
+        if context
+            .database
+            .change_service(&account, &service, &entry)
+            .await?
+        {
+            return Ok(Answer::ok(
+                json!({ "s3uid": account.s3uid, "service": wire(&service) }),
+            ));
+        }
+    }
+    Err(
+        Rejection::conflict("S3 account is being changed, try again")
+            .retry_after(1)
+            .into(),
+    )
+}
+
+/// A service as the wire shows it.
+pub(crate) fn wire(service: &Service) -> Value {
+    let unix = |date| wharfage::domain::period::start_of(date).as_second();
+    json!({
+        "next_commit_date": service.next_commit_date,
+        "cancellation_date": service.cancellation_date,
+        "termination_date": service.termination_date,
+        "termination_unix_date": service.termination_date.map(unix),
+        "cancellation_unix_date": service.cancellation_date.map(unix),
+        "status": service.status,
+    })
+}
+
+/// Refuses what an account takes only while it is in use.
+pub(crate) fn check_in_use(account: &Account) -> Result<(), Rejection> {
+    match account.service.status {
+        Status::Active | Status::Cancelling => Ok(()),
+        Status::Suspended => Err(Rejection::forbidden("S3 account is suspended")),
+        Status::Terminating | Status::Terminated => {
+            Err(Rejection::conflict(NotAllowed::Terminating.to_string()))
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Empties buckets and accounts, a bounded step a message. Every step may be repeated, and each hands the next one to the queue, so
+//! that a clean-up of any size goes on where it was, whoever dies.
+
+use serde_json::json;
+use wharfage::cluster::{ClusterError, PurgeStep, StorageProvider};
+use wharfage::context::Context;
+use wharfage::domain::account::{Account, Status};
+use wharfage::domain::history::Actor;
+use wharfage::domain::task::{Answer, Message, Task, Work};
+use wharfage::error::Fault;
+use wharfage::http::tokens::entry;
+use wharfage::runtime::{Entry, Function};
+
+use crate::delete_account::stopped;
+use crate::provisioning::bucket_row;
+
+/// Its Lambda function.
+pub const FUNCTION: Function = Function {
+    name: "cleanup",
+    entry: Entry::Queue(|context, body| Box::pin(handle(context, body))),
+};
+
+/// What a step did.
+struct Step {
+    entries_removed: u64,
+    bytes_removed: u64,
+    /// Whether there is nothing more to do.
+    is_last: bool,
+}
+
+async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
+    let message: Message =
+        serde_json::from_str(body).map_err(|e| Fault::permanent("reading a queue message", e))?;
+    let Some(task) = context.database.task(&message.task_id).await? else {
+        return Ok(());
+    };
+    let is_over = task.answer_for(task.requested_at).is_some();
+    if is_over || message.step < task.steps {
+        return Ok(());
+    }
+    let Some(account) = context.database.account(task.work.s3uid()).await? else {
+        return finish(context, &task, 0, 0).await;
+    };
+    let step = match &task.work {
+        Work::RemoveBucket { bucket_name, .. } => remove_bucket(context, &account, bucket_name).await?,
+        Work::RemoveAccount { .. } => remove_account(context, &task, &account).await?,
+        Work::ListBuckets { .. } => {
+            return Err(Fault::permanent("reading a queue message", "the task is not for this queue"));
+        }
+    };
+    let (entries, bytes) = (step.entries_removed, step.bytes_removed);
+    if step.is_last {
+        return finish(context, &task, entries, bytes).await;
+    }
+    let now = context.now();
+    match context.database.record_step(&task.task_id, message.step, entries, bytes, now).await? {
+        Some(task) => context.queue.send(&task).await,
+        // Another copy of this message was quicker, and has sent the next step.
+        None => Ok(()),
+    }
+}
+
+async fn remove_bucket(context: &Context, account: &Account, bucket_name: &str) -> Result<Step, Fault> {
+    let provider = &context.clusters.of(&account.location)?.provider;
+    let purge = empty_and_remove(
+        provider.as_ref(),
+        &account.s3uid,
+        bucket_name,
+        context.rules.cleanup_step_entries,
+    )
+    .await
+    .map_err(|error| error.into_fault("emptying a bucket"))?;
+    if purge.is_empty {
+        context.database.give_bucket_name_back(&bucket_row(account, bucket_name)).await?;
+    }
+    Ok(Step {
+        entries_removed: purge.entries_removed,
+        bytes_removed: purge.bytes_removed,
+        is_last: purge.is_empty,
+    })
+}
+
+/// One step of emptying a bucket, and its removal once it is empty. A bucket that is gone is empty.
+async fn empty_and_remove(
+    provider: &dyn StorageProvider,
+    s3uid: &str,
+    bucket_name: &str,
+    max_entries: u32,
+) -> Result<PurgeStep, ClusterError> {
+    let gone = PurgeStep {
+        entries_removed: 0,
+        bytes_removed: 0,
+        is_empty: true,
+    };
+    let mut purge = match provider.purge_bucket(s3uid, bucket_name, max_entries).await {
+        Err(error) if error.is("NoSuchBucket") => return Ok(gone),
+        purge => purge?,
+    };
+    if purge.is_empty {
+        match provider.delete_bucket(s3uid, bucket_name).await {
+            // Something was uploaded since: go on.
+            Err(error) if error.is("BucketNotEmpty") => purge.is_empty = false,
+            Err(error) if !error.is("NoSuchBucket") => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(purge)
+}
+
+async fn remove_account(context: &Context, task: &Task, account: &Account) -> Result<Step, Fault> {
+    let mut step = Step {
+        entries_removed: 0,
+        bytes_removed: 0,
+        is_last: true,
+    };
+    if account.service.status == Status::Terminated {
+        return Ok(step);
+    }
+    if account.service.status != Status::Terminating {
+        // Whoever asked for it died before the account was stopped.
+        let service = stopped(context, account);
+        let entry = entry(context, account, "delete_account", task.requested_by.clone(), json!({}));
+        if !context.database.change_service(account, &service, &entry).await? {
+            return Err(Fault::retryable("stopping an account", "somebody else is changing it"));
+        }
+        // The account as it is now has another revision: the next step reads it.
+        step.is_last = false;
+        return Ok(step);
+    }
+    let provider = &context.clusters.of(&account.location)?.provider;
+    let fault = |error: ClusterError| error.into_fault("removing an account");
+    let buckets = match stop_and_list(provider.as_ref(), &account.s3uid, task.steps == 0).await {
+        Err(error) if error.is("NoSuchUser") => Vec::new(),
+        buckets => buckets.map_err(fault)?,
+    };
+    let mut budget = context.rules.cleanup_step_entries;
+    for bucket_name in buckets {
+        let purge = empty_and_remove(provider.as_ref(), &account.s3uid, &bucket_name, budget)
+            .await
+            .map_err(fault)?;
+        step.entries_removed += purge.entries_removed;
+        step.bytes_removed += purge.bytes_removed;
+        // An empty bucket costs calls too.
+        let cost = u32::try_from(purge.entries_removed).unwrap_or(u32::MAX).max(10);
+        budget = budget.saturating_sub(cost);
+        if !purge.is_empty || budget == 0 {
+            step.is_last = false;
+            return Ok(step);
+        }
+    }
+    provider.delete_user(&account.s3uid).await.map_err(fault)?;
+    for row in context.database.account_buckets(&account.s3uid).await? {
+        context.database.give_bucket_name_back(&row).await?;
+    }
+    let details = json!({
+        "entries_removed": task.entries_removed + step.entries_removed,
+        "bytes_removed": task.bytes_removed + step.bytes_removed,
+    });
+    let entry = entry(context, account, "account_terminated", Actor::system("cleanup"), details);
+    // Refused only when it was done before, or changed meanwhile: then the next delivery sees which.
+    if !context.database.terminate_account(account, &entry).await? {
+        return Err(Fault::retryable("ending an account", "somebody else is changing it"));
+    }
+    Ok(step)
+}
+
+/// Stops the account's keys, in the first step, and names its buckets.
+async fn stop_and_list(
+    provider: &dyn StorageProvider,
+    s3uid: &str,
+    is_first: bool,
+) -> Result<Vec<String>, ClusterError> {
+    if is_first {
+        provider.set_suspended(s3uid, true).await?;
+    }
+    let buckets = provider.buckets(s3uid).await?;
+    Ok(buckets.into_iter().map(|bucket| bucket.name).collect())
+}
+
+async fn finish(context: &Context, task: &Task, entries_removed: u64, bytes_removed: u64) -> Result<(), Fault> {
+    let mut result = json!({
+        "s3uid": task.work.s3uid(),
+        "entries_removed": task.entries_removed + entries_removed,
+        "bytes_removed": task.bytes_removed + bytes_removed,
+    });
+    match &task.work {
+        Work::RemoveBucket { bucket_name, .. } => result["bucket_name"] = bucket_name.as_str().into(),
+        Work::RemoveAccount { .. } => result["status"] = "terminated".into(),
+        Work::ListBuckets { .. } => {}
+    }
+    context
+        .database
+        .answer_task(&task.task_id, task.requested_at, &Answer::Done { result }, context.now())
+        .await
+}

@@ -1,0 +1,51 @@
+//! Asks clusters what callers are waiting for.
+
+use serde_json::to_value;
+use wharfage::cluster::ClusterError;
+use wharfage::context::Context;
+use wharfage::domain::task::{Answer, Message, Work};
+use wharfage::error::Fault;
+use wharfage::runtime::{Entry, Function};
+
+use crate::bucket_lists::BucketList;
+use crate::metering::{CollectError, collect};
+
+/// Its Lambda function.
+pub const FUNCTION: Function = Function {
+    name: "storage_tasks",
+    entry: Entry::Queue(|context, body| Box::pin(handle(context, body))),
+};
+
+async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
+    let message: Message =
+        serde_json::from_str(body).map_err(|e| Fault::permanent("reading a queue message", e))?;
+    let Some(task) = context.database.task(&message.task_id).await? else {
+        return Ok(());
+    };
+    if task.answer_for(task.requested_at).is_some() {
+        return Ok(());
+    }
+    let Work::ListBuckets { s3uid } = &task.work else {
+        return Err(Fault::permanent("reading a queue message", "the task is not for this queue"));
+    };
+    let answer = match context.database.account(s3uid).await? {
+        None => refused("S3 account not found for this customer"),
+        Some(account) => match collect(context, &account).await {
+            Ok(collected) => Answer::Done {
+                result: to_value(BucketList::new(&collected))
+                    .map_err(|e| Fault::permanent("writing a task's answer", e))?,
+            },
+            Err(CollectError::Cluster(ClusterError::Refused { message, .. })) => refused(&message),
+            Err(CollectError::Cluster(error)) => return Err(error.into_fault("listing buckets")),
+            Err(CollectError::Fault(fault)) => return Err(fault),
+        },
+    };
+    context
+        .database
+        .answer_task(&task.task_id, task.requested_at, &answer, context.now())
+        .await
+}
+
+fn refused(text: &str) -> Answer {
+    Answer::Refused { text: text.into() }
+}
