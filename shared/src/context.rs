@@ -1,11 +1,14 @@
 //! What a handler is given: the world outside, behind the SDKs, with time and randomness.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
-use aws_smithy_http_client::tls;
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_http_client::{Connector, ConnectorBuilder, tls};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use jiff::Timestamp;
@@ -17,6 +20,11 @@ use crate::database::Database;
 use crate::queue::Queue;
 use crate::random::Random;
 use crate::vault::Vault;
+
+/// A host that does not take a connection within this is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longer than any call of ours takes; the SDK's own limits are shorter.
+const READ_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The world outside, as a handler sees it. One for all requests of a process.
 pub struct Context {
@@ -37,16 +45,16 @@ pub struct Context {
 }
 
 impl Context {
-    /// Makes the clients; calls nothing. They all share one HTTP client, so its connections and its TLS set-up.
+    /// Makes the clients; calls nothing. They all share one connector, so its connections and its TLS set-up.
     #[must_use]
     pub fn new(
         config: Config,
         clock: Arc<dyn Clock>,
         random: Random,
-        http: SharedHttpClient,
+        connector: SharedHttpConnector,
     ) -> Context {
         let outside = Outside {
-            http,
+            connector,
             credentials: SharedCredentialsProvider::new(config.credentials.clone()),
             config: &config,
         };
@@ -70,8 +78,8 @@ impl Context {
 
 /// What clients of outside services are made of.
 pub(crate) struct Outside<'a> {
-    /// The one HTTP client.
-    pub http: SharedHttpClient,
+    /// The one connector.
+    pub connector: SharedHttpConnector,
     /// The function's role.
     pub credentials: SharedCredentialsProvider,
     /// Endpoints, names, regions.
@@ -79,6 +87,12 @@ pub(crate) struct Outside<'a> {
 }
 
 impl Outside<'_> {
+    /// The connector, as the SDK's clients take it.
+    pub(crate) fn http(&self) -> SharedHttpClient {
+        let connector = self.connector.clone();
+        http_client_fn(move |_, _| connector.clone())
+    }
+
     pub(crate) fn sleep() -> SharedAsyncSleep {
         SharedAsyncSleep::new(TokioSleep::new())
     }
@@ -91,19 +105,33 @@ impl Outside<'_> {
     /// Bounds every call, so that no request outlives its function's own limit.
     pub(crate) fn timeouts() -> TimeoutConfig {
         TimeoutConfig::builder()
-            .connect_timeout(std::time::Duration::from_secs(3))
-            .operation_attempt_timeout(std::time::Duration::from_secs(8))
-            .operation_timeout(std::time::Duration::from_secs(20))
+            .operation_attempt_timeout(Duration::from_secs(8))
+            .operation_timeout(Duration::from_secs(20))
             .build()
     }
 }
 
-/// The HTTP client for AWS and the clusters: hyper, with rustls for `https`.
+/// The connector for AWS and the clusters: hyper, with rustls for `https`.
 #[must_use]
-pub fn http_client() -> SharedHttpClient {
-    aws_smithy_http_client::Builder::new()
-        .tls_provider(tls::Provider::Rustls(
-            tls::rustls_provider::CryptoMode::Ring,
-        ))
-        .build_https()
+pub fn connector() -> SharedHttpConnector {
+    let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
+    SharedHttpConnector::new(settled(Connector::builder().tls_provider(tls)).build())
+}
+
+/// The connector for services on loopback: it speaks `http` only, and loads no certificates.
+#[must_use]
+pub fn loopback_connector() -> SharedHttpConnector {
+    SharedHttpConnector::new(settled(Connector::builder()).build_http())
+}
+
+fn settled<Tls>(builder: ConnectorBuilder<Tls>) -> ConnectorBuilder<Tls> {
+    let settings = HttpConnectorSettings::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .build();
+    builder
+        .connector_settings(settings)
+        .sleep_impl(Outside::sleep())
+        // Requests are small and answered one by one: waiting to fill a packet only delays them.
+        .enable_tcp_nodelay(true)
 }

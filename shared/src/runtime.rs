@@ -61,7 +61,7 @@ pub fn run(function: &'static Function) -> Result<(), Stop> {
             config,
             std::sync::Arc::new(SystemClock),
             Random::from_os(),
-            crate::context::http_client(),
+            crate::context::connector(),
         );
         let context = &context;
         match function.entry {

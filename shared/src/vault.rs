@@ -28,7 +28,7 @@ impl Vault {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(outside.config.region.clone()))
             .credentials_provider(outside.credentials.clone())
-            .http_client(outside.http.clone())
+            .http_client(outside.http())
             .sleep_impl(Outside::sleep())
             .retry_config(Outside::retries())
             .timeout_config(Outside::timeouts());

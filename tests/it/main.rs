@@ -1,1 +1,3 @@
-//! x
+//! One binary of tests: a file per action, per job and per property.
+
+mod create_order;

@@ -1,1 +1,338 @@
-//! x
+//! What the tests stand on: a whole Wharfage on loopback for each of them, and a tap on every call it makes.
+
+pub mod tap;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use http::header::CONTENT_TYPE;
+use http::{Method, Request};
+use jiff::Timestamp;
+use lambda_http::Body;
+use local::{Options, Stack};
+use serde_json::{Value, json};
+use wharfage::context::Context;
+use wharfage::runtime::Entry;
+
+use crate::tap::Tap;
+
+/// When every test begins, unless it says otherwise.
+pub const START: &str = "2026-01-15T10:30:00Z";
+
+/// An answer as its caller sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: Value,
+    /// `Retry-After`, in seconds.
+    pub retry_after: Option<u32>,
+}
+
+impl Reply {
+    /// The body of a success; fails the test on anything else.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert_eq!(self.status, 200, "{:#}", self.body);
+        assert_eq!(self.body["result"], "OK", "{:#}", self.body);
+        self.body
+    }
+
+    /// The text of a failure with this status; fails the test on anything else.
+    #[track_caller]
+    pub fn refused(self, status: u16) -> String {
+        assert_eq!(self.status, status, "{:#}", self.body);
+        let fields = self.body.as_object().expect("an object");
+        assert_eq!(fields.len(), 2, "a failure has two fields: {:#}", self.body);
+        assert_eq!(fields["code"], -1);
+        fields["message"].as_str().expect("a text").to_owned()
+    }
+}
+
+/// A running system with a client for everything in it.
+pub struct TestApp {
+    /// The system.
+    pub stack: Stack,
+    /// Every call the product makes to AWS and the clusters passes here.
+    pub tap: Tap,
+    tokens: BTreeMap<&'static str, String>,
+}
+
+/// An account that a test ordered.
+#[derive(Debug, Clone)]
+pub struct TestAccount {
+    /// Its name.
+    pub s3uid: String,
+    /// Its number.
+    pub id: u64,
+    /// Its location.
+    pub location: String,
+    /// Its first bucket.
+    pub bucket_name: String,
+}
+
+impl TestApp {
+    /// A new system at [`START`], its clock standing still, its queues polled.
+    pub async fn start() -> TestApp {
+        TestApp::start_with(&[]).await
+    }
+
+    /// The same, with other values for some of the template's parameters.
+    pub async fn start_with(parameters: &[(&str, &str)]) -> TestApp {
+        TestApp::start_from(parameters, true).await
+    }
+
+    /// The same, with queues that are only worked on when the test says so.
+    pub async fn start_idle(parameters: &[(&str, &str)]) -> TestApp {
+        TestApp::start_from(parameters, false).await
+    }
+
+    async fn start_from(parameters: &[(&str, &str)], background: bool) -> TestApp {
+        // `RUST_LOG=debug cargo test … -- --nocapture` shows what happens.
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
+        let tap = Tap::new();
+        let options = Options {
+            clock: Some(START.parse().expect("a time")),
+            parameters: parameters
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            connector: Some(tap.connector()),
+            background,
+            ..Options::default()
+        };
+        let stack = Stack::start(options).await.expect("the stack starts");
+        let mut app = TestApp {
+            stack,
+            tap,
+            tokens: BTreeMap::new(),
+        };
+        for name in ["admin", "client", "client2"] {
+            let key = app.stack.seeded().api_key(name).to_owned();
+            let login = app
+                .auth("login", json!({ "key": key, "ttl": 86_400 }))
+                .await;
+            let token = login.body["result"]["token"]
+                .as_str()
+                .expect("a token")
+                .to_owned();
+            app.tokens.insert(name, token);
+        }
+        app
+    }
+
+    /// The product's view of the world.
+    pub fn context(&self) -> &Arc<Context> {
+        self.stack.context()
+    }
+
+    /// What time it is.
+    pub fn now(&self) -> Timestamp {
+        self.context().now()
+    }
+
+    /// The token of `admin`, `client` or `client2`.
+    #[track_caller]
+    pub fn token(&self, who: &str) -> &str {
+        self.tokens.get(who).expect("admin, client or client2")
+    }
+
+    /// The number of `client` or `client2`.
+    #[track_caller]
+    pub fn client_id(&self, who: &str) -> u64 {
+        self.stack.seeded().client_ids[who]
+    }
+
+    /// Calls an action as somebody, with its parameters as a form, through the action's own route.
+    pub async fn call(&self, who: &str, action: &str, parameters: Value) -> Reply {
+        let mut parameters = parameters;
+        parameters["token"] = self.token(who).into();
+        self.post_form(&format!("/s3/{action}"), &parameters).await
+    }
+
+    /// Calls `auth.php`.
+    pub async fn auth(&self, action: &str, mut parameters: Value) -> Reply {
+        parameters["action"] = action.into();
+        self.post_form("/auth.php", &parameters).await
+    }
+
+    /// Asks for a task's answer.
+    pub async fn check(&self, callback_key: &str) -> Reply {
+        self.post_form(
+            "/eq_callback.php",
+            &json!({ "action": "check", "key": callback_key }),
+        )
+        .await
+    }
+
+    /// Sends parameters as a form, in the order they stand.
+    pub async fn post_form(&self, path: &str, parameters: &Value) -> Reply {
+        self.send(form_request(path, parameters)).await
+    }
+
+    /// Sends parameters as JSON.
+    pub async fn post_json(&self, path: &str, parameters: &Value) -> Reply {
+        self.post(path, "application/json", parameters.to_string())
+            .await
+    }
+
+    /// Sends a body of any type.
+    pub async fn post(&self, path: &str, content_type: &str, body: impl Into<Body>) -> Reply {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(path)
+            .header(CONTENT_TYPE, content_type)
+            .body(body.into())
+            .expect("a request");
+        self.send(request).await
+    }
+
+    /// Sends a request through the HTTP API, as from outside.
+    pub async fn send(&self, request: Request<Body>) -> Reply {
+        reply(self.stack.invoke_http(request).await)
+    }
+
+    /// Calls an action by its handler, on this very task, so that the tap can tell its calls from others'.
+    pub async fn call_directly(&self, who: &str, action: &str, mut parameters: Value) -> Reply {
+        parameters["token"] = self.token(who).into();
+        let request = form_request(&format!("/s3/{action}"), &parameters);
+        match function(action).entry {
+            Entry::Http(handler) => reply(handler(self.context(), request).await),
+            _ => panic!("{action} is not an action"),
+        }
+    }
+
+    /// Runs a scheduled job by its handler, on this very task.
+    pub async fn run_directly(&self, job: &str) -> Result<Value, wharfage::error::Fault> {
+        match function(job).entry {
+            Entry::Schedule(handler) => handler(self.context()).await,
+            _ => panic!("{job} is not a job"),
+        }
+    }
+
+    /// Handles a queue message by its handler, on this very task.
+    pub async fn handle_directly(
+        &self,
+        worker: &str,
+        body: &str,
+    ) -> Result<(), wharfage::error::Fault> {
+        match function(worker).entry {
+            Entry::Queue(handler) => handler(self.context(), body).await,
+            _ => panic!("{worker} is not a worker"),
+        }
+    }
+
+    /// Orders an account on the paid plan 2 at `NL`.
+    #[track_caller]
+    pub fn order<'a>(
+        &'a self,
+        who: &'a str,
+        bucket_name: &'a str,
+    ) -> impl Future<Output = TestAccount> + 'a {
+        self.order_with(who, json!({ "plan_id": 2, "bucket_name": bucket_name }))
+    }
+
+    /// Orders an account with these parameters.
+    pub async fn order_with(&self, who: &str, parameters: Value) -> TestAccount {
+        let body = self.call(who, "create_order", parameters).await.ok();
+        TestAccount {
+            s3uid: body["s3uid"].as_str().expect("s3uid").to_owned(),
+            id: body["id"].as_u64().expect("id"),
+            location: body["location"].as_str().expect("location").to_owned(),
+            bucket_name: body["bucket_name"]
+                .as_str()
+                .expect("bucket_name")
+                .to_owned(),
+        }
+    }
+
+    /// An S3 client with an account's own keys, as `show_key` reveals them.
+    pub async fn s3(&self, who: &str, account: &TestAccount) -> aws_sdk_s3::Client {
+        let mut keys = Vec::new();
+        for s3_key in ["access_key", "secret_key"] {
+            let parameters = json!({ "s3uid": account.s3uid, "s3_key": s3_key });
+            let body = self.call(who, "show_key", parameters).await.ok();
+            keys.push(body[s3_key].as_str().expect("a key").to_owned());
+        }
+        self.s3_with(&account.location, &keys[0], &keys[1])
+    }
+
+    /// An S3 client with any keys.
+    pub fn s3_with(
+        &self,
+        location: &str,
+        access_key: &str,
+        secret_key: &str,
+    ) -> aws_sdk_s3::Client {
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::from_static("us-east-1"))
+            .endpoint_url(&self.stack.locations()[location])
+            .force_path_style(true)
+            .credentials_provider(Credentials::new(access_key, secret_key, None, None, "test"))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build();
+        aws_sdk_s3::Client::from_conf(config)
+    }
+
+    /// Puts an object.
+    pub async fn put(&self, s3: &aws_sdk_s3::Client, bucket_name: &str, key: &str, bytes: usize) {
+        s3.put_object()
+            .bucket(bucket_name)
+            .key(key)
+            .body(vec![b'x'; bytes].into())
+            .send()
+            .await
+            .expect("the upload succeeds");
+    }
+}
+
+/// A function by its name.
+#[track_caller]
+pub fn function(name: &str) -> &'static wharfage::runtime::Function {
+    functions::FUNCTIONS
+        .iter()
+        .find(|function| function.name == name)
+        .unwrap_or_else(|| panic!("no function {name}"))
+}
+
+/// A POST with parameters as a form, in the order they stand.
+pub fn form_request(path: &str, parameters: &Value) -> Request<Body> {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in parameters.as_object().expect("an object of parameters") {
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        form.append_pair(name, &text);
+    }
+    Request::builder()
+        .method(Method::POST)
+        .uri(path)
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(Body::Text(form.finish()))
+        .expect("a request")
+}
+
+/// A response as its caller sees it.
+fn reply(response: http::Response<Body>) -> Reply {
+    let status = response.status().as_u16();
+    let retry_after = response
+        .headers()
+        .get("retry-after")
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let bytes: &[u8] = match response.body() {
+        Body::Text(text) => text.as_bytes(),
+        Body::Binary(bytes) => bytes,
+        _ => b"null",
+    };
+    Reply {
+        status,
+        body: serde_json::from_slice(bytes).expect("every answer is JSON"),
+        retry_after,
+    }
+}

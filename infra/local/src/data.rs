@@ -1,8 +1,8 @@
 //! Where the local runner keeps its data, or that it keeps none.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -42,7 +42,11 @@ impl Place {
                 .map_err(Error::io("cannot make a temporary directory")),
             Data::Dir(directory) => {
                 let what = format!("cannot use {}", directory.display());
-                std::fs::create_dir_all(directory).map_err(Error::io(what.clone()))?;
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(directory)
+                    .map_err(Error::io(what.clone()))?;
                 let lock = OpenOptions::new()
                     .create(true)
                     .truncate(false)
@@ -68,6 +72,11 @@ impl Place {
             Place::Temporary(directory) => directory.path(),
             Place::Kept { directory, .. } => directory,
         }
+    }
+
+    /// Whether everything in it is thrown away in the end.
+    pub(crate) fn is_temporary(&self) -> bool {
+        matches!(self, Place::Temporary(_))
     }
 
     /// The file of this name, when data is kept.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use jiff::Timestamp;
 use wharfage::random::Random;
 use wharfage::runtime::Function;
@@ -22,8 +22,8 @@ pub struct Options {
     pub clock: Option<Timestamp>,
     /// Values for parameters of the template, in place of its defaults.
     pub parameters: BTreeMap<String, String>,
-    /// The product's HTTP client for AWS and the clusters, in place of a plain one.
-    pub http_client: Option<SharedHttpClient>,
+    /// The product's connector to AWS and the clusters, in place of a plain one.
+    pub connector: Option<SharedHttpConnector>,
     /// Whether queues are polled and schedules run by themselves. Otherwise only when told.
     pub background: bool,
     /// The product's randomness, in place of the operating system's.
@@ -45,7 +45,7 @@ impl Default for Options {
             data: Data::Ephemeral,
             clock: None,
             parameters: BTreeMap::new(),
-            http_client: None,
+            connector: None,
             background: false,
             random: None,
             seed: true,

@@ -162,12 +162,14 @@ impl Stack {
         }
         let config = Config::from_lookup(|name| environment.get(name).cloned())?;
         let product_clock: Arc<dyn Clock> = Arc::<VirtualClock>::clone(&clock);
-        let http_client = options.http_client.unwrap_or(plain_http);
+        let connector = options
+            .connector
+            .unwrap_or_else(wharfage::context::loopback_connector);
         let context = Arc::new(Context::new(
             config,
             Arc::clone(&product_clock),
             random,
-            http_client,
+            connector,
         ));
 
         let keys_file = place.kept("api-keys.json");
@@ -332,6 +334,7 @@ fn start_clusters(
                 region: REGION.into(),
                 admin_token: admin_token.clone(),
                 now: now(clock),
+                ephemeral: place.is_temporary(),
             })
         };
         // The same address at every start, as long as nobody else has it.
@@ -384,3 +387,6 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     }
     SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,8 @@
 //! The local runner's own cluster: S3 with a small JSON administration beside it, under `/_admin/v1`.
 
 use async_trait::async_trait;
-use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
-};
+use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
 use aws_smithy_types::body::SdkBody;
 use backon::{ExponentialBuilder, Retryable};
 use jiff::Timestamp;
@@ -21,7 +18,7 @@ use crate::context::Outside;
 use crate::domain::usage::TrafficHour;
 
 pub(super) struct Embedded {
-    http: SharedHttpClient,
+    connector: SharedHttpConnector,
     endpoint: String,
     token: SecretString,
 }
@@ -74,23 +71,10 @@ struct UsageEntry {
 impl Embedded {
     pub(super) fn new(location: &Location, outside: &Outside<'_>) -> Embedded {
         Embedded {
-            http: outside.http.clone(),
+            connector: outside.connector.clone(),
             endpoint: location.admin_endpoint.trim_end_matches('/').to_owned(),
             token: location.admin_token.clone(),
         }
-    }
-
-    fn connector(&self) -> Result<SharedHttpConnector, ClusterError> {
-        let settings = HttpConnectorSettings::builder()
-            .connect_timeout(std::time::Duration::from_secs(3))
-            .read_timeout(std::time::Duration::from_secs(20))
-            .build();
-        let components = RuntimeComponentsBuilder::new("cluster administration")
-            .with_sleep_impl(Some(Outside::sleep()))
-            .with_time_source(Some(aws_smithy_async::time::SystemTimeSource::new()))
-            .build()
-            .map_err(|e| ClusterError::Unavailable(e.to_string()))?;
-        Ok(self.http.http_connector(&settings, &components))
     }
 
     /// One call; tried again while the cluster cannot answer, since every call may be repeated.
@@ -136,7 +120,7 @@ impl Embedded {
             .map_err(|e| unavailable(e.to_string()))?;
         let request = HttpRequest::try_from(request).map_err(|e| unavailable(e.to_string()))?;
         let response = self
-            .connector()?
+            .connector
             .call(request)
             .await
             .map_err(|e| unavailable(format!("{e:?}")))?;

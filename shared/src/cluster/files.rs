@@ -43,7 +43,7 @@ pub struct FilePage {
 impl Files {
     pub(super) fn new(outside: &Outside<'_>) -> Files {
         Files {
-            http: outside.http.clone(),
+            http: outside.http(),
         }
     }
 

@@ -689,7 +689,6 @@ impl Source {
 
 /// A source found and opened, with how much it has.
 pub(crate) struct OpenedSource {
-    pub version: Version,
     pub version_id: Option<String>,
     pub meta: Meta,
     pub content: Outgoing,
@@ -738,7 +737,6 @@ pub(crate) async fn open_source(
     Ok(OpenedSource {
         version_id: told_version_id(&located.bucket, &located.version),
         length_bytes: located.to - located.from,
-        version: located.version,
         meta: located.meta,
         content,
     })

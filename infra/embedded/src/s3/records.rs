@@ -250,7 +250,6 @@ impl Checksums {
 pub(crate) struct Version {
     pub age: i64,
     pub version_id: String,
-    pub is_current: bool,
     pub delete_marker: bool,
     pub size_bytes: i64,
     pub etag: String,
@@ -277,19 +276,17 @@ impl Version {
     }
 }
 
-const VERSION_COLUMNS: &str =
-    "age, version_id, is_current, delete_marker, size_bytes, etag, modified_ms, meta";
+const VERSION_COLUMNS: &str = "age, version_id, delete_marker, size_bytes, etag, modified_ms, meta";
 
 fn version_from(row: &Row<'_>) -> rusqlite::Result<Version> {
     Ok(Version {
         age: row.get(0)?,
         version_id: row.get(1)?,
-        is_current: row.get(2)?,
-        delete_marker: row.get(3)?,
-        size_bytes: row.get(4)?,
-        etag: row.get(5)?,
-        modified_ms: row.get(6)?,
-        meta: row.get(7)?,
+        delete_marker: row.get(2)?,
+        size_bytes: row.get(3)?,
+        etag: row.get(4)?,
+        modified_ms: row.get(5)?,
+        meta: row.get(6)?,
     })
 }
 
@@ -388,7 +385,6 @@ pub(crate) fn add_version(
         } else {
             format!("{sequence:016x}{:016x}", rand::random::<u64>())
         },
-        is_current: true,
         delete_marker: new.delete_marker,
         size_bytes: new.blobs.iter().map(|(_, size_bytes)| size_bytes).sum(),
         etag: new.etag,

@@ -38,7 +38,13 @@ pub(super) fn payload(
 ) -> Value {
     let path = request.uri().path();
     let query = request.uri().query().unwrap_or_default();
-    let headers = headers(request.headers(), source_ip, request.body().len());
+    let mut headers = headers(request.headers(), source_ip, request.body().len());
+    headers.entry("host".into()).or_insert_with(|| {
+        let authority = request.uri().authority();
+        authority
+            .map_or("localhost", |authority| authority.as_str())
+            .to_owned()
+    });
     let host = headers.get("host").cloned().unwrap_or_default();
     let user_agent = request
         .headers()
@@ -248,8 +254,9 @@ mod tests {
 
     #[test]
     fn a_request_without_a_body_has_none() {
-        let event = event(Request::get("/s3.php"), b"");
+        let event = event(Request::get("/s3/history"), b"");
         assert_eq!(event.get("body"), None);
-        lambda_http::request::from_str(&event.to_string()).expect("request");
+        let request = lambda_http::request::from_str(&event.to_string()).expect("request");
+        assert_eq!(request.uri().path(), "/s3/history");
     }
 }

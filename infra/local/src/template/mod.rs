@@ -151,7 +151,7 @@ impl Template {
                 kind => {
                     return Err(Error::template(
                         &path,
-                        format!("the local runner cannot make a {kind}"),
+                        format!("the local runner cannot make an {kind}"),
                     ));
                 }
             }
@@ -371,8 +371,11 @@ mod tests {
             own_environment.contains("Resources.CreateBucketFunction.Properties.Environment"),
             "{own_environment}"
         );
-        let other_type = refused(|text| text.replacen("AWS::SQS::Queue", "AWS::SQS::Something", 1));
-        assert!(other_type.contains("AWS::SQS::Something"), "{other_type}");
+        let other_type = refused(|text| text.replacen("AWS::Logs::LogGroup", "AWS::S3::Bucket", 1));
+        assert!(
+            other_type.contains("cannot make an AWS::S3::Bucket"),
+            "{other_type}"
+        );
         let misspelt_target = refused(|text| {
             text.replacen(
                 "!GetAtt CleanupQueue.Arn\n            BatchSize",

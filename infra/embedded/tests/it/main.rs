@@ -1,0 +1,12 @@
+//! The embedded services as their clients see them.
+
+mod access;
+mod admin;
+mod durability;
+mod listing;
+mod multipart;
+mod objects;
+mod services;
+mod support;
+mod usage;
+mod versions;
