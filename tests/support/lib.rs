@@ -1,5 +1,6 @@
 //! What the tests stand on: a whole Wharfage on loopback for each of them, and a tap on every call it makes.
 
+pub mod contract;
 pub mod tap;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,1 @@
+//! `cancel_payment_account_deletion`.

@@ -1,0 +1,1 @@
+//! `eq_callback_php`.

@@ -1,0 +1,1 @@
+//! `update_traffic_info`.
