@@ -86,7 +86,9 @@ async fn list_plans_shows_active_plans_with_their_prices() {
     assert_eq!(standard["price"]["NL"]["EUR"], 15.0);
     assert_eq!(standard["price"]["NL"]["USD"], 16.5);
     assert_eq!(standard["price"]["DE"]["EUR"], 14.0);
-    assert_eq!(standard["monthly_rub"].as_f64(), Some(1500.0));
+    assert_eq!(standard["monthly_rub"], 1500);
+    assert_eq!(standard["traffic_overage_price_rub"], 50);
+    assert_eq!(standard["storage_overage_price_rub"], 10);
     assert_eq!(standard["traffic_overage_price_usd"], 0.55);
     assert_eq!(standard["storage_overage_price_usd"], 0.11);
     assert_eq!(standard["bandwidth_limit"], 1000);
