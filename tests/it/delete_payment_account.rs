@@ -51,6 +51,7 @@ async fn delete_payment_account_ends_the_service_with_the_paid_period() {
 async fn delete_payment_account_keeps_the_data_as_long_as_the_operator_says() {
     let app = TestApp::start_with(&[("RetentionDays", "0")]).await;
     let account = app.order("client", "my-bucket").await;
+    app.stack.advance(1.second()).await.expect("time passes");
     // By an admin who names the client, and the account by its number.
     let parameters = json!({ "account_id": account.id, "id": app.client_id("client") });
     let body = app.call("admin", ACTION, parameters).await.ok();

@@ -42,9 +42,13 @@ pub fn masked(app: &TestApp, value: &Value) -> Value {
             None => text.as_str().into(),
         },
         Value::Array(values) => values.iter().map(|value| masked(app, value)).collect(),
+        // By name: what has been through a task's record has lost its order.
         Value::Object(fields) => fields
             .iter()
-            .map(|(name, value)| (name.clone(), masked(app, value)))
+            .map(|(name, value)| (name, masked(app, value)))
+            .collect::<std::collections::BTreeMap<_, _>>()
+            .into_iter()
+            .map(|(name, value)| (name.clone(), value))
             .collect(),
         other => other.clone(),
     }
