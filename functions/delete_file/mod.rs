@@ -17,7 +17,7 @@ const KEY_LIMIT_BYTES: usize = 1_024;
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     token(call)?;
     account_name(call)?;
-    let bucket_name = call.parameters.required_text(&["bucket_name", "bucket"])?;
+    let bucket_name = files::bucket_name(call)?;
     // A key may hold any character, control characters too.
     let filename = call
         .parameters

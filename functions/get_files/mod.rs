@@ -56,7 +56,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     token(call)?;
     account_name(call)?;
     let parameters = &call.parameters;
-    let bucket_name = parameters.required_text(&["bucket_name", "bucket"])?;
+    let bucket_name = files::bucket_name(call)?;
     let from = match parameters.raw_text(&["continuation_token"])? {
         Some(text) => Some(NextToken::decode(&text)?),
         None => None,
