@@ -21,7 +21,8 @@ const LARGEST_OFFSET: u64 = 10_000;
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     token(call)?;
     let parameters = &call.parameters;
-    let id = parameters.number(&["id", "account_id"], ID)?;
+    let id = parameters.number(&["id"], ID)?;
+    let account_id = parameters.number(&["account_id"], ID)?;
     let s3uid = s3uid(call)?;
     let limit = parameters.number(&["limit"], 1..=LARGEST_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
     let offset = parameters.number(&["offset"], 0..=LARGEST_OFFSET)?.unwrap_or(0);
@@ -31,8 +32,8 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     };
     let caller = authenticate(context, call).await?;
     let account;
-    let entity = match (&s3uid, id) {
-        (Some(s3uid), _) => {
+    let entity = match (&s3uid, account_id, id) {
+        (Some(s3uid), _, _) => {
             // Terminated accounts are gone, their history is not.
             account = context
                 .database
@@ -42,11 +43,21 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
                 .ok_or_else(Rejection::account_not_found)?;
             Entity::Account(&account.s3uid)
         }
-        (None, Some(id)) if caller.is_admin() => {
+        // As everywhere: beside `account_id`, an admin's `id` names the client whose account it is.
+        (None, Some(account_id), _) => {
+            let client_id = caller.acts_for(call)?;
+            account = context
+                .database
+                .account_by_number(client_id, account_id)
+                .await?
+                .ok_or_else(Rejection::account_not_found)?;
+            Entity::Account(&account.s3uid)
+        }
+        (None, None, Some(id)) if caller.is_admin() => {
             context.database.plan(id).await?.ok_or_else(|| Rejection::not_found("S3 plan not found"))?;
             Entity::Plan(id)
         }
-        (None, Some(id)) => {
+        (None, None, Some(id)) => {
             account = context
                 .database
                 .account_by_number(caller.client_id, id)
@@ -54,7 +65,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
                 .ok_or_else(Rejection::account_not_found)?;
             Entity::Account(&account.s3uid)
         }
-        (None, None) => Entity::Client(caller.client_id),
+        (None, None, None) => Entity::Client(caller.client_id),
     };
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let page = context
