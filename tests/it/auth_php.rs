@@ -1,1 +1,241 @@
-//! `auth_php`.
+//! `auth.php`.
+
+use http::{Method, Request};
+use insta::assert_json_snapshot;
+use jiff::{SignedDuration, ToSpan};
+use lambda_http::Body;
+use local::SourceIp;
+use serde_json::{Value, json};
+use tests::contract::{NO_TOKEN, masked};
+use tests::{Reply, TestApp, form_request};
+
+async fn login(app: &TestApp, who: &str, mut parameters: Value) -> Value {
+    parameters["key"] = app.stack.seeded().api_key(who).into();
+    let reply = app.auth("login", parameters).await;
+    assert_eq!(reply.status, 200, "{:#}", reply.body);
+    reply.body["result"].clone()
+}
+
+async fn from(app: &TestApp, ip: [u8; 4], path: &str, parameters: Value) -> Reply {
+    let mut request = form_request(path, &parameters);
+    request.extensions_mut().insert(SourceIp(ip.into()));
+    app.send(request).await
+}
+
+#[tokio::test]
+async fn login_opens_a_session_that_info_tells_of() {
+    let app = TestApp::start().await;
+    for who in ["client", "admin"] {
+        let key = app.stack.seeded().api_key(who);
+        let reply = app.auth("login", json!({ "key": key })).await;
+        assert_eq!(reply.status, 200);
+        assert_json_snapshot!(format!("login_as_{who}"), masked(&app, &reply.body));
+        let result = &reply.body["result"];
+        let token = result["token"].as_str().expect("a text");
+        assert!(
+            token.len() == 32
+                && token
+                    .bytes()
+                    .all(|byte| b"0123456789abcdef".contains(&byte))
+        );
+        let hour = app.now() + SignedDuration::from_hours(1);
+        assert_eq!(result["token_expire"], hour.as_second());
+        let info = app.auth("info", json!({ "token": token })).await;
+        assert_eq!((info.status, info.body), (200, reply.body.clone()));
+        // As JSON too.
+        let as_json = app
+            .post_json("/auth.php", &json!({ "action": "info", "token": token }))
+            .await;
+        assert_eq!(as_json.body, reply.body);
+    }
+    let all = functions::ACTIONS.len();
+    let permissions = async |who: &str| {
+        login(&app, who, json!({})).await["permissions"]
+            .as_array()
+            .map(Vec::len)
+    };
+    assert_eq!(permissions("admin").await, Some(all));
+    assert_eq!(permissions("client").await, Some(all - 1));
+    // Every login is a session of its own.
+    let (one, two) = (
+        login(&app, "client", json!({})).await,
+        login(&app, "client", json!({})).await,
+    );
+    assert_ne!(one["token"], two["token"]);
+}
+
+#[tokio::test]
+async fn a_session_lasts_as_long_as_it_was_asked_for() {
+    let app = TestApp::start().await;
+    let begun = app.now();
+    let mut tokens = Vec::new();
+    for ttl in [60, 3_600, 86_400] {
+        let session = login(&app, "client", json!({ "ttl": ttl })).await;
+        assert_eq!(session["token_expire"], begun.as_second() + ttl);
+        tokens.push((ttl, session["token"].clone()));
+    }
+    let mut now = 0;
+    for (ttl, token) in tokens {
+        app.stack
+            .advance((ttl - 1 - now).seconds())
+            .await
+            .expect("time passes");
+        assert_eq!(
+            app.auth("info", json!({ "token": token })).await.status,
+            200
+        );
+        app.stack.advance(1.second()).await.expect("time passes");
+        now = ttl;
+        for action in ["info", "logout"] {
+            let reply = app.auth(action, json!({ "token": token })).await;
+            assert_eq!(reply.refused(401), format!("auth/{action}: invalid token"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn logout_ends_that_session_and_no_other() {
+    let app = TestApp::start().await;
+    let (one, two) = (
+        login(&app, "client", json!({})).await,
+        login(&app, "client", json!({})).await,
+    );
+    let reply = app.auth("logout", json!({ "token": one["token"] })).await;
+    assert_eq!((reply.status, reply.body), (200, json!({ "result": "OK" })));
+    for action in ["info", "logout"] {
+        let reply = app.auth(action, json!({ "token": one["token"] })).await;
+        assert_eq!(reply.refused(401), format!("auth/{action}: invalid token"));
+    }
+    let reply = app
+        .post_form("/s3/list_plans", &json!({ "token": one["token"] }))
+        .await;
+    assert_eq!(reply.refused(401), "s3/list_plans: invalid token");
+    assert_eq!(
+        app.auth("info", json!({ "token": two["token"] }))
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn a_session_may_be_bound_to_the_address_it_was_opened_from() {
+    let app = TestApp::start().await;
+    let key = app.stack.seeded().api_key("client").to_owned();
+    let (home, away) = ([192, 0, 2, 7], [192, 0, 2, 8]);
+    for (fix_ip, status_away) in [(json!(1), 401), (json!(0), 200), (Value::Null, 200)] {
+        let mut parameters = json!({ "action": "login", "key": key });
+        if !fix_ip.is_null() {
+            parameters["fix_ip"] = fix_ip;
+        }
+        let session = from(&app, home, "/auth.php", parameters).await.body["result"].clone();
+        let info = json!({ "action": "info", "token": session["token"] });
+        assert_eq!(
+            from(&app, home, "/auth.php", info.clone()).await.status,
+            200
+        );
+        assert_eq!(
+            from(&app, away, "/auth.php", info).await.status,
+            status_away
+        );
+        let plans = json!({ "token": session["token"] });
+        assert_eq!(
+            from(&app, away, "/s3/list_plans", plans).await.status,
+            status_away
+        );
+        // Somebody else's logout does not end it.
+        let logout = json!({ "action": "logout", "token": session["token"] });
+        assert_eq!(
+            from(&app, away, "/auth.php", logout).await.status,
+            status_away
+        );
+    }
+}
+
+#[tokio::test]
+async fn auth_refuses_what_is_wrong() {
+    let app = TestApp::start().await;
+    let key = app.stack.seeded().api_key("client").to_owned();
+    for wrong in [
+        "x",
+        &key.to_uppercase(),
+        &format!("{key} "),
+        "é\u{0}",
+        &"k".repeat(5_000),
+        NO_TOKEN,
+    ] {
+        let reply = app.auth("login", json!({ "key": wrong })).await;
+        assert_eq!(reply.refused(401), "auth/login: invalid key");
+    }
+    assert_eq!(
+        app.auth("login", json!({})).await.refused(400),
+        "auth/login: missing parameter key"
+    );
+    assert_eq!(
+        app.auth("login", json!({ "key": "" })).await.refused(400),
+        "auth/login: missing parameter key"
+    );
+    let refused =
+        async |parameters: Value| app.post_json("/auth.php", &parameters).await.refused(400);
+    for bad in [json!([key]), json!({ "a": key }), json!(true)] {
+        let words = refused(json!({ "action": "login", "key": bad })).await;
+        assert_eq!(words, "auth/login: invalid parameter key: must be a text");
+    }
+    for ttl in [
+        json!(59),
+        json!(86_401),
+        json!(-1),
+        json!(1.5),
+        json!("1h"),
+        json!("99999999999999999999"),
+    ] {
+        let words = refused(json!({ "action": "login", "key": key, "ttl": ttl })).await;
+        assert_eq!(
+            words,
+            "auth/login: invalid parameter ttl: must be a whole number from 60 to 86400"
+        );
+    }
+    for fix_ip in [json!(2), json!(-1), json!("yes")] {
+        let words = refused(json!({ "action": "login", "key": key, "fix_ip": fix_ip })).await;
+        assert_eq!(
+            words,
+            "auth/login: invalid parameter fix_ip: must be a whole number from 0 to 1"
+        );
+    }
+    for action in ["info", "logout"] {
+        let reply = app.auth(action, json!({})).await;
+        assert_eq!(
+            reply.refused(401),
+            format!("auth/{action}: missing auth token")
+        );
+        let reply = app.auth(action, json!({ "token": NO_TOKEN })).await;
+        assert_eq!(reply.refused(401), format!("auth/{action}: invalid token"));
+        // An API key is not a token.
+        let reply = app.auth(action, json!({ "token": key })).await;
+        assert_eq!(reply.refused(401), format!("auth/{action}: invalid token"));
+    }
+    // Nor a token a key.
+    let reply = app
+        .auth("login", json!({ "key": app.token("client") }))
+        .await;
+    assert_eq!(reply.refused(401), "auth/login: invalid key");
+    assert_eq!(
+        app.auth("list_plans", json!({})).await.refused(400),
+        "auth: unknown action"
+    );
+    assert_eq!(
+        app.auth("", json!({})).await.refused(400),
+        "auth: missing parameter action"
+    );
+    for method in [Method::GET, Method::PUT, Method::DELETE] {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/auth.php?action=login&key={key}"))
+            .body(Body::Empty)
+            .expect("a request");
+        assert_eq!(
+            app.send(request).await.refused(405),
+            "auth: method not allowed"
+        );
+    }
+}
