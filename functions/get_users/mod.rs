@@ -59,7 +59,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let caller = authenticate(context, call).await?;
     let rows = match candidates(context, &caller, &query).await? {
         Some(accounts) => {
-            let accounts = accounts.into_iter().filter(|account| matches(&query, account)).collect();
+            let accounts = accounts.into_iter().filter(|account| matches(&caller, &query, account)).collect();
             let mut rows = rows(context, &query, accounts).await?;
             let rank = |row: &Row| match query.page.order {
                 AccountOrder::Number => (row.account.id, row.account.id),
@@ -74,7 +74,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         }
         None => {
             if query.period.is_some() && query.page.order != AccountOrder::Number {
-                let rule = "over a period takes one of id, email, s3uid and bucket_name with it";
+                let rule = "over a period takes one of id, email, s3uid, account_id and bucket_name with it";
                 return Err(Rejection::invalid("order", rule).into());
             }
             let mut groups = context.database.groups().await?;
@@ -160,10 +160,12 @@ fn query(context: &Context, call: &Call) -> Result<Query, Rejection> {
 async fn candidates(context: &Context, caller: &Caller, query: &Query) -> Result<Option<Vec<Account>>, Error> {
     let database = &context.database;
     if let Some(bucket_name) = &query.bucket_name {
-        let locations: Vec<String> = match &query.location {
-            Some(location) => vec![location.clone()],
-            None => context.clusters.iter().map(|cluster| cluster.location.code.clone()).collect(),
-        };
+        let locations: Vec<String> = context
+            .clusters
+            .iter()
+            .map(|cluster| cluster.location.code.clone())
+            .filter(|code| query.location.as_ref().is_none_or(|wanted| wanted == code))
+            .collect();
         let owners = database.bucket_owners(&locations, bucket_name).await?;
         let accounts = try_join_all(owners.iter().map(|row| database.account(&row.bucket_owner))).await?;
         let is_seen = |account: &Account| caller.is_admin() || account.client_id == caller.client_id;
@@ -181,19 +183,20 @@ async fn candidates(context: &Context, caller: &Caller, query: &Query) -> Result
         (None, Some(email)) => Some(database.client_id_by_email(email).await?.ok_or_else(not_found)?),
         (None, None) => None,
     };
-    match client_id {
-        Some(client_id) => Ok(Some(database.client_accounts(client_id).await?)),
-        None => Ok(None),
+    match (client_id, query.account_id) {
+        (Some(client_id), _) => Ok(Some(database.client_accounts(client_id).await?)),
+        (None, Some(id)) => Ok(Some(database.anybodys_account_by_number(id).await?.into_iter().collect())),
+        (None, None) => Ok(None),
     }
 }
 
-/// Whether an account passes all filters. `id` is a client's number or an account's: an admin means the former and a client the
-/// latter, and neither can mean the other, since both are checked against what the caller may see.
-fn matches(query: &Query, account: &Account) -> bool {
+/// Whether an account passes all filters. `id` is a client's number; to clients it is an account's too, of their own.
+fn matches(caller: &Caller, query: &Query, account: &Account) -> bool {
+    let is_meant = |id: u64| id == account.client_id || !caller.is_admin() && id == account.id;
     let is = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|wanted| wanted == is);
     account.is_visible()
         && account.listed_for.is_some()
-        && query.id.is_none_or(|id| id == account.client_id || id == account.id)
+        && query.id.is_none_or(is_meant)
         && query.account_id.is_none_or(|id| id == account.id)
         && query.plan_id.is_none_or(|plan_id| plan_id == account.plan_id)
         && is(&query.s3uid, &account.s3uid)

@@ -118,6 +118,34 @@ impl Database {
             .transpose()
     }
 
+    /// An account by its number, whosever it is. One look per group: for administrators.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn anybodys_account_by_number(&self, id: u64) -> Result<Option<Account>, Fault> {
+        let table = &self.tables.accounts;
+        let groups = self.groups().await?;
+        let looks = groups.iter().map(|group| {
+            self.client
+                .query()
+                .table_name(table)
+                .index_name("by_group")
+                .key_condition_expression("group_key = :group AND id = :id")
+                .expression_attribute_values(":group", string(group.key()))
+                .expression_attribute_values(":id", number(id))
+                .send()
+        });
+        let found = try_join_all(looks)
+            .await
+            .map_err(|e| fault("Query", table, e))?;
+        found
+            .into_iter()
+            .flat_map(|answer| answer.items.unwrap_or_default())
+            .next()
+            .map(|row| read(table, row))
+            .transpose()
+    }
+
     /// All of a client's accounts, by number. A client has a bounded number of them, see `ACCOUNTS_PER_CLIENT`.
     ///
     /// # Errors
