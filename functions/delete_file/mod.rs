@@ -26,6 +26,10 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     if filename.len() > KEY_LIMIT_BYTES {
         return Err(Rejection::invalid("filename", "must be at most 1024 bytes long").into());
     }
+    if filename.trim().is_empty() {
+        // A key as good as any, but the S3 client sends none of spaces alone.
+        return Err(Rejection::invalid("filename", "must not be blank").into());
+    }
     let (caller, account) = caller_and_account(context, call).await?;
     let keys = files::keys_of(context, &account).await?;
     let cluster = context.clusters.of(&account.location)?;

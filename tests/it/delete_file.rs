@@ -192,6 +192,10 @@ async fn delete_file_refuses_bad_tokens_and_parameters() {
     contract
         .refuses("filename", "must be at most 1024 bytes long", &values)
         .await;
+    let blank = [json!(" "), json!("\t\r\n"), json!("\u{a0}\u{3000}")];
+    contract
+        .refuses("filename", "must not be blank", &blank)
+        .await;
     contract.refuses_bad_tokens().await;
 }
 
