@@ -141,3 +141,19 @@ async fn create_bucket_refuses_bad_tokens_and_parameters() {
         .await;
     contract.refuses_bad_tokens().await;
 }
+
+#[tokio::test]
+async fn create_bucket_asks_to_try_again_when_the_cluster_cannot_answer() {
+    let app = TestApp::start_idle(&[]).await;
+    let account = app.order("client", "my-bucket").await;
+    let parameters = json!({ "s3uid": account.s3uid, "bucket_name": "new-bucket" });
+    let call = app.call_directly("client", ACTION, parameters.clone());
+    let reply = app
+        .tap
+        .without(|name| name.starts_with("cluster"), call)
+        .await;
+    assert_eq!(reply.retry_after, Some(30));
+    let wanted = text(ACTION, "the storage cannot answer now, try again later");
+    assert_eq!(reply.refused(503), wanted);
+    app.call("client", ACTION, parameters).await.ok();
+}

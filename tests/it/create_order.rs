@@ -584,3 +584,20 @@ async fn create_order_gives_one_name_and_one_key_to_one_of_many_at_once() {
         "{charged}"
     );
 }
+
+#[tokio::test]
+async fn create_order_holds_nothing_back_when_the_cluster_cannot_answer() {
+    let app = TestApp::start_idle(&[]).await;
+    let order = json!({ "plan_id": 2, "bucket_name": "my-bucket" });
+    let cannot = |name: &str| name.starts_with("cluster PUT");
+    let call = app.call_directly("client", ACTION, order.clone());
+    let reply = app.tap.without(cannot, call).await;
+    assert_eq!(reply.retry_after, Some(5));
+    let wanted = text(ACTION, "the storage cannot answer now, try again later");
+    assert_eq!(reply.refused(503), wanted);
+    let now = balances(&app, "client", "EUR").await;
+    assert_eq!((now.credit_minor, now.held_minor), (20_000, 0));
+    check_ledger(&app, "client", "EUR").await;
+    // The name is free for the next try.
+    app.call("client", ACTION, order).await.ok();
+}

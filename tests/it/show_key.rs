@@ -3,7 +3,7 @@
 use insta::assert_json_snapshot;
 use serde_json::json;
 use tests::TestApp;
-use tests::contract::{Contract, masked};
+use tests::contract::{Contract, masked, text};
 
 const ACTION: &str = "show_key";
 
@@ -93,4 +93,17 @@ async fn show_key_refuses_bad_tokens_and_parameters() {
         .refuses("s3_key", "must be access_key or secret_key", &values)
         .await;
     contract.refuses_bad_tokens().await;
+}
+
+#[tokio::test]
+async fn show_key_says_nothing_of_a_fault_but_where_to_find_it() {
+    let app = TestApp::start_idle(&[]).await;
+    let account = app.order("client", "my-bucket").await;
+    let parameters = json!({ "s3uid": account.s3uid, "s3_key": "secret_key" });
+    let call = app.call_directly("client", ACTION, parameters);
+    let reply = app.tap.without(|name| name.starts_with("KMS"), call).await;
+    assert_eq!(reply.retry_after, Some(5));
+    // Called past the HTTP API, so there is no request id.
+    let wanted = text(ACTION, "internal error, request unknown");
+    assert_eq!(reply.refused(503), wanted);
 }
