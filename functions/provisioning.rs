@@ -36,6 +36,9 @@ use wharfage::http::tokens::{authenticate, token};
 const LEASE: SignedDuration = SignedDuration::from_secs(60);
 /// How often an order that meets a cluster that cannot answer is carried forward before it is turned back.
 const MOST_ATTEMPTS: u32 = 30;
+/// How often an order looks at its client's invoice series again. Of those that look at once, one gets the place: so many orders of
+/// one client may end at the same time.
+const MOST_LOOKS: u32 = 50;
 /// Seconds after which to ask again for an order under way.
 const RETRY_AFTER_SECONDS: u32 = 5;
 
@@ -426,7 +429,7 @@ async fn go_forward(
 
 async fn fulfil(context: &Context, order: &Order) -> Result<Outcome, Fault> {
     // Another invoice of the same client may take the place in the series first: look at the series again.
-    for _ in 0..10 {
+    for _ in 0..MOST_LOOKS {
         let now = context.now();
         let payment = match order.payment {
             Payment::Free => None,
