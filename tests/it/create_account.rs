@@ -141,3 +141,26 @@ async fn create_account_repeats_its_answer_for_a_repeated_idempotency_key() {
         .expect("invoices");
     assert_eq!(invoices.len(), 1);
 }
+
+#[tokio::test]
+async fn create_account_numbers_the_invoices_of_many_orders_at_once_without_gaps() {
+    let app = TestApp::start_idle(&[]).await;
+    let orders = (0..20).map(|number| {
+        let parameters = json!({ "plan_id": 2, "bucket_name": format!("bucket-{number}") });
+        app.call("client", ACTION, parameters)
+    });
+    for reply in futures::future::join_all(orders).await {
+        reply.ok();
+    }
+    let database = &app.context().database;
+    let invoices = database
+        .invoices(app.client_id("client"))
+        .await
+        .expect("invoices");
+    let mut numbers: Vec<String> = invoices.into_iter().map(|invoice| invoice.number).collect();
+    numbers.sort_unstable();
+    let wanted: Vec<String> = (1..=20)
+        .map(|number| format!("1-EUR-{number:04}"))
+        .collect();
+    assert_eq!(numbers, wanted);
+}

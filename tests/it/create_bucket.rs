@@ -4,6 +4,9 @@ use insta::assert_json_snapshot;
 use serde_json::json;
 use tests::TestApp;
 use tests::contract::{Contract, masked, text};
+use wharfage::domain::account::{Service, Status};
+use wharfage::domain::history::Actor;
+use wharfage::http::tokens::entry;
 
 const ACTION: &str = "create_bucket";
 
@@ -156,4 +159,40 @@ async fn create_bucket_asks_to_try_again_when_the_cluster_cannot_answer() {
     let wanted = text(ACTION, "the storage cannot answer now, try again later");
     assert_eq!(reply.refused(503), wanted);
     app.call("client", ACTION, parameters).await.ok();
+}
+
+#[tokio::test]
+async fn create_bucket_and_delete_bucket_refuse_suspended_accounts() {
+    let app = TestApp::start_idle(&[]).await;
+    let account = app.order("client", "my-bucket").await;
+    let database = &app.context().database;
+    let stored = database
+        .account(&account.s3uid)
+        .await
+        .expect("an answer")
+        .expect("an account");
+    let suspended = Service {
+        status: Status::Suspended,
+        ..stored.service.clone()
+    };
+    let entry = entry(
+        app.context(),
+        &stored,
+        "suspended",
+        Actor::system("test"),
+        json!({}),
+    );
+    assert!(
+        database
+            .change_service(&stored, &suspended, &entry)
+            .await
+            .expect("written")
+    );
+    let parameters = json!({ "s3uid": account.s3uid, "bucket_name": "my-bucket" });
+    for action in [ACTION, "delete_bucket"] {
+        let reply = app.call("client", action, parameters.clone()).await;
+        assert_eq!(reply.refused(403), text(action, "S3 account is suspended"));
+    }
+    let users = app.call("client", "get_users", json!({})).await.ok();
+    assert_eq!(users["s3_users"][0]["service"]["status"], "suspended");
 }
