@@ -41,7 +41,17 @@ fn instant(text: &str) -> Result<Timestamp, String> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // Help and version.
+        Err(answer) if !answer.use_stderr() => answer.exit(),
+        Err(error) => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            eprintln!("local: {}", line.trim_start_matches("error: "));
+            return ExitCode::from(2);
+        }
+    };
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::WARN.into())
         .from_env_lossy();

@@ -115,6 +115,12 @@ impl Stack {
             Some(file) => VirtualClock::kept(options.clock, file)?,
             None => VirtualClock::new(options.clock),
         });
+        if options.clock.is_some_and(|start| start < clock.now()) {
+            progress(&format!(
+                "time goes on from {}, where it was left",
+                clock.now()
+            ));
+        }
 
         progress("starting the S3 clusters");
         let random = options.random.unwrap_or_else(Random::from_os);
