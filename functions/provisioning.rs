@@ -589,7 +589,7 @@ fn order_entry(
 ) -> Entry {
     let entity = Entity::Account(&order.s3uid);
     Entry {
-        id: context.random.id(),
+        id: context.entry_id(),
         at: context.now(),
         action: action.into(),
         actor,

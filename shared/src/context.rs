@@ -1,6 +1,7 @@
 //! What a handler is given: the world outside, behind the SDKs, with time and randomness.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -42,6 +43,8 @@ pub struct Context {
     pub clusters: Clusters,
     /// What the operator set.
     pub rules: Rules,
+    /// Counts the history entries of this process.
+    entries: AtomicU64,
 }
 
 impl Context {
@@ -66,7 +69,15 @@ impl Context {
             rules: config.rules.clone(),
             clock,
             random,
+            entries: AtomicU64::new(0),
         }
+    }
+
+    /// An identifier for a history entry. Entries of one instant and one process sort as they were made.
+    #[must_use]
+    pub fn entry_id(&self) -> String {
+        let position = self.entries.fetch_add(1, Ordering::Relaxed);
+        format!("{position:08x}{}", self.random.id())
     }
 
     /// The current instant.

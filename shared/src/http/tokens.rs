@@ -72,7 +72,7 @@ pub fn entry(
 ) -> Entry {
     let entity = Entity::Account(&account.s3uid);
     Entry {
-        id: context.random.id(),
+        id: context.entry_id(),
         at: context.now(),
         action: action.into(),
         actor,
