@@ -474,7 +474,11 @@ async fn what_is_not_offered_says_so() {
         .send()
         .await
         .unwrap();
-    assert!(location.location_constraint().is_none_or(|name| name.as_str().is_empty()));
+    assert!(
+        location
+            .location_constraint()
+            .is_none_or(|name| name.as_str().is_empty())
+    );
     for name in [
         "ab",
         "Upper",
