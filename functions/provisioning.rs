@@ -20,7 +20,7 @@ use wharfage::domain::account::{Account, Group, Service};
 use wharfage::domain::bucket_name;
 use wharfage::domain::credential::hash;
 use wharfage::domain::figures::GB_BYTES;
-use wharfage::domain::history::{Actor, Entity, Entry};
+use wharfage::domain::history::Actor;
 use wharfage::domain::invoice::{Invoice, Line};
 use wharfage::domain::ledger::Posting;
 use wharfage::domain::money::to_minor;
@@ -467,9 +467,9 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Outcome, Fault> {
             "currency": order.currency,
             "invoice_id": fields["invoice_id"],
         });
-        let entry = order_entry(
-            context,
-            order,
+        let entry = context.account_entry(
+            order.client_id,
+            &order.s3uid,
             &order.action,
             order.requested_by.clone(),
             details,
@@ -583,26 +583,6 @@ fn account(order: &Order, now: Timestamp) -> Account {
     }
 }
 
-fn order_entry(
-    context: &Context,
-    order: &Order,
-    action: &str,
-    actor: Actor,
-    details: Value,
-) -> Entry {
-    let entity = Entity::Account(&order.s3uid);
-    Entry {
-        id: context.random.id(),
-        at: context.now(),
-        action: action.into(),
-        actor,
-        client_id: Some(order.client_id),
-        entity_kind: entity.kind().into(),
-        entity_id: entity.id(),
-        details,
-    }
-}
-
 async fn go_back(context: &Context, order: &Order) -> Result<Outcome, Stopped> {
     let provider = &context.clusters.of(&order.location)?.provider;
     match provider
@@ -628,9 +608,9 @@ async fn go_back(context: &Context, order: &Order) -> Result<Outcome, Stopped> {
         "bucket_name": order.bucket_name,
         "reason": order.refusal.as_ref().map(|refusal| &refusal.text),
     });
-    let entry = order_entry(
-        context,
-        order,
+    let entry = context.account_entry(
+        order.client_id,
+        &order.s3uid,
         "order_undone",
         Actor::system("provisioning"),
         details,

@@ -74,11 +74,11 @@ fn wire(plan: &Plan) -> Value {
     fields.into()
 }
 
-/// A price as a JSON number, with or without decimals as the operator wrote it: the reference shows `1500` and `15.0`. Prices have few
-/// digits, so that the nearest 64-bit float prints as the price itself.
+/// A price as a JSON number, written as the operator wrote it: 1500 stays 1500, and 15.0 stays 15.0. Prices have few digits, so that the
+/// nearest 64-bit float prints as the price itself.
 fn number(price: Decimal) -> Value {
-    match price.to_i64() {
-        Some(whole) if price.scale() == 0 => whole.into(),
-        _ => price.to_f64().map_or(Value::Null, Value::from),
+    if price.scale() == 0 {
+        return price.to_i64().map_or(Value::Null, Value::from);
     }
+    price.to_f64().map_or(Value::Null, Value::from)
 }

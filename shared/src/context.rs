@@ -1,6 +1,7 @@
 //! What a handler is given: the world outside, behind the SDKs, with time and randomness.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -12,11 +13,13 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::clock::Clock;
 use crate::cluster::Clusters;
 use crate::config::{Config, Rules};
 use crate::database::Database;
+use crate::domain::history::{Actor, Entity, Entry};
 use crate::queue::Queue;
 use crate::random::Random;
 use crate::vault::Vault;
@@ -42,6 +45,8 @@ pub struct Context {
     pub clusters: Clusters,
     /// What the operator set.
     pub rules: Rules,
+    /// Counts the history entries of this process.
+    entries: AtomicU64,
 }
 
 impl Context {
@@ -66,6 +71,31 @@ impl Context {
             rules: config.rules.clone(),
             clock,
             random,
+            entries: AtomicU64::new(0),
+        }
+    }
+
+    /// A history entry of what is done to an account, now. Entries of one instant and one process sort as they were made.
+    #[must_use]
+    pub fn account_entry(
+        &self,
+        client_id: u64,
+        s3uid: &str,
+        action: &str,
+        actor: Actor,
+        details: Value,
+    ) -> Entry {
+        let position = self.entries.fetch_add(1, Ordering::Relaxed);
+        let entity = Entity::Account(s3uid);
+        Entry {
+            id: format!("{position:08x}{}", self.random.id()),
+            at: self.now(),
+            action: action.into(),
+            actor,
+            client_id: Some(client_id),
+            entity_kind: entity.kind().into(),
+            entity_id: entity.id(),
+            details,
         }
     }
 

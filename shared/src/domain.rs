@@ -14,5 +14,6 @@ pub mod money;
 pub mod order;
 pub mod period;
 pub mod plan;
+pub mod rating;
 pub mod task;
 pub mod usage;

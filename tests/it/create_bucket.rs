@@ -6,7 +6,6 @@ use tests::TestApp;
 use tests::contract::{Contract, masked, text};
 use wharfage::domain::account::{Service, Status};
 use wharfage::domain::history::Actor;
-use wharfage::http::tokens::entry;
 
 const ACTION: &str = "create_bucket";
 
@@ -175,9 +174,9 @@ async fn create_bucket_and_delete_bucket_refuse_suspended_accounts() {
         status: Status::Suspended,
         ..stored.service.clone()
     };
-    let entry = entry(
-        app.context(),
-        &stored,
+    let entry = app.context().account_entry(
+        stored.client_id,
+        &stored.s3uid,
         "suspended",
         Actor::system("test"),
         json!({}),

@@ -74,7 +74,7 @@ fn mask(app: &TestApp, text: &str) -> Option<String> {
         "[secret key]"
     } else if is(20, upper) && text.starts_with("WH") {
         "[access key]"
-    } else if is(20, lower) {
+    } else if is(28, lower) {
         "[id]"
     } else {
         return None;

@@ -8,7 +8,6 @@ use wharfage::domain::account::{Account, Status};
 use wharfage::domain::history::Actor;
 use wharfage::domain::task::{Answer, Message, Task, Work};
 use wharfage::error::Fault;
-use wharfage::http::tokens::entry;
 use wharfage::runtime::{Entry, Function};
 
 use crate::delete_account::stopped;
@@ -119,7 +118,9 @@ async fn remove_account(context: &Context, task: &Task, account: &Account) -> Re
     if account.service.status != Status::Terminating {
         // Whoever asked for it died before the account was stopped.
         let service = stopped(context, account);
-        let entry = entry(context, account, "delete_account", task.requested_by.clone(), json!({}));
+        let entry = context.account_entry(
+            account.client_id,
+            &account.s3uid, "delete_account", task.requested_by.clone(), json!({}));
         if !context.database.change_service(account, &service, &entry).await? {
             return Err(Fault::retryable("stopping an account", "somebody else is changing it"));
         }
@@ -156,7 +157,9 @@ async fn remove_account(context: &Context, task: &Task, account: &Account) -> Re
         "entries_removed": task.entries_removed + step.entries_removed,
         "bytes_removed": task.bytes_removed + step.bytes_removed,
     });
-    let entry = entry(context, account, "account_terminated", Actor::system("cleanup"), details);
+    let entry = context.account_entry(
+            account.client_id,
+            &account.s3uid, "account_terminated", Actor::system("cleanup"), details);
     // Refused only when it was done before, or changed meanwhile: then the next delivery sees which.
     if !context.database.terminate_account(account, &entry).await? {
         return Err(Fault::retryable("ending an account", "somebody else is changing it"));

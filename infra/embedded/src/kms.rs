@@ -25,6 +25,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::random::random_id;
 use crate::server::{self, Server};
 
 const KEY_ARN: &str = "arn:aws:kms:us-east-1:000000000000:key/00000000-0000-4000-8000-000000000001";
@@ -83,7 +84,7 @@ fn key_from(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
 /// processes starting at once one key wins for both.
 fn create_key(path: &Path) -> io::Result<()> {
     let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".{:016x}", rand::random::<u64>()));
+    draft.push(format!(".{}", random_id()));
     let draft = PathBuf::from(draft);
     let key = Aes256Gcm::generate_key(OsRng);
     let made = OpenOptions::new()

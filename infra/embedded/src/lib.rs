@@ -10,6 +10,7 @@
 
 pub mod dynamodb;
 pub mod kms;
+mod random;
 pub mod s3;
 mod server;
 pub mod sqs;

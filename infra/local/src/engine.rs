@@ -125,7 +125,7 @@ impl Engine {
         }
         // What is queued now belongs to the time before the jump.
         let mut drained = self.queues.drain().await?;
-        let ran = self.drive(&mut driven, to, &mut drained).await?;
+        let ran = self.drive(&mut driven, to, Some(&mut drained)).await?;
         self.clock.move_up_to(to)?;
         self.sweep(&mut driven).await;
         self.moved.notify_waiters();
@@ -177,8 +177,8 @@ impl Engine {
             let next = {
                 let mut driven = self.driven.lock().await;
                 let now = self.clock.now();
-                let mut drained = Drained::default();
-                if let Err(error) = self.drive(&mut driven, now, &mut drained).await {
+                // The queues have their pollers.
+                if let Err(error) = self.drive(&mut driven, now, None).await {
                     tracing::error!(%error, "schedules were not run in full");
                 }
                 self.sweep(&mut driven).await;
@@ -200,12 +200,13 @@ impl Engine {
     }
 
     /// Runs the schedules due after `driven.until`, to `until`, in order; of those due at one instant, the ones that
-    /// come more than once an hour last, because they finish what others began.
+    /// come more than once an hour last, because they finish what others began. After each the queues are drained, if
+    /// wanted.
     async fn drive(
         &self,
         driven: &mut Driven,
         until: Timestamp,
-        drained: &mut Drained,
+        mut drained: Option<&mut Drained>,
     ) -> Result<Vec<Run>, Error> {
         let mut cursors: Vec<Cursor<'_>> = Vec::new();
         for job in &self.jobs {
@@ -240,7 +241,7 @@ impl Engine {
                 job: cursor.job.function,
                 result,
             });
-            if !self.clock.is_running() || until > self.clock.now() {
+            if let Some(drained) = &mut drained {
                 let done = self.queues.drain().await?;
                 drained.handled += done.handled;
                 drained.failed += done.failed;

@@ -23,8 +23,8 @@ struct Arguments {
     /// Where data is kept over restarts
     #[arg(long, value_name = "DIRECTORY", default_value = ".wharfage")]
     data_dir: PathBuf,
-    /// Keep nothing
-    #[arg(long, conflicts_with = "data_dir")]
+    /// Keep nothing, whatever --data-dir says
+    #[arg(long)]
     ephemeral: bool,
     /// When ready, print one line of JSON instead of text
     #[arg(long)]
@@ -32,6 +32,9 @@ struct Arguments {
     /// Let time stand still from this instant on, to be moved by POST /_local/clock
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     clock: Option<Timestamp>,
+    /// Write the functions' environment to this file, for a function that runs outside, as under `cargo lambda watch`
+    #[arg(long, value_name = "FILE")]
+    env_file: Option<PathBuf>,
 }
 
 fn instant(text: &str) -> Result<Timestamp, String> {
@@ -41,7 +44,17 @@ fn instant(text: &str) -> Result<Timestamp, String> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // Help and version.
+        Err(answer) if !answer.use_stderr() => answer.exit(),
+        Err(error) => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            eprintln!("local: {}", line.trim_start_matches("error: "));
+            return ExitCode::from(2);
+        }
+    };
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::WARN.into())
         .from_env_lossy();
@@ -80,6 +93,9 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         _ = interrupt.recv() => return Ok(()),
         _ = terminate.recv() => return Ok(()),
     };
+    if let Some(file) = &arguments.env_file {
+        stack.write_environment(file)?;
+    }
     let text = if arguments.json {
         ready_json(&stack)
     } else {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::{Span, Timestamp};
@@ -17,7 +18,7 @@ use wharfage::random::Random;
 
 use crate::client::{self, CREDENTIAL};
 use crate::clock::VirtualClock;
-use crate::data::Place;
+use crate::data::{Place, write_private};
 use crate::engine::{Advanced, Engine};
 use crate::error::Error;
 use crate::gateway::Gateway;
@@ -115,6 +116,12 @@ impl Stack {
             Some(file) => VirtualClock::kept(options.clock, file)?,
             None => VirtualClock::new(options.clock),
         });
+        if options.clock.is_some_and(|start| start < clock.now()) {
+            progress(&format!(
+                "time goes on from {}, where it was left",
+                clock.now()
+            ));
+        }
 
         progress("starting the S3 clusters");
         let random = options.random.unwrap_or_else(Random::from_os);
@@ -258,6 +265,19 @@ impl Stack {
     #[must_use]
     pub fn environment(&self) -> &BTreeMap<String, String> {
         &self.environment
+    }
+
+    /// Writes [`Stack::environment`] to a file that only its owner can read, as lines of `NAME='value'`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_environment(&self, file: &Path) -> Result<(), Error> {
+        let lines: String = self
+            .environment
+            .iter()
+            .map(|(name, value)| format!("{name}='{value}'\n"))
+            .collect();
+        write_private(file, lines.as_bytes())
     }
 
     /// Who can log in.

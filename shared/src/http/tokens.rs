@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::domain::account::Account;
 use crate::domain::client::Role;
 use crate::domain::credential::hash;
-use crate::domain::history::{Actor, Entity, Entry};
+use crate::domain::history::{Actor, Entry};
 use crate::error::{Error, Rejection};
 use crate::http::Call;
 use crate::http::parameters::ID;
@@ -57,29 +57,13 @@ impl Caller {
         action: &str,
         details: serde_json::Value,
     ) -> Entry {
-        entry(context, account, action, self.actor(), details)
-    }
-}
-
-/// A history entry of what is done to an account.
-#[must_use]
-pub fn entry(
-    context: &Context,
-    account: &Account,
-    action: &str,
-    actor: Actor,
-    details: serde_json::Value,
-) -> Entry {
-    let entity = Entity::Account(&account.s3uid);
-    Entry {
-        id: context.random.id(),
-        at: context.now(),
-        action: action.into(),
-        actor,
-        client_id: Some(account.client_id),
-        entity_kind: entity.kind().into(),
-        entity_id: entity.id(),
-        details,
+        context.account_entry(
+            account.client_id,
+            &account.s3uid,
+            action,
+            self.actor(),
+            details,
+        )
     }
 }
 

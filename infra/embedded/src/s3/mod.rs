@@ -14,7 +14,8 @@
 //! - Objects written in parts carry no checksum of the whole; their ETag is that of AWS.
 //! - Encryption headers, object locks, public ACLs and HTML forms are refused rather than ignored.
 //!
-//! See [`store`](self) for what survives: every accepted write outlives the process, however it ends.
+//! Every accepted write outlives the process, however it ends. A loss of power may take the latest ones:
+//! nothing is forced to the disk.
 
 mod access;
 mod admin;

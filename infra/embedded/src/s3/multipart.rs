@@ -15,9 +15,10 @@ use super::front::Front;
 use super::objects::{Source, length, meta_of, open_source, refuse_unsupported, told_version_id};
 use super::records::{
     Bucket, Checksums, Meta, NewVersion, WriteCondition, add_version, check_quota, exceeds,
-    known_user, newest, now_ms, own_bucket, random_id, timestamp,
+    known_user, newest, now_ms, own_bucket, timestamp,
 };
 use super::store::Writing;
+use crate::random::random_id;
 
 const PART_MIN_BYTES: i64 = 5 * 1024 * 1024;
 const PARTS_MAX: i32 = 10_000;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::fault::{Fault, invalid_argument, no_such_user, quota_exceeded};
 use super::store::Writing;
 use crate::Now;
+use crate::random::random_id;
 
 /// The version id of what is written while versioning is off.
 pub(crate) const NULL_VERSION: &str = "null";
@@ -28,10 +29,6 @@ pub(crate) fn timestamp(ms: i64) -> Timestamp {
         SystemTime::UNIX_EPOCH.checked_add(since)
     };
     Timestamp::from(moment.unwrap_or(SystemTime::UNIX_EPOCH))
-}
-
-pub(crate) fn random_id() -> String {
-    format!("{:032x}", rand::random::<u128>())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -383,7 +380,7 @@ pub(crate) fn add_version(
         version_id: if replaces_null {
             NULL_VERSION.to_owned()
         } else {
-            format!("{sequence:016x}{:016x}", rand::random::<u64>())
+            format!("{sequence:016x}{}", &random_id()[..16])
         },
         delete_marker: new.delete_marker,
         size_bytes: new.blobs.iter().map(|(_, size_bytes)| size_bytes).sum(),

@@ -162,8 +162,7 @@ impl Store {
         let mut swept = 0;
         for (blob, path) in files(&self.folder.join("staging"))? {
             if blob < oldest_own {
-                fs::remove_file(path)?;
-                swept += 1;
+                swept += usize::from(removed(path)?);
             }
         }
         for shard in fs::read_dir(self.folder.join("blobs"))? {
@@ -172,8 +171,7 @@ impl Store {
                     let mut swept = 0;
                     for (blob, path) in batch {
                         if *blob < oldest_own && !is_named(w, *blob)? {
-                            fs::remove_file(path)?;
-                            swept += 1;
+                            swept += usize::from(removed(path)?);
                         }
                     }
                     Ok(swept)
@@ -266,6 +264,15 @@ fn prepare(writer: &mut Connection) -> rusqlite::Result<i64> {
     )?;
     transaction.commit()?;
     Ok(starts)
+}
+
+/// Deletes a file, unless another sweep was quicker.
+fn removed(path: impl AsRef<Path>) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The files of a folder that are named as blobs are.

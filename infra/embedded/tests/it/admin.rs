@@ -214,7 +214,7 @@ async fn buckets_are_made_counted_emptied_and_deleted() {
         code(&lab.admin("DELETE", "buckets/alices", Value::Null).await),
         (409, "BucketNotEmpty")
     );
-    let mut purge = async |max: u64| {
+    let purge = async |max: u64| {
         lab.admin("POST", "buckets/alices/purge", json!({"max_entries": max}))
             .await
     };

@@ -76,7 +76,6 @@ async fn an_object_comes_back_as_it_was_described() {
         .await
         .unwrap();
     assert_eq!(head.content_length(), Some(0));
-    assert_eq!(head.content_type(), Some("binary/octet-stream"));
 }
 
 #[tokio::test]
@@ -475,7 +474,11 @@ async fn what_is_not_offered_says_so() {
         .send()
         .await
         .unwrap();
-    assert_eq!(location.location_constraint(), None);
+    assert!(
+        location
+            .location_constraint()
+            .is_none_or(|name| name.as_str().is_empty())
+    );
     for name in [
         "ab",
         "Upper",
