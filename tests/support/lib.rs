@@ -1,6 +1,7 @@
 //! What the tests stand on: a whole Wharfage on loopback for each of them, and a tap on every call it makes.
 
 pub mod tap;
+pub mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
