@@ -572,3 +572,29 @@ async fn an_order_whose_process_died_waits_for_the_cluster_to_be_back() {
     );
     assert_eq!(attempt.end("the cluster is back").await, End::Whole);
 }
+
+#[tokio::test]
+async fn an_order_undone_days_later_leaves_a_key_that_was_used_again() {
+    let app = start().await;
+    let attempt = Attempt::new(&app, PAID, "slow-cluster").await;
+    let is_cut: fn(&str) -> bool = |name| name.starts_with("cluster ");
+    let reply = app.tap.without(is_cut, attempt.request()).await;
+    reply.refused(503);
+    // The cluster is away for more than a day; the client takes the key for another order elsewhere.
+    app.let_pass(SignedDuration::from_hours(25));
+    let key = app.stack.seeded().api_key("client").to_owned();
+    let login = app.auth("login", json!({ "key": key })).await;
+    let parameters = json!({
+        "token": login.body["result"]["token"],
+        "plan_id": 2,
+        "location": "DE",
+        "bucket_name": "quick-cluster",
+        "idempotency_key": attempt.key(),
+    });
+    let first = app.post_form("/s3/create_order", &parameters).await.ok();
+    assert_eq!(attempt.recover().await["undone"], 1);
+    let again = app.post_form("/s3/create_order", &parameters).await.ok();
+    assert_eq!(again, first);
+    assert_eq!(app.client("client").await.accounts, 1);
+    app.assert_ledger_is_sound("client").await;
+}
