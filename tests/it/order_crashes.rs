@@ -46,6 +46,9 @@ const FREE: Kind = Kind {
     owed_minor: 0,
 };
 
+/// Which calls cannot be made.
+type Cut = fn(&str) -> bool;
+
 /// How an order ended. There is no third way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -501,7 +504,7 @@ async fn a_recovery_back_killed_twice_anywhere_ends_with_nothing_left() {
 #[tokio::test]
 async fn an_order_answered_with_503_leaves_nothing_once_the_cluster_is_back() {
     let app = start().await;
-    let cuts: [(&str, fn(&str) -> bool); 5] = [
+    let cuts: [(&str, Cut); 5] = [
         ("everything", |name| name.starts_with("cluster ")),
         ("the user", |name| name == "cluster PUT users"),
         ("the bucket", |name| name == "cluster PUT users/buckets"),
@@ -577,7 +580,7 @@ async fn an_order_whose_process_died_waits_for_the_cluster_to_be_back() {
 async fn an_order_undone_days_later_leaves_a_key_that_was_used_again() {
     let app = start().await;
     let attempt = Attempt::new(&app, PAID, "slow-cluster").await;
-    let is_cut: fn(&str) -> bool = |name| name.starts_with("cluster ");
+    let is_cut: Cut = |name| name.starts_with("cluster ");
     let reply = app.tap.without(is_cut, attempt.request()).await;
     reply.refused(503);
     // The cluster is away for more than a day; the client takes the key for another order elsewhere.
