@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -351,8 +352,139 @@ async fn messages_that_come_twice_late_or_at_once_change_nothing() {
         }
     }
     assert_account_gone(&app, &account, 0, "after copies").await;
-    assert_nothing_more_happens(&app).await;
-    assert_account_gone(&app, &account, 0, "after late copies").await;
+    // However many copies there were, each step sent one message for the next: copies do not multiply.
+    let steps = task(&app, &task_id).await.expect("the task").steps;
+    let before = app.world().await;
+    let drained = app.stack.drain().await.expect("the queues empty");
+    assert_eq!((drained.handled as u64, drained.failed), (steps + 1, 0));
+    app.world()
+        .await
+        .assert_unchanged_since(&before, "messages that are late");
+}
+
+#[tokio::test]
+async fn messages_of_earlier_steps_do_no_work() {
+    let app = start("3").await;
+    let account = account_with_things(&app, "late").await;
+    let task_id = format!("remove_account:{}", account.s3uid);
+    app.call_directly(
+        "client",
+        "delete_account",
+        json!({ "s3uid": account.s3uid }),
+    )
+    .await
+    .ok();
+    while let Some(task) = task(&app, &task_id).await.filter(|task| !is_over(task)) {
+        for step in 0..=task.steps {
+            let body = message(&task_id, step);
+            let (handled, calls) = app.tap.scope(app.handle_directly("cleanup", &body)).await;
+            handled.expect("an old message is dropped");
+            if step < task.steps {
+                let names: Vec<&str> = calls.iter().map(|call| call.name.as_str()).collect();
+                assert_eq!(
+                    names,
+                    ["DynamoDB GetItem"],
+                    "step {step} after {}",
+                    task.steps
+                );
+            }
+        }
+    }
+    assert_account_gone(&app, &account, 0, "after late messages").await;
+}
+
+#[tokio::test]
+async fn a_worker_that_was_only_slow_brings_nothing_back() {
+    let app = start("4").await;
+    for moment in [Moment::Before, Moment::After] {
+        for index in 0.. {
+            assert!(index < FAR_TOO_MANY_CALLS);
+            let accounts_before = app.client("client").await.accounts;
+            let name = format!("slow-{moment:?}-{index}").to_lowercase();
+            let account = account_with_things(&app, &name).await;
+            let task_id = format!("remove_account:{}", account.s3uid);
+            let when = format!("stalled {moment:?} call {index}");
+            app.call_directly(
+                "client",
+                "delete_account",
+                json!({ "s3uid": account.s3uid }),
+            )
+            .await
+            .ok();
+            let slow = async {
+                // It may be told to try again, as any copy.
+                while !task(&app, &task_id)
+                    .await
+                    .is_some_and(|task| is_over(&task))
+                {
+                    let step = task(&app, &task_id).await.expect("the task").steps;
+                    let _ = app
+                        .handle_directly("cleanup", &message(&task_id, step))
+                        .await;
+                }
+            };
+            let stalled = app.tap.stall_at(index, moment, slow).await;
+            let is_over = stalled.is_ok();
+            if let Err(stalled) = stalled {
+                work_off(&app, &task_id).await;
+                stalled.go_on().await;
+            }
+            assert_account_gone(&app, &account, accounts_before, &when).await;
+            if is_over {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_only_its_task_knows_to_be_going_is_stopped_by_the_first_step() {
+    let app = start("1").await;
+    let account = account_with_things(&app, "unstopped").await;
+    let task_id = format!("remove_account:{}", account.s3uid);
+    // The process dies when the task is recorded, and before anything else is.
+    for index in 0.. {
+        assert!(index < FAR_TOO_MANY_CALLS);
+        let deleting = app.call_directly(
+            "client",
+            "delete_account",
+            json!({ "s3uid": account.s3uid }),
+        );
+        let reply = app.tap.crash_at(index, Moment::After, deleting).await;
+        assert!(reply.is_none());
+        if task(&app, &task_id).await.is_some() {
+            break;
+        }
+    }
+    assert_eq!(kept(&app, &account).await.service.status, Status::Active);
+    app.handle_directly("cleanup", &message(&task_id, 0))
+        .await
+        .expect("the step succeeds");
+    let refused = s3(&app, &account).await.list_buckets().send().await;
+    let refused = refused.expect_err("the keys are stopped");
+    assert_eq!(refused.code(), Some("UserSuspended"));
+    app.stack.drain().await.expect("the queues empty");
+    work_off(&app, &task_id).await;
+    assert_account_gone(&app, &account, 0, "never stopped").await;
+}
+
+#[tokio::test]
+async fn a_bucket_that_the_cluster_refuses_leaves_its_name_free() {
+    let app = start("3").await;
+    let account = app.order("client", "refused").await;
+    // Somebody removed the user at the cluster, past the product.
+    for path in [
+        "buckets/refused".to_owned(),
+        format!("users/{}", account.s3uid),
+    ] {
+        let (status, body) = app.admin("NL", "DELETE", &path, None).await;
+        assert!(status < 300, "{body}");
+    }
+    let parameters = json!({ "s3uid": account.s3uid, "bucket_name": "refused-2" });
+    app.call("client", "create_bucket", parameters)
+        .await
+        .refused(409);
+    assert!(name_is_free(&app, "refused-2").await);
 }
 
 #[tokio::test]

@@ -501,6 +501,37 @@ async fn a_recovery_back_killed_twice_anywhere_ends_with_nothing_left() {
     app.assert_ledger_is_sound("client").await;
 }
 
+/// Stalls an order at every call until everybody thinks it dead and the job has ended it, and then has it go on.
+async fn stall_at_every_call(kind: Kind) {
+    let app = start().await;
+    for moment in [Moment::Before, Moment::After] {
+        for index in 0.. {
+            assert!(index < FAR_TOO_MANY_CALLS);
+            let bucket_name = format!("stalled-{moment:?}-{index}").to_lowercase();
+            let attempt = Attempt::new(&app, kind, &bucket_name).await;
+            let when = format!("plan {}, stalled {moment:?} call {index}", kind.plan_id);
+            let stalled = app.tap.stall_at(index, moment, attempt.request()).await;
+            let is_over = stalled.is_ok();
+            if let Err(stalled) = stalled {
+                attempt.recover().await;
+                stalled.go_on().await;
+            }
+            assert_eq!(attempt.end(&when).await, End::Whole, "{when}");
+            if is_over {
+                break;
+            }
+        }
+    }
+    app.assert_ledger_is_sound("client").await;
+}
+
+#[tokio::test]
+async fn a_process_that_was_only_slow_does_not_fulfil_an_order_again() {
+    for kind in [PAID, INVOICED, FREE] {
+        stall_at_every_call(kind).await;
+    }
+}
+
 #[tokio::test]
 async fn an_order_answered_with_503_leaves_nothing_once_the_cluster_is_back() {
     let app = start().await;
