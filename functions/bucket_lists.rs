@@ -66,7 +66,7 @@ pub(crate) async fn handle(context: &Context, call: &Call, action: &str) -> Resu
     };
     let task = Task::new(work, caller.actor(), context.now());
     let (started, ()) = futures::try_join!(
-        context.database.start_task(task),
+        context.database.start_task(task, None),
         context.database.put_history(&entry),
     )?;
     let task = match started {

@@ -1,6 +1,7 @@
 //! `create_bucket`: makes a further bucket for an account.
 
 use serde_json::json;
+use wharfage::cluster::ClusterError;
 use wharfage::context::Context;
 use wharfage::domain::bucket_name;
 use wharfage::error::{Error, Rejection};
@@ -28,11 +29,15 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     }
     let provider = &context.clusters.of(&account.location)?.provider;
     if let Err(error) = provider.create_bucket(&account.s3uid, &bucket_name).await {
-        if error.is("BucketAlreadyExists") {
+        // Refused, so there is no bucket; a cluster that cannot answer may have made it.
+        if matches!(error, ClusterError::Refused { .. }) {
             context.database.give_bucket_name_back(&row).await?;
-            return Err(name_taken().into());
         }
-        return Err(error.into());
+        return Err(if error.is("BucketAlreadyExists") {
+            name_taken().into()
+        } else {
+            error.into()
+        });
     }
     let entry = caller.entry(context, &account, NAME, json!({ "bucket_name": bucket_name }));
     context.database.put_history(&entry).await?;

@@ -41,7 +41,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     };
     let task = Task::new(work, caller.actor(), context.now());
     let callback_key = context.random.callback_key();
-    let (task, is_new) = match context.database.start_task(task).await? {
+    let (task, is_new) = match context.database.start_task(task, None).await? {
         Started::New(task) => (task, true),
         Started::Joined(task) => (task, false),
     };

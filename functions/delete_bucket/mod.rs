@@ -26,17 +26,21 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         let details = json!({ "bucket_name": bucket_name, "was_empty": is_deleted });
         caller.entry(context, &account, NAME, details)
     };
+    let gone = || Answer::ok(json!({ "s3uid": account.s3uid, "bucket_name": bucket_name }));
     match provider.delete_bucket(&account.s3uid, &bucket_name).await {
         Ok(()) => {
             let entry = entry(true);
-            futures::try_join!(
-                context.database.give_bucket_name_back(&row),
-                context.database.put_history(&entry)
-            )?;
-            Ok(Answer::ok(json!({ "s3uid": account.s3uid, "bucket_name": bucket_name })))
+            if !context.database.record_bucket_removal(&row, &entry).await? {
+                // Made with the account's keys, and never seen here.
+                context.database.put_history(&entry).await?;
+            }
+            Ok(gone())
         }
         Err(error) if error.is("NoSuchBucket") => {
-            context.database.give_bucket_name_back(&row).await?;
+            // The name is still the account's when whoever removed the bucket, or was to make it, died: then this request ends that.
+            if context.database.record_bucket_removal(&row, &entry(true)).await? {
+                return Ok(gone());
+            }
             Err(Rejection::not_found("S3 bucket not found for this account").into())
         }
         Err(error) if error.is("BucketNotEmpty") => {
@@ -46,21 +50,23 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             };
             let task = Task::new(work, caller.actor(), context.now());
             let callback_key = context.random.callback_key();
-            let task = match context.database.start_task(task).await? {
-                Started::New(task) => {
-                    let entry = entry(false);
-                    // The record stands: should the message not get out, the job that looks for silent tasks sends it.
-                    futures::try_join!(context.database.put_history(&entry), context.queue.send(&task))?;
-                    task
-                }
-                Started::Joined(task) => task,
+            let (task, is_new) = match context.database.start_task(task, Some(&entry(false))).await? {
+                Started::New(task) => (task, true),
+                Started::Joined(task) => (task, false),
             };
             let callback = Callback {
-                task_id: task.task_id,
+                task_id: task.task_id.clone(),
                 action: NAME.into(),
                 requested_at: task.requested_at,
             };
-            context.database.put_callback(&callback_key, &callback).await?;
+            let (kept, sent) = futures::join!(context.database.put_callback(&callback_key, &callback), async {
+                if is_new { context.queue.send(&task).await } else { Ok(()) }
+            });
+            kept?;
+            if let Err(fault) = sent {
+                // The record stands: the job that looks for silent tasks sends it.
+                tracing::warn!(s3uid = %account.s3uid, error = %fault, "the clean-up has yet to be sent");
+            }
             Ok(Answer::ok(json!({
                 "s3uid": account.s3uid,
                 "bucket_name": bucket_name,

@@ -2,7 +2,9 @@
 
 mod auth_php;
 mod bad_input;
+mod calls;
 mod cancel_payment_account_deletion;
+mod cleanup;
 mod create_account;
 mod create_bucket;
 mod create_order;
@@ -11,13 +13,18 @@ mod delete_bucket;
 mod delete_file;
 mod delete_payment_account;
 mod eq_callback_php;
+mod flow;
 mod get_available_locations;
 mod get_buckets;
 mod get_buckets_rmq;
 mod get_files;
 mod get_users;
 mod history;
+mod isolation;
 mod list_plans;
+mod order_crashes;
+mod races;
 mod s3_php;
 mod show_key;
+mod template;
 mod update_traffic_info;

@@ -2,6 +2,7 @@
 
 pub mod contract;
 pub mod tap;
+pub mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 //! Calls are noted only within [`Tap::scope`], on the task that runs it: a worker in the background does not disturb the count.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_smithy_runtime_api::client::http::{
@@ -43,6 +44,21 @@ struct Scope {
     /// A call to fail rather than to die at.
     unreachable: Option<fn(&str) -> bool>,
     died: Notify,
+    goes_on: Notify,
+}
+
+/// A process that stands still, and may be thought dead.
+pub struct Stalled<'a, T> {
+    work: Pin<Box<dyn Future<Output = T> + 'a>>,
+    scope: Arc<Scope>,
+}
+
+impl<T> Stalled<'_, T> {
+    /// It was not: it goes on where it stood.
+    pub async fn go_on(self) -> T {
+        self.scope.goes_on.notify_one();
+        self.work.await
+    }
 }
 
 #[derive(Default)]
@@ -103,6 +119,30 @@ impl Tap {
         }
     }
 
+    /// Runs `work` until the `index`-th call begins or ends, and there leaves it standing. Its result when it made fewer calls.
+    ///
+    /// # Errors
+    /// The stalled work, which can go on.
+    pub async fn stall_at<'a, T>(
+        &self,
+        index: usize,
+        moment: Moment,
+        work: impl Future<Output = T> + 'a,
+    ) -> Result<T, Stalled<'a, T>> {
+        let scope = Arc::new(Scope {
+            crash: Some((index, moment)),
+            ..Scope::default()
+        });
+        let mut work: Pin<Box<dyn Future<Output = T> + 'a>> =
+            Box::pin(SCOPE.scope(Arc::clone(&scope), work));
+        tokio::select! {
+            biased;
+            () = scope.died.notified() => {}
+            result = &mut work => return Ok(result),
+        }
+        Err(Stalled { work, scope })
+    }
+
     /// Runs `work` while the calls that `is_unreachable` picks by name cannot be made.
     pub async fn without<T>(
         &self,
@@ -150,11 +190,11 @@ impl HttpConnector for Tap {
                 return Err(ConnectorError::io("the test cut this connection".into()));
             }
             if scope.crash == Some((index, Moment::Before)) {
-                return scope.die().await;
+                scope.die().await;
             }
             let result = inner.call(request).await;
             if scope.crash == Some((index, Moment::After)) {
-                return scope.die().await;
+                scope.die().await;
             }
             let mut state = scope.lock();
             state.ended_depth = state.ended_depth.max(depth);
@@ -165,9 +205,10 @@ impl HttpConnector for Tap {
 }
 
 impl Scope {
-    async fn die<T>(&self) -> T {
+    /// Stands still, for good unless somebody has it go on.
+    async fn die(&self) {
         self.died.notify_one();
-        std::future::pending().await
+        self.goes_on.notified().await;
     }
 }
 

@@ -124,6 +124,12 @@ async fn remove_account(context: &Context, task: &Task, account: &Account) -> Re
         if !context.database.change_service(account, &service, &entry).await? {
             return Err(Fault::retryable("stopping an account", "somebody else is changing it"));
         }
+        // The keys stop before anything goes. Dying in between repeats this step, which then finds the account stopped.
+        let provider = &context.clusters.of(&account.location)?.provider;
+        match provider.set_suspended(&account.s3uid, true).await {
+            Err(error) if !error.is("NoSuchUser") => return Err(error.into_fault("stopping an account")),
+            _ => {}
+        }
         // The account as it is now has another revision: the next step reads it.
         step.is_last = false;
         return Ok(step);

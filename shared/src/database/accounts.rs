@@ -424,6 +424,26 @@ impl Database {
         }
     }
 
+    /// Gives an account's bucket name back, with its history entry; `false` when the account does not have the name, so that the
+    /// same removal is recorded once.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn record_bucket_removal(
+        &self,
+        row: &BucketRow,
+        entry: &Entry,
+    ) -> Result<bool, Fault> {
+        let table = &self.tables.accounts;
+        let mut transaction = self.transaction();
+        transaction.delete(
+            bucket_delete(table, row).condition_expression("bucket_owner = :owner"),
+            Conflict::Changed,
+        );
+        transaction.history(&self.tables.history, entry)?;
+        Ok(transaction.commit().await?.is_ok())
+    }
+
     /// Changes an account's service, with its history entry; `false` when somebody else changed the account since it was read.
     ///
     /// # Errors

@@ -243,8 +243,9 @@ impl Database {
         if let Some(posting) = release {
             transaction.posting(&self.tables, posting, None)?;
         }
-        if let Some(key) = &order.idempotency_key {
-            // A failed order answers no retry: the next try is a new one.
+        // A failed order answers no retry: the next try is a new one. A key that has run out may be another order's by now.
+        let is_kept = entry.at.as_second() < order.created_at.as_second() + IDEMPOTENCY_SECONDS;
+        if let Some(key) = order.idempotency_key.as_ref().filter(|_| is_kept) {
             transaction.delete(
                 Delete::builder()
                     .table_name(&self.tables.orders)

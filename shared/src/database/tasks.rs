@@ -1,10 +1,13 @@
 //! Tasks and callback keys.
 
-use aws_sdk_dynamodb::types::ReturnValue;
+use aws_sdk_dynamodb::types::builders::PutBuilder;
+use aws_sdk_dynamodb::types::{Put, ReturnValue};
 use jiff::{SignedDuration, Timestamp};
 
 use super::orders::{OPEN, sortable};
+use super::transaction::Conflict;
 use super::{Database, attribute, fault, item, keys, number, read, string};
+use crate::domain::history::Entry;
 use crate::domain::task::{Answer, Callback, Task};
 use crate::error::Fault;
 
@@ -23,53 +26,78 @@ pub enum Started {
 }
 
 impl Database {
-    /// Asks for a task, or joins the same work under way.
+    /// Asks for a task, or joins the same work under way. `entry` goes into history with a new task's record, so that it stands
+    /// there once, whoever dies and whoever asks again.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn start_task(&self, task: Task) -> Result<Started, Fault> {
-        let table = &self.tables.tasks;
+    pub async fn start_task(&self, task: Task, entry: Option<&Entry>) -> Result<Started, Fault> {
         // Tasks end without ceremony, so between the refused write and the read the other's may be gone: then try again.
         for _ in 0..3 {
-            let mut row = item(keys::task(&task.task_id), None, &task)?;
-            row.insert("updated_at".into(), string(sortable(task.updated_at)));
+            let is_written = match entry {
+                Some(entry) => {
+                    let mut transaction = self.transaction();
+                    transaction.put(self.task_put(&task)?, Conflict::Changed);
+                    transaction.history(&self.tables.history, entry)?;
+                    transaction.commit().await?.is_ok()
+                }
+                None => self.put_task(&task).await?,
+            };
+            if is_written {
+                return Ok(Started::New(task));
+            }
+            if let Some(other) = self.task(&task.task_id).await? {
+                return Ok(Started::Joined(other));
+            }
+        }
+        Err(Fault::retryable("starting a task", "it keeps changing"))
+    }
+
+    /// A task's record, where the same work is not under way.
+    fn task_put(&self, task: &Task) -> Result<PutBuilder, Fault> {
+        let mut row = item(keys::task(&task.task_id), None, task)?;
+        row.insert("updated_at".into(), string(sortable(task.updated_at)));
+        let mut put = Put::builder().table_name(&self.tables.tasks);
+        let mut condition = "attribute_not_exists(pk) OR answered_for = requested_at".to_owned();
+        if task.work.is_cleanup() {
+            row.insert("open".into(), string(OPEN));
+        } else {
             row.insert(
                 "expires_at_epoch".into(),
                 number(task.requested_at.as_second() + KEPT_SECONDS),
             );
-            let mut condition =
-                "attribute_not_exists(pk) OR answered_for = requested_at".to_owned();
-            let mut put = self.client.put_item().table_name(table);
-            if task.work.is_cleanup() {
-                row.insert("open".into(), string(OPEN));
-                row.remove("expires_at_epoch");
-            } else {
-                condition.push_str(" OR updated_at < :stale");
-                let stale = task
-                    .requested_at
-                    .saturating_sub(STALE)
-                    .unwrap_or(task.requested_at);
-                put = put.expression_attribute_values(":stale", string(sortable(stale)));
-            }
-            let sent = put
-                .set_item(Some(row))
-                .condition_expression(condition)
-                .send()
-                .await;
-            match sent {
-                Ok(_) => return Ok(Started::New(task)),
-                Err(e)
-                    if e.as_service_error()
-                        .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-                {
-                    if let Some(other) = self.task(&task.task_id).await? {
-                        return Ok(Started::Joined(other));
-                    }
-                }
-                Err(e) => return Err(fault("PutItem", table, e)),
-            }
+            condition.push_str(" OR updated_at < :stale");
+            let stale = task
+                .requested_at
+                .saturating_sub(STALE)
+                .unwrap_or(task.requested_at);
+            put = put.expression_attribute_values(":stale", string(sortable(stale)));
         }
-        Err(Fault::retryable("starting a task", "it keeps changing"))
+        Ok(put.set_item(Some(row)).condition_expression(condition))
+    }
+
+    async fn put_task(&self, task: &Task) -> Result<bool, Fault> {
+        let table = &self.tables.tasks;
+        let put = self.task_put(task)?;
+        let sent = self
+            .client
+            .put_item()
+            .table_name(table)
+            .set_item(put.get_item().clone())
+            .set_condition_expression(put.get_condition_expression().clone())
+            .set_expression_attribute_values(put.get_expression_attribute_values().clone())
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(true),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(false)
+            }
+            Err(e) => Err(fault("PutItem", table, e)),
+        }
     }
 
     /// A task by its id.

@@ -1,0 +1,401 @@
+//! The list of functions, their binaries, their folders, the template and these tests name the same things; and the domain looks
+//! nowhere but inward.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use functions::{ACTIONS, FUNCTIONS};
+use serde_yaml_ng::Value;
+use wharfage::runtime::Entry;
+
+/// The workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("a workspace")
+        .to_owned()
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The folders below a folder that hold a function.
+fn function_folders(path: &str) -> BTreeSet<String> {
+    let entries = fs::read_dir(root().join(path)).expect("a folder");
+    entries
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.join("mod.rs").exists())
+        .map(|path| {
+            path.file_name()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect()
+}
+
+fn set<T: Into<String>>(names: impl IntoIterator<Item = T>) -> BTreeSet<String> {
+    names.into_iter().map(Into::into).collect()
+}
+
+/// What starts a function, as the list says.
+fn kind(entry: &Entry) -> &'static str {
+    match entry {
+        Entry::Http(_) => "HttpApi",
+        Entry::Queue(_) => "SQS",
+        Entry::Schedule(_) => "ScheduleV2",
+    }
+}
+
+fn template() -> Value {
+    serde_yaml_ng::from_str(&text("infra/template.yaml")).expect("the template is YAML")
+}
+
+/// The resources of a type, by name.
+fn resources<'a>(template: &'a Value, kind: &str) -> BTreeMap<&'a str, &'a Value> {
+    let resources = template["Resources"].as_mapping().expect("resources");
+    resources
+        .iter()
+        .filter(|(_, resource)| resource["Type"].as_str() == Some(kind))
+        .map(|(name, resource)| (name.as_str().expect("a name"), resource))
+        .collect()
+}
+
+/// The template's functions by the binary they run.
+fn functions_of(template: &Value) -> BTreeMap<&str, &Value> {
+    let functions = resources(template, "AWS::Serverless::Function");
+    let count = functions.len();
+    let by_binary: BTreeMap<&str, &Value> = functions
+        .into_values()
+        .map(|function| {
+            let binary = function["Metadata"]["BuildProperties"]["Binary"].as_str();
+            (binary.expect("a binary"), function)
+        })
+        .collect();
+    assert_eq!(by_binary.len(), count, "two functions run one binary");
+    by_binary
+}
+
+fn events(function: &Value) -> Vec<&Value> {
+    function["Properties"]["Events"]
+        .as_mapping()
+        .expect("events")
+        .values()
+        .collect()
+}
+
+fn listed() -> BTreeSet<String> {
+    let names = set(FUNCTIONS.iter().map(|function| function.name));
+    assert_eq!(names.len(), FUNCTIONS.len(), "two functions have one name");
+    names
+}
+
+#[test]
+fn the_template_has_the_functions_of_the_list() {
+    let template = template();
+    assert_eq!(set(functions_of(&template).into_keys()), listed());
+}
+
+#[test]
+fn every_function_has_a_binary_of_its_name_and_every_binary_a_function() {
+    let manifest: toml::Table = text("functions/Cargo.toml").parse().expect("a manifest");
+    let binaries = manifest["bin"].as_array().expect("binaries");
+    let mut names = BTreeSet::new();
+    for binary in binaries {
+        let name = binary["name"].as_str().expect("a name");
+        let path = binary["path"].as_str().expect("a path");
+        let folder = path
+            .strip_suffix("/main.rs")
+            .unwrap_or_else(|| panic!("{path} is not a main.rs"));
+        assert_eq!(folder.rsplit('/').next(), Some(name), "{path}");
+        let main = text(&format!("functions/{path}"));
+        let module = folder.replace('/', "::");
+        assert!(
+            main.contains(&format!("run(&functions::{module}::FUNCTION)")),
+            "{path} runs something else"
+        );
+        let code = main.lines().filter(|line| !line.starts_with("//!"));
+        assert_eq!(code.count(), 3, "{path} has more in it than the call");
+        assert!(names.insert(name.to_owned()), "{name} stands twice");
+    }
+    assert_eq!(names, listed());
+}
+
+#[test]
+fn every_function_has_a_folder_and_every_folder_a_function() {
+    let mut folders = function_folders("functions");
+    let jobs = function_folders("functions/jobs");
+    let workers = function_folders("functions/workers");
+    let of_kind = |wanted: &str| {
+        set(FUNCTIONS
+            .iter()
+            .filter(|function| kind(&function.entry) == wanted)
+            .map(|function| function.name))
+    };
+    assert_eq!(folders, of_kind("HttpApi"));
+    assert_eq!(jobs, of_kind("ScheduleV2"));
+    assert_eq!(workers, of_kind("SQS"));
+    folders.extend(jobs);
+    folders.extend(workers);
+    assert_eq!(folders, listed());
+}
+
+#[test]
+fn every_action_has_a_function_of_its_own_and_a_route() {
+    let template = template();
+    let functions = functions_of(&template);
+    let mut expected = BTreeMap::new();
+    for action in ACTIONS {
+        assert_eq!(action.module, "s3", "{}", action.name);
+        expected.insert(action.name, vec![format!("/s3/{}", action.name)]);
+    }
+    assert_eq!(expected.len(), ACTIONS.len(), "two actions have one name");
+    expected.insert("auth_php", vec!["/auth.php".into()]);
+    expected.insert("eq_callback_php", vec!["/eq_callback.php".into()]);
+    // The one without a path answers what no other route does.
+    expected.insert("s3_php", vec![String::new(), "/s3.php".into()]);
+    let mut routes = BTreeMap::new();
+    for (name, function) in &functions {
+        for event in events(function)
+            .into_iter()
+            .filter(|event| event["Type"].as_str() == Some("HttpApi"))
+        {
+            let path = event["Properties"]["Path"].as_str().unwrap_or_default();
+            routes
+                .entry(*name)
+                .or_insert_with(Vec::new)
+                .push(path.to_owned());
+        }
+    }
+    routes.values_mut().for_each(|paths| paths.sort());
+    assert_eq!(routes, expected);
+}
+
+#[test]
+fn what_starts_a_function_is_what_its_handler_takes() {
+    let template = template();
+    let functions = functions_of(&template);
+    for function in FUNCTIONS {
+        let events = events(functions[function.name]);
+        assert!(!events.is_empty(), "nothing starts {}", function.name);
+        for event in events {
+            assert_eq!(
+                event["Type"].as_str(),
+                Some(kind(&function.entry)),
+                "{}",
+                function.name
+            );
+        }
+    }
+}
+
+#[test]
+fn every_queue_has_a_worker_with_time_for_a_message_and_a_place_for_what_fails() {
+    let template = template();
+    let queues = resources(&template, "AWS::SQS::Queue");
+    let functions = functions_of(&template);
+    let mut worked_on = BTreeMap::new();
+    for function in functions.values() {
+        for event in events(function)
+            .into_iter()
+            .filter(|event| event["Type"].as_str() == Some("SQS"))
+        {
+            let queue = reference(&event["Properties"]["Queue"]);
+            let reports = &event["Properties"]["FunctionResponseTypes"][0];
+            assert_eq!(reports.as_str(), Some("ReportBatchItemFailures"), "{queue}");
+            let timeout = function["Properties"]["Timeout"]
+                .as_u64()
+                .expect("a time-out");
+            assert!(
+                worked_on.insert(queue, timeout).is_none(),
+                "two functions work on one queue"
+            );
+        }
+    }
+    let mut set_aside = BTreeSet::new();
+    for (queue, timeout) in &worked_on {
+        let properties = &queues[queue.as_str()]["Properties"];
+        let hidden = properties["VisibilityTimeout"]
+            .as_u64()
+            .expect("a visibility time-out");
+        // As AWS advises: six times the function's time-out.
+        assert!(
+            hidden >= 6 * timeout,
+            "{queue}: a message comes again while it is worked on"
+        );
+        set_aside.insert(reference(
+            &properties["RedrivePolicy"]["deadLetterTargetArn"],
+        ));
+    }
+    let all: BTreeSet<String> = worked_on.into_keys().chain(set_aside).collect();
+    assert_eq!(all, set(queues.into_keys()), "a queue that nobody works on");
+}
+
+/// The resource that a `!GetAtt Name.Arn` names.
+fn reference(value: &Value) -> String {
+    let text = match value {
+        Value::Tagged(tagged) => tagged.value.as_str(),
+        value => value.as_str(),
+    };
+    let text = text.expect("a reference");
+    text.split('.').next().expect("a name").to_owned()
+}
+
+#[test]
+fn every_action_and_endpoint_has_a_test_file_that_is_part_of_the_tests() {
+    let main = text("tests/it/main.rs");
+    let files: BTreeSet<String> = fs::read_dir(root().join("tests/it"))
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| {
+            path.file_stem()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned()
+        })
+        .filter(|name| name != "main")
+        .collect();
+    let modules: BTreeSet<String> = main
+        .lines()
+        .filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(
+        files, modules,
+        "a file of tests/it that main.rs does not name"
+    );
+    let untested: Vec<&str> = FUNCTIONS
+        .iter()
+        .filter(|function| kind(&function.entry) == "HttpApi")
+        .map(|function| function.name)
+        .filter(|name| !files.contains(*name))
+        .collect();
+    assert_eq!(untested, [""; 0], "functions without a file of tests");
+}
+
+/// What the domain may use besides itself and the standard library.
+const DOMAIN_MAY_USE: [&str; 10] = [
+    "crate::domain",
+    "super",
+    "std",
+    "jiff",
+    "num_bigint",
+    "num_integer",
+    "proptest",
+    "rust_decimal",
+    "serde",
+    "serde_json",
+    "sha2",
+    "strum",
+];
+
+#[test]
+fn the_domain_looks_nowhere_but_inward() {
+    let mut files = vec![];
+    let mut folders = vec![root().join("shared/src/domain")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files.push(root().join("shared/src/domain.rs"));
+    let mut problems = Vec::new();
+    for path in files.iter().filter(|path| path.exists()) {
+        let name = path.strip_prefix(root()).expect("a path within").display();
+        for (number, line) in fs::read_to_string(path)
+            .expect("a file")
+            .lines()
+            .enumerate()
+        {
+            let code = line.split("//").next().unwrap_or_default();
+            if let Some(problem) = outward(code) {
+                problems.push(format!("{name}:{}: {problem}", number + 1));
+            }
+        }
+    }
+    assert!(files.len() > 10, "the domain was not found");
+    assert_eq!(problems, [""; 0]);
+}
+
+/// What a line of code of the domain reaches for that it should not.
+fn outward(code: &str) -> Option<String> {
+    let code = code.trim();
+    // Any path into this crate, wherever it stands.
+    for (at, _) in code.match_indices("crate::") {
+        if !code[at..].starts_with("crate::domain::") {
+            return Some(format!("{code}: a path out of the domain"));
+        }
+    }
+    // Any crate that is named in an import.
+    let import = code
+        .strip_prefix("pub use ")
+        .or_else(|| code.strip_prefix("use "));
+    if let Some(import) = import {
+        let is_allowed = DOMAIN_MAY_USE.iter().any(|allowed| {
+            import
+                .strip_prefix(allowed)
+                .is_some_and(|rest| rest.starts_with("::") || rest.starts_with(';'))
+        });
+        if !is_allowed {
+            return Some(format!("{code}: not for the domain"));
+        }
+    }
+    // What reads a clock, draws lots, waits, or calls out, by its full path.
+    let words = [
+        "Timestamp::now",
+        "Zoned::now",
+        "SystemTime",
+        "Instant::now",
+        "tokio",
+        "aws_",
+        "lambda",
+        "reqwest",
+        "hyper",
+        "std::env",
+        "TcpStream",
+        "TcpListener",
+        "UdpSocket",
+        "std::fs",
+        "std::process",
+        "rand::",
+        ".await",
+        "async fn",
+        "tracing::",
+    ];
+    words
+        .iter()
+        .find(|word| code.contains(**word))
+        .map(|word| format!("{code}: {word} is not for the domain"))
+}
+
+#[test]
+fn what_reaches_out_of_the_domain_is_seen() {
+    for code in [
+        "use crate::database::Database;",
+        "pub use crate::error::Fault;",
+        "use crate::{domain, database};",
+        "let now = jiff::Timestamp::now();",
+        "use tokio::sync::Mutex;",
+        "fn x(c: &crate::context::Context) {}",
+        "use aws_sdk_dynamodb::Client;",
+        "use backon::Retryable;",
+    ] {
+        assert!(outward(code).is_some(), "{code}");
+    }
+    for code in [
+        "use crate::domain::money::Currency;",
+        "use super::*;",
+        "use serde_json::Value;",
+        "let a = 1;",
+    ] {
+        assert_eq!(outward(code), None);
+    }
+}

@@ -1,0 +1,242 @@
+//! Everything that is kept anywhere, so that two moments can be compared; and the small means of tests that break things.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
+
+use aws_credential_types::Credentials;
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_s3::primitives::{ByteStream, SdkBody};
+use aws_smithy_runtime_api::client::http::HttpConnector;
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use jiff::SignedDuration;
+use serde_json::{Map, Value, json};
+use wharfage::domain::client::Client;
+use wharfage::domain::ledger::{Balances, Posting};
+
+use crate::TestApp;
+
+/// All items of all tables, and all users and buckets of all clusters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct World {
+    things: BTreeMap<String, Value>,
+}
+
+impl World {
+    /// Fails the test, naming what differs, when this is not what it was before.
+    #[track_caller]
+    pub fn assert_unchanged_since(&self, before: &World, what_happened: &str) {
+        let mut changes = String::new();
+        let names: BTreeSet<&String> = before.things.keys().chain(self.things.keys()).collect();
+        for name in names {
+            let (was, is) = (before.things.get(name), self.things.get(name));
+            if was != is {
+                let _ = writeln!(changes, "{name}\n  was {was:?}\n  is  {is:?}");
+            }
+        }
+        assert!(changes.is_empty(), "{what_happened} changed\n{changes}");
+    }
+}
+
+impl TestApp {
+    /// Everything that is kept anywhere now.
+    pub async fn world(&self) -> World {
+        let mut things = BTreeMap::new();
+        let dynamodb = self.dynamodb();
+        let tables = self.stack.environment().iter();
+        for (_, table) in tables.filter(|(name, _)| name.ends_with("_TABLE")) {
+            let mut items = dynamodb
+                .scan()
+                .table_name(table)
+                .into_paginator()
+                .items()
+                .send();
+            while let Some(item) = items.next().await {
+                let item = plain_map(&item.expect("a scan succeeds"));
+                things.insert(format!("{table} {} {}", item["pk"], item["sk"]), item);
+            }
+        }
+        for location in self.stack.clusters().keys() {
+            for s3uid in self.cluster_users(location).await {
+                let (_, user) = self
+                    .admin(location, "GET", &format!("users/{s3uid}"), None)
+                    .await;
+                let (_, buckets) = self
+                    .admin(location, "GET", &format!("users/{s3uid}/buckets"), None)
+                    .await;
+                things.insert(
+                    format!("cluster {location} {s3uid}"),
+                    json!({ "user": user, "buckets": buckets }),
+                );
+            }
+        }
+        World { things }
+    }
+
+    fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
+            .region(aws_sdk_dynamodb::config::Region::from_static("eu-west-1"))
+            .endpoint_url(&self.stack.environment()["AWS_ENDPOINT_URL_DYNAMODB"])
+            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build();
+        aws_sdk_dynamodb::Client::from_conf(config)
+    }
+
+    /// Asks a cluster's administration, past the product; status and body.
+    pub async fn admin(
+        &self,
+        location: &str,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> (u16, Value) {
+        let cluster = &self.stack.clusters()[location];
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let mut request = HttpRequest::new(SdkBody::from(body));
+        request.set_method(method).expect("a method");
+        request
+            .set_uri(format!("{}/_admin/v1/{path}", cluster.admin_endpoint))
+            .expect("an address");
+        let authorization = format!("Bearer {}", cluster.admin_token);
+        request.headers_mut().insert("authorization", authorization);
+        request
+            .headers_mut()
+            .insert("content-type", "application/json");
+        let connector = wharfage::context::loopback_connector();
+        let response = connector.call(request).await.expect("the cluster answers");
+        let status = response.status().as_u16();
+        let bytes = ByteStream::new(response.into_body())
+            .collect()
+            .await
+            .expect("the cluster's answer can be read")
+            .into_bytes();
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        (status, body)
+    }
+
+    /// The users of a cluster.
+    pub async fn cluster_users(&self, location: &str) -> BTreeSet<String> {
+        let (_, page) = self.admin(location, "GET", "users", None).await;
+        assert_eq!(page["next"], Value::Null, "too many users for one page");
+        texts(&page["users"], |user| user)
+    }
+
+    /// The buckets of a user at a cluster; `None` when there is no such user.
+    pub async fn cluster_buckets(&self, location: &str, s3uid: &str) -> Option<BTreeSet<String>> {
+        let (status, list) = self
+            .admin(location, "GET", &format!("users/{s3uid}/buckets"), None)
+            .await;
+        (status == 200).then(|| texts(&list["buckets"], |bucket| &bucket["name"]))
+    }
+
+    /// Who owns a bucket at a cluster.
+    pub async fn cluster_bucket_owner(&self, location: &str, bucket_name: &str) -> Option<String> {
+        let (status, bucket) = self
+            .admin(location, "GET", &format!("buckets/{bucket_name}"), None)
+            .await;
+        (status == 200).then(|| bucket["owner"].as_str().expect("an owner").to_owned())
+    }
+
+    /// Lets time pass without anything that is due being done.
+    pub fn let_pass(&self, span: SignedDuration) {
+        let then = self.now().checked_add(span).expect("a time");
+        self.stack
+            .clock()
+            .move_to(then)
+            .expect("the clock can be moved");
+    }
+
+    /// A client as it is kept.
+    pub async fn client(&self, who: &str) -> Client {
+        let client = self.context().database.client(self.client_id(who)).await;
+        client
+            .expect("DynamoDB answers")
+            .expect("the client exists")
+    }
+
+    /// A client's balances.
+    pub async fn balances(&self, who: &str) -> Balances {
+        let client = self.client(who).await;
+        let balances = self
+            .context()
+            .database
+            .balances(client.client_id, client.currency)
+            .await;
+        balances.expect("DynamoDB answers")
+    }
+
+    /// Gives a client more credit, or with a negative amount less.
+    pub async fn top_up(&self, who: &str, cause: &str, amount_minor: i64) {
+        let client = self.client(who).await;
+        let posting = Posting::top_up(
+            cause,
+            client.client_id,
+            client.currency,
+            self.now(),
+            amount_minor,
+        );
+        let is_new = self
+            .context()
+            .database
+            .post(&posting)
+            .await
+            .expect("DynamoDB answers");
+        assert!(
+            is_new,
+            "the top-up {cause} was made before, or credit is short"
+        );
+    }
+
+    /// Fails the test unless a client's postings each sum to zero, and add up to its balances.
+    pub async fn assert_ledger_is_sound(&self, who: &str) {
+        let client = self.client(who).await;
+        let postings = self.context().database.postings(client.client_id).await;
+        let mut rebuilt = Balances::default();
+        for posting in postings.expect("DynamoDB answers") {
+            let sum: i64 = posting.amounts_minor.values().sum();
+            assert_eq!(sum, 0, "{posting:?}");
+            rebuilt.apply(&posting);
+        }
+        let kept = self.balances(who).await;
+        rebuilt.invoices = kept.invoices;
+        assert_eq!(kept, rebuilt);
+        assert_eq!(kept.sum_minor(), 0);
+        let invoices = self.context().database.invoices(client.client_id).await;
+        let invoices = invoices.expect("DynamoDB answers");
+        assert_eq!(invoices.len() as u64, kept.invoices);
+        let numbers: BTreeSet<&str> = invoices.iter().map(|i| i.number.as_str()).collect();
+        assert_eq!(
+            numbers.len(),
+            invoices.len(),
+            "an invoice number was given twice"
+        );
+    }
+}
+
+fn texts(list: &Value, text: impl Fn(&Value) -> &Value) -> BTreeSet<String> {
+    let list = list.as_array().expect("a list");
+    list.iter()
+        .map(|row| text(row).as_str().expect("a text").to_owned())
+        .collect()
+}
+
+fn plain_map(item: &HashMap<String, AttributeValue>) -> Value {
+    let fields: Map<String, Value> = item
+        .iter()
+        .map(|(name, value)| (name.clone(), plain(value)))
+        .collect();
+    fields.into()
+}
+
+fn plain(value: &AttributeValue) -> Value {
+    match value {
+        AttributeValue::S(text) => json!({ "S": text }),
+        AttributeValue::N(number) => json!({ "N": number }),
+        AttributeValue::Bool(value) => json!(value),
+        AttributeValue::Null(_) => Value::Null,
+        AttributeValue::L(list) => list.iter().map(plain).collect(),
+        AttributeValue::M(map) => plain_map(map),
+        other => json!(format!("{other:?}")),
+    }
+}
