@@ -14,7 +14,7 @@ use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::tokens::caller_and_account;
 
-use crate::metering::{Collected, metering};
+use crate::metering::{Seen, metering};
 
 /// How long to wait between two looks at the task: soon at first, since most clusters answer at once.
 const FIRST_LOOK: Duration = Duration::from_millis(40);
@@ -38,9 +38,9 @@ struct ListedBucket {
 }
 
 impl BucketList {
-    pub(crate) fn new(collected: &Collected) -> BucketList {
+    pub(crate) fn new(seen: &Seen) -> BucketList {
         BucketList {
-            buckets: collected
+            buckets: seen
                 .buckets
                 .iter()
                 .map(|bucket| ListedBucket {
@@ -52,7 +52,7 @@ impl BucketList {
                     multipart_bytes: bucket.multipart_bytes,
                 })
                 .collect(),
-            metering: metering(&collected.account),
+            metering: metering(&seen.account),
         }
     }
 }

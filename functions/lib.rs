@@ -3,9 +3,13 @@
 //! A wire action is a folder with `mod.rs` (its handler) and `main.rs` (its Lambda entry), a line below, a `[[bin]]` in
 //! `Cargo.toml` and a resource in `infra/template.yaml`. What several of them share stands in a file beside the folders.
 
+mod billing;
 mod bucket_lists;
+mod clients;
 mod files;
+mod invoices;
 mod metering;
+mod plans;
 mod provisioning;
 mod services;
 
@@ -68,10 +72,14 @@ macro_rules! list {
 
 list! {
     actions:
+        add_credit
         cancel_payment_account_deletion
         create_account
+        create_api_key
         create_bucket
+        create_client
         create_order
+        create_plan
         delete_account
         delete_bucket
         delete_file
@@ -80,10 +88,20 @@ list! {
         get_buckets
         get_buckets_rmq
         get_files
+        get_invoice
+        get_usage
         get_users
         history
+        list_invoices
         list_plans
+        preview_invoice
+        resume_account
+        revoke_api_key
+        rotate_key
         show_key
+        suspend_account
+        update_client
+        update_plan
         update_traffic_info;
     endpoints:
         auth_php
@@ -91,11 +109,19 @@ list! {
         s3_php;
     groups:
         jobs {
+            chase_invoices
+            close_periods
+            collect_usage
+            end_services
+            publish_events
+            recount_ledger
             resume_orders
             resume_tasks
         }
         workers {
+            billing
             cleanup
             storage_tasks
+            usage_shards
         }
 }

@@ -7,13 +7,13 @@ use wharfage::context::Context;
 use wharfage::domain::account::Account;
 use wharfage::domain::figures::gb;
 use wharfage::domain::period::{date_of, hour_of, start_of};
-use wharfage::domain::usage::{Totals, by_day};
+use wharfage::domain::usage::{Usage, days_of_traffic};
 use wharfage::error::{Error, Fault};
 
 use crate::provisioning::bucket_row;
 
 /// What was found.
-pub(crate) struct Collected {
+pub(crate) struct Seen {
     /// The account with its new figures.
     pub account: Account,
     /// Its buckets, by name.
@@ -21,86 +21,90 @@ pub(crate) struct Collected {
 }
 
 /// Why nothing was found.
-pub(crate) enum CollectError {
+pub(crate) enum LookError {
     Cluster(ClusterError),
     Fault(Fault),
 }
 
-impl From<ClusterError> for CollectError {
-    fn from(error: ClusterError) -> CollectError {
-        CollectError::Cluster(error)
+impl From<ClusterError> for LookError {
+    fn from(error: ClusterError) -> LookError {
+        LookError::Cluster(error)
     }
 }
 
-impl From<Fault> for CollectError {
-    fn from(fault: Fault) -> CollectError {
-        CollectError::Fault(fault)
+impl From<Fault> for LookError {
+    fn from(fault: Fault) -> LookError {
+        LookError::Fault(fault)
     }
 }
 
-impl From<CollectError> for Error {
-    fn from(error: CollectError) -> Error {
+impl From<LookError> for Error {
+    fn from(error: LookError) -> Error {
         match error {
-            CollectError::Cluster(error) => error.into(),
-            CollectError::Fault(fault) => fault.into(),
+            LookError::Cluster(error) => error.into(),
+            LookError::Fault(fault) => fault.into(),
         }
     }
 }
 
-/// Asks the cluster for an account's buckets and its traffic in the running period, and sets what the database says of them: the days
-/// that changed, the account's figures, its bucket names. Everything is set, nothing is added to, so repeating it changes nothing.
-pub(crate) async fn collect(
-    context: &Context,
-    account: &Account,
-) -> Result<Collected, CollectError> {
+/// How far back a live look asks the cluster for traffic: what is older has been collected.
+const LIVE_HOURS: i64 = 48;
+
+/// Asks the cluster for an account's buckets and its latest traffic, and sets the account's figures and its bucket names. Hours that
+/// were collected count as collected; what the cluster says of the others is added for the look only, and collected in its turn.
+pub(crate) async fn look(context: &Context, account: &Account) -> Result<Seen, LookError> {
     let now = context.now();
     let today = date_of(now);
     let period_from = account.service.period_start(today);
     let provider = &context.clusters.of(&account.location)?.provider;
     let next_hour = hour_of(now) + SignedDuration::from_hours(1);
+    let live_from = start_of(period_from).max(next_hour - SignedDuration::from_hours(LIVE_HOURS));
     let s3uids = [account.s3uid.as_str()];
     let (seen, known) = futures::join!(
         async {
             futures::try_join!(
                 provider.buckets(&account.s3uid),
-                provider.traffic(&s3uids, start_of(period_from), next_hour),
+                provider.traffic(&s3uids, live_from, next_hour),
             )
         },
         async {
             futures::try_join!(
                 context.database.days(&account.s3uid, period_from, today),
+                context.database.stored_before(&account.s3uid, period_from),
                 context.database.account_buckets(&account.s3uid),
             )
         }
     );
-    let ((buckets, traffic), (known_days, known_buckets)) = (seen?, known?);
-    let stored_bytes = buckets.iter().map(|bucket| bucket.stored_bytes).sum();
-
-    let mut days = by_day(&traffic);
-    days.entry(today).or_default().peak_stored_bytes = stored_bytes;
-    let mut period = Totals::default();
-    let mut changed = Vec::new();
-    for (date, totals) in &mut days {
-        let known = known_days.get(date);
-        totals.peak_stored_bytes = totals
-            .peak_stored_bytes
-            .max(known.map_or(0, |known| known.peak_stored_bytes));
-        if known != Some(totals) {
-            changed.push((*date, totals.clone()));
+    let ((buckets, traffic), (mut days, stored_before_bytes, known_buckets)) = (seen?, known?);
+    let stored_bytes: u64 = buckets.iter().map(|bucket| bucket.stored_bytes).sum();
+    for (date, live) in days_of_traffic(&traffic) {
+        let day = days.entry(date).or_default();
+        for moved in live {
+            if day
+                .moved
+                .iter()
+                .all(|collected| collected.hour != moved.hour)
+            {
+                day.moved.push(moved);
+            }
         }
     }
-    // A cluster may have forgotten what was collected from it before.
-    for (date, totals) in &known_days {
-        days.entry(*date).or_insert_with(|| totals.clone());
-    }
-    days.values().for_each(|totals| period.absorb(totals));
-
+    let period = Usage::of(stored_before_bytes, &days, period_from, now);
+    // What an earlier look saw between two samples was stored all the same.
+    let seen_before_bytes = if account.period_from == period_from {
+        account.period_peak_stored_bytes
+    } else {
+        0
+    };
     let account = Account {
         buckets: buckets.len() as u64,
         stored_bytes,
         period_from,
         period_bytes_sent: period.bytes_sent,
-        period_peak_stored_bytes: period.peak_stored_bytes,
+        period_peak_stored_bytes: period
+            .peak_stored_bytes
+            .max(stored_bytes)
+            .max(seen_before_bytes),
         ..account.clone()
     };
     let new_names = buckets
@@ -116,11 +120,6 @@ pub(crate) async fn collect(
         .filter(|row| buckets.iter().all(|bucket| bucket.name != row.bucket_name));
     futures::try_join!(
         futures::future::try_join_all(
-            changed
-                .iter()
-                .map(|(date, totals)| context.database.set_day(&account.s3uid, *date, totals)),
-        ),
-        futures::future::try_join_all(
             new_names.map(|row| async move { context.database.take_bucket_name(&row).await })
         ),
         futures::future::try_join_all(
@@ -128,7 +127,7 @@ pub(crate) async fn collect(
         ),
         context.database.set_account_figures(&account),
     )?;
-    Ok(Collected { account, buckets })
+    Ok(Seen { account, buckets })
 }
 
 /// The running period's figures as the wire shows them.

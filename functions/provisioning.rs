@@ -15,13 +15,13 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use wharfage::cluster::{ClusterError, Keys};
 use wharfage::context::Context;
-use wharfage::database::{Begun, BucketRow, Conflict};
+use wharfage::database::{Begun, BucketRow, Conflict, Issue};
 use wharfage::domain::account::{Account, Group, Service};
 use wharfage::domain::bucket_name;
 use wharfage::domain::credential::hash;
-use wharfage::domain::figures::GB_BYTES;
+use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
-use wharfage::domain::invoice::{Invoice, Line};
+use wharfage::domain::invoice::{Basis, Invoice, InvoiceStatus, Line};
 use wharfage::domain::ledger::Posting;
 use wharfage::domain::money::to_minor;
 use wharfage::domain::order::{IdempotencyRecord, Order, Payment, Refusal, State};
@@ -31,6 +31,8 @@ use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::parameters::ID;
 use wharfage::http::tokens::{authenticate, token};
+
+use crate::billing;
 
 /// How long the process that works on an order has it for itself: twice what a function may run.
 const LEASE: SignedDuration = SignedDuration::from_secs(60);
@@ -142,6 +144,7 @@ pub(crate) async fn place(
         billing: client.billing,
         plan_id,
         plan_version: plan.version,
+        storage_limit_bytes: plan.storage_limit_bytes(),
         plan_name: plan.name,
         storage_type: plan.storage_type,
         quota_gb: plan.quota_gb,
@@ -419,7 +422,7 @@ async fn go_forward(
         },
     };
     provider
-        .create_user(&order.s3uid, &keys, order.quota_gb.saturating_mul(GB_BYTES))
+        .create_user(&order.s3uid, &keys, order.storage_limit_bytes)
         .await?;
     provider
         .create_bucket(&order.s3uid, &order.bucket_name)
@@ -431,18 +434,17 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Outcome, Fault> {
     // Another invoice of the same client may take the place in the series first: look at the series again.
     for _ in 0..MOST_LOOKS {
         let now = context.now();
-        let payment = match order.payment {
+        let issued = match order.payment {
             Payment::Free => None,
             Payment::Credit | Payment::Invoice => {
                 let balances = context
                     .database
                     .balances(order.client_id, order.currency)
                     .await?;
-                Some((
-                    posting(order, now),
-                    invoice(context, order, now, balances.invoices),
-                    balances.invoices,
-                ))
+                let invoice = invoice(context, order, now, balances.invoices);
+                let open = (invoice.status() == InvoiceStatus::Open)
+                    .then(|| billing::open_side(context, &invoice));
+                Some((posting(order, now), invoice, balances.invoices, open))
             }
         };
         let account = account(order, now);
@@ -451,7 +453,7 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Outcome, Fault> {
             "id": account.id,
             "location": account.location,
             "bucket_name": order.bucket_name,
-            "invoice_id": payment.as_ref().map(|(_, invoice, _)| invoice.invoice_id),
+            "invoice_id": issued.as_ref().map(|(_, invoice, _, _)| invoice.invoice_id),
             "status": account.service.status,
         });
         let fulfilled = Order {
@@ -474,12 +476,26 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Outcome, Fault> {
             order.requested_by.clone(),
             details,
         );
-        let payment = payment
+        let mut events = vec![context.account_event(
+            Kind::OrderFulfilled,
+            order.client_id,
+            &order.s3uid,
+            fields.clone(),
+        )];
+        let issue = issued
             .as_ref()
-            .map(|(posting, invoice, before)| (posting, invoice, *before));
+            .map(|(posting, invoice, invoices_before, open)| Issue {
+                invoice,
+                posting,
+                invoices_before: *invoices_before,
+                open: open.as_ref(),
+            });
+        if let Some(issue) = issue {
+            events.extend(billing::issue_events(context, issue.invoice));
+        }
         if context
             .database
-            .fulfil_order(&fulfilled, &account, payment, &entry)
+            .fulfil_order(&fulfilled, &account, issue, &entry, &events)
             .await?
             .is_ok()
         {
@@ -527,12 +543,7 @@ fn invoice(context: &Context, order: &Order, now: Timestamp, invoices_before: u6
     };
     Invoice {
         invoice_id: order.invoice_id,
-        number: format!(
-            "{}-{}-{:04}",
-            order.client_id,
-            order.currency,
-            invoices_before + 1
-        ),
+        number: billing::number(order.client_id, order.currency, invoices_before),
         client_id: order.client_id,
         s3uid: order.s3uid.clone(),
         currency: order.currency,
@@ -542,6 +553,9 @@ fn invoice(context: &Context, order: &Order, now: Timestamp, invoices_before: u6
             from,
             to: next_anniversary(from, from),
             amount_minor: order.amount_minor,
+            plan_id: order.plan_id,
+            plan_version: order.plan_version,
+            basis: Basis::Recurring,
         }],
         issued_at: now,
         due_on: from.saturating_add(i64::from(due_days).days()),
@@ -571,6 +585,7 @@ fn account(order: &Order, now: Timestamp) -> Account {
         service: Service::ordered(order.ordered_on()),
         access_key: order.access_key.clone(),
         secret_key_ciphertext: order.secret_key_ciphertext.clone(),
+        next_key: None,
         created_at: now,
         buckets: 1,
         stored_bytes: 0,
@@ -579,6 +594,10 @@ fn account(order: &Order, now: Timestamp) -> Account {
         period_peak_stored_bytes: 0,
         listed_for: Some(order.client_id),
         group_key: Some(group.key()),
+        commits_on: Some(Service::ordered(order.ordered_on()).next_commit_date),
+        ending: None,
+        ends_on: None,
+        metered_at: Some(order.location.clone()),
         revision: 0,
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use wharfage::context::Context;
 use wharfage::domain::account::{Account, NotAllowed, Service, Status};
+use wharfage::domain::event::Kind;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
@@ -20,6 +21,12 @@ pub(crate) async fn change(
         let (caller, account) = caller_and_account(context, call).await?;
         let service =
             decide(&account.service).map_err(|reason| Rejection::conflict(reason.to_string()))?;
+        let event = context.account_event(
+            Kind::AccountChanged,
+            account.client_id,
+            &account.s3uid,
+            wire(&service),
+        );
         let entry = caller.entry(
             context,
             &account,
@@ -28,7 +35,7 @@ pub(crate) async fn change(
         );
         if context
             .database
-            .change_service(&account, &service, &entry)
+            .change_service(&account, &service, &entry, &[event])
             .await?
         {
             return Ok(Answer::ok(
@@ -59,10 +66,12 @@ pub(crate) fn wire(service: &Service) -> Value {
 /// Refuses what an account takes only while it is in use.
 pub(crate) fn check_in_use(account: &Account) -> Result<(), Rejection> {
     match account.service.status {
-        Status::Active | Status::Cancelling => Ok(()),
-        Status::Suspended => Err(Rejection::forbidden("S3 account is suspended")),
         Status::Terminating | Status::Terminated => {
             Err(Rejection::conflict(NotAllowed::Terminating.to_string()))
         }
+        _ if account.service.suspension.is_some() => {
+            Err(Rejection::forbidden("S3 account is suspended"))
+        }
+        Status::Active | Status::Cancelling | Status::Suspended => Ok(()),
     }
 }

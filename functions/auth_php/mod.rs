@@ -16,7 +16,13 @@ use crate::ACTIONS;
 /// Its Lambda function.
 pub const FUNCTION: Function = Function {
     name: "auth_php",
-    entry: Entry::Http(|context, request| Box::pin(answer(context, request, Route::Parameter("/auth.php", SESSIONS)))),
+    entry: Entry::Http(|context, request| {
+        Box::pin(answer(
+            context,
+            request,
+            Route::Parameter("/auth.php", SESSIONS),
+        ))
+    }),
 };
 
 /// What it does.
@@ -47,18 +53,40 @@ const SESSIONS: &[&Action] = &[
 const DEFAULT_TTL_SECONDS: u64 = 3_600;
 
 /// What only administrators may do.
-const ADMIN_ACTIONS: [&str; 1] = ["update_traffic_info"];
+const ADMIN_ACTIONS: [&str; 10] = [
+    "add_credit",
+    "create_api_key",
+    "create_client",
+    "create_plan",
+    "resume_account",
+    "revoke_api_key",
+    "suspend_account",
+    "update_client",
+    "update_plan",
+    "update_traffic_info",
+];
 
 async fn login(context: &Context, call: &Call) -> Result<Answer, Error> {
     let key = call
         .parameters
         .raw_text(&["key"])?
         .ok_or_else(|| Rejection::missing("key"))?;
-    let ttl_seconds = call.parameters.number(&["ttl"], 60..=86_400)?.unwrap_or(DEFAULT_TTL_SECONDS);
+    let ttl_seconds = call
+        .parameters
+        .number(&["ttl"], 60..=86_400)?
+        .unwrap_or(DEFAULT_TTL_SECONDS);
     let is_ip_fixed = call.parameters.number(&["fix_ip"], 0..=1)? == Some(1);
     let api_key_hash = hash(&key);
-    let api_key = context.database.api_key(&api_key_hash).await?.ok_or_else(invalid_key)?;
-    let client = context.database.client(api_key.client_id).await?.ok_or_else(invalid_key)?;
+    let api_key = context
+        .database
+        .api_key(&api_key_hash)
+        .await?
+        .ok_or_else(invalid_key)?;
+    let client = context
+        .database
+        .client(api_key.client_id)
+        .await?
+        .ok_or_else(invalid_key)?;
     let token = context.random.token();
     let ttl = SignedDuration::from_secs(i64::try_from(ttl_seconds).unwrap_or(i64::MAX));
     let session = Session {
@@ -69,7 +97,10 @@ async fn login(context: &Context, call: &Call) -> Result<Answer, Error> {
         expires_at: context.now() + ttl,
         api_key_hash,
     };
-    context.database.put_session(&hash(&token), &session).await?;
+    context
+        .database
+        .put_session(&hash(&token), &session)
+        .await?;
     Ok(Answer::whole(json!({ "result": wire(&token, &session) })))
 }
 

@@ -39,7 +39,14 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             error.into()
         });
     }
-    let entry = caller.entry(context, &account, NAME, json!({ "bucket_name": bucket_name }));
+    let entry = caller.entry(
+        context,
+        &account,
+        NAME,
+        json!({ "bucket_name": bucket_name }),
+    );
     context.database.put_history(&entry).await?;
-    Ok(Answer::ok(json!({ "s3uid": account.s3uid, "bucket_name": bucket_name })))
+    Ok(Answer::ok(
+        json!({ "s3uid": account.s3uid, "bucket_name": bucket_name }),
+    ))
 }

@@ -4,6 +4,7 @@ use serde_json::json;
 use wharfage::context::Context;
 use wharfage::database::Started;
 use wharfage::domain::account::{Account, Service, Status};
+use wharfage::domain::event::Kind;
 use wharfage::domain::period::date_of;
 use wharfage::domain::task::{Callback, Task, Work};
 use wharfage::error::{Error, Rejection};
@@ -32,10 +33,15 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     token(call)?;
     account_name(call)?;
     let reason = call.parameters.text(&["reason"])?;
-    if reason.as_ref().is_some_and(|reason| reason.chars().count() > REASON_LIMIT_CHARACTERS) {
+    if reason
+        .as_ref()
+        .is_some_and(|reason| reason.chars().count() > REASON_LIMIT_CHARACTERS)
+    {
         return Err(Rejection::invalid("reason", "must be at most 500 characters long").into());
     }
-    let (caller, account) = caller_and_account(context, call).await.map_err(bare_not_found)?;
+    let (caller, account) = caller_and_account(context, call)
+        .await
+        .map_err(bare_not_found)?;
     let work = Work::RemoveAccount {
         s3uid: account.s3uid.clone(),
     };
@@ -55,12 +61,28 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             return Ok(true);
         }
         let entry = caller.entry(context, &account, NAME, json!({ "reason": reason }));
-        context.database.change_service(&account, &stopped(context, &account), &entry).await
+        let event = context.account_event(
+            Kind::AccountChanged,
+            account.client_id,
+            &account.s3uid,
+            json!({ "reason": reason }),
+        );
+        context
+            .database
+            .change_service(&account, &stopped(context, &account), &entry, &[event])
+            .await
     };
-    futures::try_join!(context.database.put_callback(&callback_key, &callback), stop)?;
+    futures::try_join!(
+        context.database.put_callback(&callback_key, &callback),
+        stop
+    )?;
     let provider = &context.clusters.of(&account.location)?.provider;
     let (suspended, sent) = futures::join!(provider.set_suspended(&account.s3uid, true), async {
-        if is_new { context.queue.send(&task).await } else { Ok(()) }
+        if is_new {
+            context.queue.send(&task).await
+        } else {
+            Ok(())
+        }
     });
     if let Err(error) = suspended {
         tracing::warn!(s3uid = %account.s3uid, %error, "the clean-up has yet to stop the keys");
@@ -68,13 +90,17 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     if let Err(fault) = sent {
         tracing::warn!(s3uid = %account.s3uid, error = %fault, "the clean-up has yet to be sent");
     }
-    Ok(Answer::ok(json!({ "s3uid": account.s3uid, "callback": callback_key })))
+    Ok(Answer::ok(
+        json!({ "s3uid": account.s3uid, "callback": callback_key }),
+    ))
 }
 
 /// The reference shows this text without the action's name.
 pub(crate) fn bare_not_found(error: Error) -> Error {
     match error {
-        Error::Rejection(rejection) if rejection == Rejection::account_not_found() => rejection.bare().into(),
+        Error::Rejection(rejection) if rejection == Rejection::account_not_found() => {
+            rejection.bare().into()
+        }
         error => error,
     }
 }

@@ -38,7 +38,11 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         }
         Err(error) if error.is("NoSuchBucket") => {
             // The name is still the account's when whoever removed the bucket, or was to make it, died: then this request ends that.
-            if context.database.record_bucket_removal(&row, &entry(true)).await? {
+            if context
+                .database
+                .record_bucket_removal(&row, &entry(true))
+                .await?
+            {
                 return Ok(gone());
             }
             Err(Rejection::not_found("S3 bucket not found for this account").into())
@@ -50,7 +54,11 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             };
             let task = Task::new(work, caller.actor(), context.now());
             let callback_key = context.random.callback_key();
-            let (task, is_new) = match context.database.start_task(task, Some(&entry(false))).await? {
+            let (task, is_new) = match context
+                .database
+                .start_task(task, Some(&entry(false)))
+                .await?
+            {
                 Started::New(task) => (task, true),
                 Started::Joined(task) => (task, false),
             };
@@ -59,9 +67,16 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
                 action: NAME.into(),
                 requested_at: task.requested_at,
             };
-            let (kept, sent) = futures::join!(context.database.put_callback(&callback_key, &callback), async {
-                if is_new { context.queue.send(&task).await } else { Ok(()) }
-            });
+            let (kept, sent) = futures::join!(
+                context.database.put_callback(&callback_key, &callback),
+                async {
+                    if is_new {
+                        context.queue.send(&task).await
+                    } else {
+                        Ok(())
+                    }
+                }
+            );
             kept?;
             if let Err(fault) = sent {
                 // The record stands: the job that looks for silent tasks sends it.

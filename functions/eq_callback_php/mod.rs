@@ -14,7 +14,11 @@ use crate::bucket_lists;
 pub const FUNCTION: Function = Function {
     name: "eq_callback_php",
     entry: Entry::Http(|context, request| {
-        Box::pin(answer(context, request, Route::Parameter("/eq_callback.php", CHECKS)))
+        Box::pin(answer(
+            context,
+            request,
+            Route::Parameter("/eq_callback.php", CHECKS),
+        ))
     }),
 };
 
@@ -29,12 +33,23 @@ const CHECKS: &[&Action] = &[&Action {
 
 async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
     let key = call.parameters.required_text(&["key"])?;
-    let is_well_formed = key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let is_well_formed = key.len() == 32
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     if !is_well_formed {
         return Err(Rejection::invalid("key", "must be 32 characters of a-z and 0-9").into());
     }
-    let callback = context.database.callback(&key).await?.ok_or_else(not_found)?;
-    let task = context.database.task(&callback.task_id).await?.ok_or_else(not_found)?;
+    let callback = context
+        .database
+        .callback(&key)
+        .await?
+        .ok_or_else(not_found)?;
+    let task = context
+        .database
+        .task(&callback.task_id)
+        .await?
+        .ok_or_else(not_found)?;
     let Some(task_answer) = task.answer_for(callback.requested_at) else {
         return Ok(Answer::whole(json!({ "result": "Not ready" })));
     };
@@ -43,7 +58,9 @@ async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
         TaskAnswer::Done { result } => Ok(match &task.work {
             Work::ListBuckets { s3uid } => {
                 let account = context.database.account(s3uid).await?;
-                let account = account.filter(|account| account.is_visible()).ok_or_else(not_found)?;
+                let account = account
+                    .filter(|account| account.is_visible())
+                    .ok_or_else(not_found)?;
                 bucket_lists::fields(context, &account, &callback.action, result.clone()).await?
             }
             Work::RemoveBucket { .. } | Work::RemoveAccount { .. } => result.clone(),
@@ -54,7 +71,9 @@ async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
         return Err(not_found().into());
     }
     let Value::Object(fields) = outcome? else {
-        return Ok(Answer::whole(json!({ "result": "OK", "scope": Value::Null })));
+        return Ok(Answer::whole(
+            json!({ "result": "OK", "scope": Value::Null }),
+        ));
     };
     let scope = with_head(&callback.action, fields);
     Ok(Answer::whole(json!({ "result": "OK", "scope": scope })))

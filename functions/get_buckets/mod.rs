@@ -11,5 +11,7 @@ use crate::delete_account::bare_not_found;
 crate::s3_action!("get_buckets");
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    bucket_lists::handle(context, call, NAME).await.map_err(bare_not_found)
+    bucket_lists::handle(context, call, NAME)
+        .await
+        .map_err(bare_not_found)
 }

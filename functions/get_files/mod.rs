@@ -33,16 +33,21 @@ struct NextToken {
 
 impl NextToken {
     fn encode(&self) -> Result<String, Fault> {
-        let json = serde_json::to_string(self).map_err(|e| Fault::permanent("writing next_token", e))?;
+        let json =
+            serde_json::to_string(self).map_err(|e| Fault::permanent("writing next_token", e))?;
         Ok(STANDARD.encode(json))
     }
 
     fn decode(text: &str) -> Result<NextToken, Rejection> {
-        let token: Option<NextToken> =
-            STANDARD.decode(text).ok().and_then(|json| serde_json::from_slice(&json).ok());
+        let token: Option<NextToken> = STANDARD
+            .decode(text)
+            .ok()
+            .and_then(|json| serde_json::from_slice(&json).ok());
         token
             .filter(|token| (1..=LARGEST_MAX_KEYS).contains(&token.max_keys))
-            .ok_or_else(|| Rejection::invalid("continuation_token", "is not one that get_files gave"))
+            .ok_or_else(|| {
+                Rejection::invalid("continuation_token", "is not one that get_files gave")
+            })
     }
 }
 
@@ -65,7 +70,9 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         .number(&["max_keys", "limit"], 1..=LARGEST_MAX_KEYS)?
         .or(from.as_ref().map(|token| token.max_keys))
         .unwrap_or(DEFAULT_MAX_KEYS);
-    let search = parameters.raw_text(&["search"])?.map(|text| text.to_lowercase());
+    let search = parameters
+        .raw_text(&["search"])?
+        .map(|text| text.to_lowercase());
     let (_, account) = caller_and_account(context, call).await?;
     let keys = files::keys_of(context, &account).await?;
     let cluster = context.clusters.of(&account.location)?;
@@ -83,14 +90,23 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         let page = context
             .clusters
             .files()
-            .list(cluster, &keys, &bucket_name, found.next.as_deref(), page_size)
+            .list(
+                cluster,
+                &keys,
+                &bucket_name,
+                found.next.as_deref(),
+                page_size,
+            )
             .await
             .map_err(|error| files::refusal("Get S3 files", error))?;
         let mut rest = page.files.into_iter();
         found.next = None;
         for file in rest.by_ref() {
             found.next = Some(file.key.clone());
-            if search.as_ref().is_none_or(|search| file.key.to_lowercase().contains(search)) {
+            if search
+                .as_ref()
+                .is_none_or(|search| file.key.to_lowercase().contains(search))
+            {
                 found.files.push(file);
                 if found.files.len() == wanted {
                     break;
@@ -105,7 +121,13 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         }
     }
     let next_token = match found.next {
-        Some(start_after) => Some(NextToken { start_after, max_keys }.encode()?),
+        Some(start_after) => Some(
+            NextToken {
+                start_after,
+                max_keys,
+            }
+            .encode()?,
+        ),
         None => None,
     };
     Ok(Answer::ok(wire(&found.files, next_token)))

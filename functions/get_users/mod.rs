@@ -1,18 +1,19 @@
 //! `get_users`: accounts, with their traffic, storage and service; filtered, sorted and paged.
 //!
 //! Nothing here reads more than a bounded number of accounts. A filter that names a client, an account, an email or a bucket leaves
-//! few; every other is one of plan, location, billing group and storage type, and the listing groups are made of these.
+//! few; every other is one of plan, location, billing group and storage type, and the listing groups are made of these. What is ordered
+//! by the figures of a whole calendar month comes from that month's rankings, as far as it was collected.
 
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::civil::Date;
 use serde_json::{Value, json};
 use wharfage::context::Context;
-use wharfage::database::{AccountOrder, Page};
-use wharfage::domain::account::Account;
+use wharfage::database::{AccountOrder, MonthUsage, Page};
+use wharfage::domain::account::{Account, Group};
 use wharfage::domain::figures::gb;
-use wharfage::domain::period::date_of;
-use wharfage::domain::usage::Totals;
+use wharfage::domain::period::{date_of, start_of};
+use wharfage::domain::usage::Usage;
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
@@ -59,7 +60,10 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let caller = authenticate(context, call).await?;
     let rows = match candidates(context, &caller, &query).await? {
         Some(accounts) => {
-            let accounts = accounts.into_iter().filter(|account| matches(&caller, &query, account)).collect();
+            let accounts = accounts
+                .into_iter()
+                .filter(|account| matches(&caller, &query, account))
+                .collect();
             let mut rows = rows(context, &query, accounts).await?;
             let rank = |row: &Row| match query.page.order {
                 AccountOrder::Number => (row.account.id, row.account.id),
@@ -70,23 +74,36 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             if query.page.descending {
                 rows.reverse();
             }
-            rows.into_iter().skip(query.page.offset).take(query.page.limit).collect()
+            rows.into_iter()
+                .skip(query.page.offset)
+                .take(query.page.limit)
+                .collect()
         }
         None => {
-            if query.period.is_some() && query.page.order != AccountOrder::Number {
-                let rule = "over a period takes one of id, email, s3uid, account_id and bucket_name with it";
-                return Err(Rejection::invalid("order", rule).into());
-            }
+            let ranked_month = match query.period {
+                Some(period) if query.page.order != AccountOrder::Number => {
+                    let rule = "over a period takes a whole calendar month, as from 2026-01-01 to 2026-01-31, or one of id, email, s3uid, account_id and bucket_name with it";
+                    Some(month(context, period).ok_or_else(|| Rejection::invalid("order", rule))?)
+                }
+                _ => None,
+            };
             let mut groups = context.database.groups().await?;
             groups.retain(|group| {
-                let is = |wanted: &Option<String>, is: &String| wanted.as_ref().is_none_or(|wanted| wanted == is);
+                let is = |wanted: &Option<String>, is: &String| {
+                    wanted.as_ref().is_none_or(|wanted| wanted == is)
+                };
                 query.plan_id.is_none_or(|plan_id| plan_id == group.plan_id)
                     && is(&query.location, &group.location)
                     && is(&query.billing, &group.billing)
                     && is(&query.storage_type, &group.storage_type)
             });
-            let accounts = context.database.group_accounts(&groups, query.page).await?;
-            rows(context, &query, accounts).await?
+            match ranked_month {
+                Some(month) => ranked(context, &groups, month, query.page).await?,
+                None => {
+                    let accounts = context.database.group_accounts(&groups, query.page).await?;
+                    rows(context, &query, accounts).await?
+                }
+            }
         }
     };
     let users: Vec<Value> = rows.iter().map(wire).collect();
@@ -111,10 +128,16 @@ fn query(context: &Context, call: &Call) -> Result<Query, Rejection> {
             let to = to.unwrap_or_else(|| date_of(context.now()));
             let from = from.unwrap_or_else(|| to.first_of_month());
             if from > to {
-                return Err(Rejection::invalid("period_from", "must not be after period_to"));
+                return Err(Rejection::invalid(
+                    "period_from",
+                    "must not be after period_to",
+                ));
             }
             if (to - from).get_days() > 366 {
-                return Err(Rejection::invalid("period_from", "must be at most 366 days before period_to"));
+                return Err(Rejection::invalid(
+                    "period_from",
+                    "must be at most 366 days before period_to",
+                ));
             }
             Some((from, to))
         }
@@ -128,20 +151,30 @@ fn query(context: &Context, call: &Call) -> Result<Query, Rejection> {
             return Err(Rejection::invalid("order", rule));
         }
     };
-    let descending = match parameters.text(&["order_by"])?.map(|text| text.to_ascii_uppercase()).as_deref() {
+    let descending = match parameters
+        .text(&["order_by"])?
+        .map(|text| text.to_ascii_uppercase())
+        .as_deref()
+    {
         None | Some("ASC") => false,
         Some("DESC") => true,
         Some(_) => return Err(Rejection::invalid("order_by", "must be ASC or DESC")),
     };
-    let limit = parameters.number(&["limit"], 1..=LARGEST_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
-    let offset = parameters.number(&["offset"], 0..=LARGEST_OFFSET)?.unwrap_or(0);
+    let limit = parameters
+        .number(&["limit"], 1..=LARGEST_LIMIT)?
+        .unwrap_or(DEFAULT_LIMIT);
+    let offset = parameters
+        .number(&["offset"], 0..=LARGEST_OFFSET)?
+        .unwrap_or(0);
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     Ok(Query {
         id: parameters.number(&["id"], ID)?,
         account_id: parameters.number(&["account_id"], ID)?,
         plan_id: parameters.number(&["plan_id"], ID)?,
         s3uid: s3uid(call)?,
-        email: parameters.text(&["email"])?.map(|email| email.to_lowercase()),
+        email: parameters
+            .text(&["email"])?
+            .map(|email| email.to_lowercase()),
         billing: parameters.text(&["billing"])?,
         bucket_name: parameters.text(&["bucket_name", "bucket"])?,
         storage_type: parameters.text(&["storage_type"])?,
@@ -157,7 +190,11 @@ fn query(context: &Context, call: &Call) -> Result<Query, Rejection> {
 }
 
 /// The accounts that the narrowest filter leaves, when there is one that leaves few. Clients see their own.
-async fn candidates(context: &Context, caller: &Caller, query: &Query) -> Result<Option<Vec<Account>>, Error> {
+async fn candidates(
+    context: &Context,
+    caller: &Caller,
+    query: &Query,
+) -> Result<Option<Vec<Account>>, Error> {
     let database = &context.database;
     if let Some(bucket_name) = &query.bucket_name {
         let locations: Vec<String> = context
@@ -167,9 +204,13 @@ async fn candidates(context: &Context, caller: &Caller, query: &Query) -> Result
             .filter(|code| query.location.as_ref().is_none_or(|wanted| wanted == code))
             .collect();
         let owners = database.bucket_owners(&locations, bucket_name).await?;
-        let accounts = try_join_all(owners.iter().map(|row| database.account(&row.bucket_owner))).await?;
-        let is_seen = |account: &Account| caller.is_admin() || account.client_id == caller.client_id;
-        return Ok(Some(accounts.into_iter().flatten().filter(is_seen).collect()));
+        let accounts =
+            try_join_all(owners.iter().map(|row| database.account(&row.bucket_owner))).await?;
+        let is_seen =
+            |account: &Account| caller.is_admin() || account.client_id == caller.client_id;
+        return Ok(Some(
+            accounts.into_iter().flatten().filter(is_seen).collect(),
+        ));
     }
     if !caller.is_admin() {
         return Ok(Some(database.client_accounts(caller.client_id).await?));
@@ -179,13 +220,30 @@ async fn candidates(context: &Context, caller: &Caller, query: &Query) -> Result
     }
     let not_found = || Rejection::not_found("customer not found");
     let client_id = match (query.id, &query.email) {
-        (Some(client_id), _) => Some(database.client(client_id).await?.ok_or_else(not_found)?.client_id),
-        (None, Some(email)) => Some(database.client_id_by_email(email).await?.ok_or_else(not_found)?),
+        (Some(client_id), _) => Some(
+            database
+                .client(client_id)
+                .await?
+                .ok_or_else(not_found)?
+                .client_id,
+        ),
+        (None, Some(email)) => Some(
+            database
+                .client_id_by_email(email)
+                .await?
+                .ok_or_else(not_found)?,
+        ),
         (None, None) => None,
     };
     match (client_id, query.account_id) {
         (Some(client_id), _) => Ok(Some(database.client_accounts(client_id).await?)),
-        (None, Some(id)) => Ok(Some(database.anybodys_account_by_number(id).await?.into_iter().collect())),
+        (None, Some(id)) => Ok(Some(
+            database
+                .anybodys_account_by_number(id)
+                .await?
+                .into_iter()
+                .collect(),
+        )),
         (None, None) => Ok(None),
     }
 }
@@ -198,7 +256,9 @@ fn matches(caller: &Caller, query: &Query, account: &Account) -> bool {
         && account.listed_for.is_some()
         && query.id.is_none_or(is_meant)
         && query.account_id.is_none_or(|id| id == account.id)
-        && query.plan_id.is_none_or(|plan_id| plan_id == account.plan_id)
+        && query
+            .plan_id
+            .is_none_or(|plan_id| plan_id == account.plan_id)
         && is(&query.s3uid, &account.s3uid)
         && is(&query.email, &account.email)
         && is(&query.billing, &account.billing)
@@ -215,24 +275,66 @@ async fn rows(context: &Context, query: &Query, accounts: Vec<Account>) -> Resul
                 // Figures of a period that has ended say nothing of the one that runs.
                 let is_current = account.period_from == account.service.period_start(today);
                 return Ok(Row {
-                    bytes_sent: if is_current { account.period_bytes_sent } else { 0 },
-                    peak_stored_bytes: if is_current { account.period_peak_stored_bytes } else { account.stored_bytes },
+                    bytes_sent: if is_current {
+                        account.period_bytes_sent
+                    } else {
+                        0
+                    },
+                    peak_stored_bytes: if is_current {
+                        account.period_peak_stored_bytes
+                    } else {
+                        account.stored_bytes
+                    },
                     account,
                 });
             };
-            let mut totals = Totals::default();
-            for day in context.database.days(&account.s3uid, from, to).await?.values() {
-                totals.absorb(day);
-            }
+            let (days, stored_before_bytes) = futures::try_join!(
+                context.database.days(&account.s3uid, from, to),
+                context.database.stored_before(&account.s3uid, from),
+            )?;
+            let until = start_of(to.tomorrow().unwrap_or(to)).min(context.now());
+            let usage = Usage::of(stored_before_bytes, &days, from, until);
             Ok(Row {
                 account,
-                bytes_sent: totals.bytes_sent,
-                peak_stored_bytes: totals.peak_stored_bytes,
+                bytes_sent: usage.bytes_sent,
+                peak_stored_bytes: usage.peak_stored_bytes,
             })
         })
         .buffered(DAYS_AT_ONCE)
         .try_collect()
         .await
+}
+
+/// The first day of the calendar month that a period is, if it is one: the running month is whole when it goes until today.
+fn month(context: &Context, (from, to): (Date, Date)) -> Option<Date> {
+    let first = from.first_of_month();
+    let is_whole = to == from.last_of_month()
+        || (to == date_of(context.now()) && to.first_of_month() == first);
+    (from == first && is_whole).then_some(first)
+}
+
+/// A page of a month's ranking.
+async fn ranked(
+    context: &Context,
+    groups: &[Group],
+    month: Date,
+    page: Page,
+) -> Result<Vec<Row>, Fault> {
+    let ranking = context.database.month_ranking(groups, month, page).await?;
+    let s3uids: Vec<&str> = ranking.iter().map(|usage| usage.s3uid.as_str()).collect();
+    let mut accounts = context.database.accounts(&s3uids).await?;
+    let row = |usage: MonthUsage| {
+        // One that is being removed at this moment stands in no listing any more.
+        let account = accounts
+            .remove(&usage.s3uid)
+            .filter(|account| account.listed_for.is_some())?;
+        Some(Row {
+            account,
+            bytes_sent: usage.bytes_sent,
+            peak_stored_bytes: usage.peak_stored_bytes,
+        })
+    };
+    Ok(ranking.into_iter().filter_map(row).collect())
 }
 
 fn wire(row: &Row) -> Value {

@@ -24,8 +24,12 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let id = parameters.number(&["id"], ID)?;
     let account_id = parameters.number(&["account_id"], ID)?;
     let s3uid = s3uid(call)?;
-    let limit = parameters.number(&["limit"], 1..=LARGEST_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
-    let offset = parameters.number(&["offset"], 0..=LARGEST_OFFSET)?.unwrap_or(0);
+    let limit = parameters
+        .number(&["limit"], 1..=LARGEST_LIMIT)?
+        .unwrap_or(DEFAULT_LIMIT);
+    let offset = parameters
+        .number(&["offset"], 0..=LARGEST_OFFSET)?
+        .unwrap_or(0);
     let next = match parameters.text(&["next_token"])? {
         Some(text) => Some(decode(&text)?),
         None => None,
@@ -54,7 +58,11 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             Entity::Account(&account.s3uid)
         }
         (None, None, Some(id)) if caller.is_admin() => {
-            context.database.plan(id).await?.ok_or_else(|| Rejection::not_found("S3 plan not found"))?;
+            context
+                .database
+                .plan(id)
+                .await?
+                .ok_or_else(|| Rejection::not_found("S3 plan not found"))?;
             Entity::Plan(id)
         }
         (None, None, Some(id)) => {

@@ -35,7 +35,8 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     Ok(Answer::ok(json!({ "plans": plans })))
 }
 
-fn wire(plan: &Plan) -> Value {
+/// A plan as the wire shows it.
+pub(crate) fn wire(plan: &Plan) -> Value {
     let mut fields = Map::new();
     fields.insert("id".into(), plan.id.into());
     fields.insert("name".into(), plan.name.clone().into());
@@ -43,16 +44,23 @@ fn wire(plan: &Plan) -> Value {
     fields.insert("quota".into(), plan.quota_gb.into());
     fields.insert("storage_type".into(), plan.storage_type.clone().into());
     fields.insert("locations".into(), plan.locations.join(",").into());
-    let name = |prefix: &str, currency: &Currency| format!("{prefix}_{}", currency.code().to_lowercase());
+    let name =
+        |prefix: &str, currency: &Currency| format!("{prefix}_{}", currency.code().to_lowercase());
     for (currency, prices) in &plan.prices {
         fields.insert(name("monthly", currency), number(prices.monthly));
     }
     fields.insert("bandwidth_limit".into(), plan.included_traffic_gb.into());
     for (currency, prices) in &plan.prices {
-        fields.insert(name("traffic_overage_price", currency), number(prices.traffic_overage_per_gb));
+        fields.insert(
+            name("traffic_overage_price", currency),
+            number(prices.traffic_overage_per_gb),
+        );
     }
     for (currency, prices) in &plan.prices {
-        fields.insert(name("storage_overage_price", currency), number(prices.storage_overage_per_gb_month));
+        fields.insert(
+            name("storage_overage_price", currency),
+            number(prices.storage_overage_per_gb_month),
+        );
     }
     let price: Map<String, Value> = plan
         .locations
@@ -76,7 +84,7 @@ fn wire(plan: &Plan) -> Value {
 
 /// A price as a JSON number, written as the operator wrote it: 1500 stays 1500, and 15.0 stays 15.0. Prices have few digits, so that the
 /// nearest 64-bit float prints as the price itself.
-fn number(price: Decimal) -> Value {
+pub(crate) fn number(price: Decimal) -> Value {
     if price.scale() == 0 {
         return price.to_i64().map_or(Value::Null, Value::from);
     }

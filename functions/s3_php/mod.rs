@@ -8,5 +8,11 @@ use crate::ACTIONS;
 /// Its Lambda function.
 pub const FUNCTION: Function = Function {
     name: "s3_php",
-    entry: Entry::Http(|context, request| Box::pin(answer(context, request, Route::Parameter("/s3.php", ACTIONS)))),
+    entry: Entry::Http(|context, request| {
+        Box::pin(answer(
+            context,
+            request,
+            Route::Parameter("/s3.php", ACTIONS),
+        ))
+    }),
 };

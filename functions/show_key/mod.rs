@@ -24,9 +24,13 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         noted.await?;
         account.access_key
     } else {
-        let secret = context.vault.decrypt(&account.s3uid, &account.secret_key_ciphertext);
+        let secret = context
+            .vault
+            .decrypt(&account.s3uid, &account.secret_key_ciphertext);
         let ((), secret) = futures::try_join!(noted, secret)?;
         secret.expose_secret().to_owned()
     };
-    Ok(Answer::ok(json!({ "s3uid": account.s3uid, (s3_key): value })))
+    Ok(Answer::ok(
+        json!({ "s3uid": account.s3uid, (s3_key): value }),
+    ))
 }

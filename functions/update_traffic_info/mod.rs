@@ -8,7 +8,7 @@ use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::tokens::caller_and_account;
 
-use crate::metering::{collect, metering};
+use crate::metering::{look, metering};
 
 crate::s3_action!("update_traffic_info");
 
@@ -17,8 +17,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     if !caller.is_admin() {
         return Err(Rejection::forbidden("allowed to administrators only").into());
     }
-    let collected = collect(context, &account).await?;
-    let account = collected.account;
+    let account = look(context, &account).await?.account;
     Ok(Answer::ok(json!({
         "s3uid": account.s3uid,
         "traffic": gb(account.period_bytes_sent),

@@ -107,13 +107,26 @@ pub struct PurgeStep {
 /// What a cluster can be asked to do. Everything here may be repeated: what is done already is done.
 #[async_trait]
 pub trait StorageProvider: Send + Sync {
-    /// Makes an account's user, with these keys and this quota.
+    /// Makes an account's user, with these keys and this limit on what it may store.
     async fn create_user(
         &self,
         s3uid: &str,
         keys: &Keys,
-        quota_bytes: u64,
+        storage_limit_bytes: Option<u64>,
     ) -> Result<(), ClusterError>;
+
+    /// Sets what an account may store; none for as much as it likes.
+    async fn set_storage_limit(
+        &self,
+        s3uid: &str,
+        storage_limit_bytes: Option<u64>,
+    ) -> Result<(), ClusterError>;
+
+    /// Gives an account a further key.
+    async fn add_key(&self, s3uid: &str, keys: &Keys) -> Result<(), ClusterError>;
+
+    /// Takes a key from an account.
+    async fn remove_key(&self, s3uid: &str, access_key: &str) -> Result<(), ClusterError>;
 
     /// Removes an account's user. It must have no buckets.
     async fn delete_user(&self, s3uid: &str) -> Result<(), ClusterError>;
@@ -130,6 +143,9 @@ pub trait StorageProvider: Send + Sync {
 
     /// An account's buckets, by name.
     async fn buckets(&self, s3uid: &str) -> Result<Vec<Bucket>, ClusterError>;
+
+    /// The buckets of several accounts, each with its account, in any order. Accounts that are not there have none.
+    async fn buckets_of(&self, s3uids: &[&str]) -> Result<Vec<(String, Bucket)>, ClusterError>;
 
     /// Removes up to `max_entries` of what is in a bucket: versions and unfinished uploads too. A bucket that is not there, or another
     /// account's, is refused with `NoSuchBucket`.

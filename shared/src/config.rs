@@ -4,6 +4,8 @@ use aws_credential_types::Credentials;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::domain::dunning::Calendar;
+
 /// What a function is told by its environment.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -17,8 +19,12 @@ pub struct Config {
     pub tables: Tables,
     /// SQS queue addresses.
     pub queues: Queues,
+    /// The bus that events go to.
+    pub event_bus_name: String,
     /// The KMS key that encrypts secret keys at rest.
     pub kms_key_id: String,
+    /// The S3 bucket of the usage segments.
+    pub usage_bucket: String,
     /// Where accounts can live.
     pub locations: Vec<Location>,
     /// The rules of the business that an operator sets.
@@ -34,6 +40,10 @@ pub struct Endpoints {
     pub sqs: Option<String>,
     /// `AWS_ENDPOINT_URL_KMS`
     pub kms: Option<String>,
+    /// `AWS_ENDPOINT_URL_EVENTBRIDGE`
+    pub eventbridge: Option<String>,
+    /// `AWS_ENDPOINT_URL_S3`, for the usage bucket; the clusters have endpoints of their own.
+    pub s3: Option<String>,
 }
 
 /// The tables. What is in each: `database/keys.rs`.
@@ -53,6 +63,8 @@ pub struct Tables {
     pub ledger: String,
     /// Who did what to which, when.
     pub history: String,
+    /// Events to be sent.
+    pub events: String,
     /// Queued work and callback keys.
     pub tasks: String,
     /// Usage per account and day.
@@ -66,6 +78,10 @@ pub struct Queues {
     pub storage_tasks: String,
     /// Emptying buckets and accounts.
     pub cleanup: String,
+    /// Closing periods, chasing invoices, ending services, recounting the ledger.
+    pub billing: String,
+    /// Collecting the usage of a shard of accounts.
+    pub usage_shards: String,
 }
 
 /// A location: the code clients know and the cluster behind it.
@@ -119,6 +135,10 @@ pub struct Rules {
     pub bucket_list_wait_ms: u64,
     /// Entries removed by one step of a clean-up.
     pub cleanup_step_entries: u32,
+    /// What happens to an invoice that is not paid, and when.
+    pub dunning: Calendar,
+    /// Account numbers in a shard of usage collection.
+    pub usage_shard_accounts: u64,
 }
 
 /// The environment lacks something or has it wrong.
@@ -170,6 +190,8 @@ impl Config {
                 dynamodb: get("AWS_ENDPOINT_URL_DYNAMODB"),
                 sqs: get("AWS_ENDPOINT_URL_SQS"),
                 kms: get("AWS_ENDPOINT_URL_KMS"),
+                eventbridge: get("AWS_ENDPOINT_URL_EVENTBRIDGE"),
+                s3: get("AWS_ENDPOINT_URL_S3"),
             },
             tables: Tables {
                 clients: need("CLIENTS_TABLE")?,
@@ -179,14 +201,19 @@ impl Config {
                 orders: need("ORDERS_TABLE")?,
                 ledger: need("LEDGER_TABLE")?,
                 history: need("HISTORY_TABLE")?,
+                events: need("EVENTS_TABLE")?,
                 tasks: need("TASKS_TABLE")?,
                 usage: need("USAGE_TABLE")?,
             },
             queues: Queues {
                 storage_tasks: need("STORAGE_TASKS_QUEUE_URL")?,
                 cleanup: need("CLEANUP_QUEUE_URL")?,
+                billing: need("BILLING_QUEUE_URL")?,
+                usage_shards: need("USAGE_SHARDS_QUEUE_URL")?,
             },
+            event_bus_name: need("EVENT_BUS_NAME")?,
             kms_key_id: need("KMS_KEY_ID")?,
+            usage_bucket: need("USAGE_BUCKET")?,
             locations: parse_locations(&need("LOCATIONS")?)?,
             rules: Rules {
                 default_location: need("DEFAULT_LOCATION")?,
@@ -202,6 +229,19 @@ impl Config {
                     "CLEANUP_STEP_ENTRIES",
                     &need("CLEANUP_STEP_ENTRIES")?,
                 )?,
+                dunning: Calendar {
+                    reminder_days: need("REMINDER_DAYS")?
+                        .split(',')
+                        .map(|days| number("REMINDER_DAYS", days.trim()))
+                        .collect::<Result<_, _>>()?,
+                    suspension_days: number("SUSPENSION_DAYS", &need("SUSPENSION_DAYS")?)?,
+                    termination_days: number("TERMINATION_DAYS", &need("TERMINATION_DAYS")?)?,
+                },
+                usage_shard_accounts: number::<std::num::NonZeroU64>(
+                    "USAGE_SHARD_ACCOUNTS",
+                    &need("USAGE_SHARD_ACCOUNTS")?,
+                )?
+                .get(),
             },
         };
         let default = &config.rules.default_location;

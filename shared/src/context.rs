@@ -15,13 +15,16 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::cluster::Clusters;
 use crate::config::{Config, Rules};
 use crate::database::Database;
+use crate::domain::event::{Event, Kind};
 use crate::domain::history::{Actor, Entity, Entry};
 use crate::queue::Queue;
 use crate::random::Random;
+use crate::segments::Segments;
 use crate::vault::Vault;
 
 /// A host that does not take a connection within this is not there.
@@ -39,6 +42,10 @@ pub struct Context {
     pub database: Database,
     /// SQS.
     pub queue: Queue,
+    /// EventBridge.
+    pub bus: Bus,
+    /// What the clusters reported.
+    pub segments: Segments,
     /// Secret keys at rest.
     pub vault: Vault,
     /// The storage behind the locations.
@@ -66,6 +73,8 @@ impl Context {
         Context {
             database: Database::new(&outside),
             queue: Queue::new(&outside),
+            bus: Bus::new(&outside),
+            segments: Segments::new(&outside),
             vault: Vault::new(&outside),
             clusters: Clusters::new(&outside),
             rules: config.rules.clone(),
@@ -85,17 +94,48 @@ impl Context {
         actor: Actor,
         details: Value,
     ) -> Entry {
+        self.entry(
+            Some(client_id),
+            &Entity::Account(s3uid),
+            action,
+            actor,
+            details,
+        )
+    }
+
+    /// A history entry of what is done to anything, now. `client_id` says whose history it is part of.
+    #[must_use]
+    pub fn entry(
+        &self,
+        client_id: Option<u64>,
+        entity: &Entity<'_>,
+        action: &str,
+        actor: Actor,
+        details: Value,
+    ) -> Entry {
         let position = self.entries.fetch_add(1, Ordering::Relaxed);
-        let entity = Entity::Account(s3uid);
         Entry {
             id: format!("{position:08x}{}", self.random.id()),
             at: self.now(),
             action: action.into(),
             actor,
-            client_id: Some(client_id),
+            client_id,
             entity_kind: entity.kind().into(),
             entity_id: entity.id(),
             details,
+        }
+    }
+
+    /// An event about an account, now.
+    #[must_use]
+    pub fn account_event(&self, kind: Kind, client_id: u64, s3uid: &str, detail: Value) -> Event {
+        Event {
+            event_id: self.random.id(),
+            at: self.now(),
+            kind,
+            client_id,
+            s3uid: Some(s3uid.into()),
+            detail,
         }
     }
 

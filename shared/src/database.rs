@@ -4,11 +4,15 @@
 //! that a conditional write does not check again.
 
 mod accounts;
+mod billing;
 mod clients;
+mod collection;
 mod credentials;
+mod events;
 mod history;
 mod keys;
 mod ledger;
+mod listing;
 mod orders;
 mod plans;
 mod tasks;
@@ -20,7 +24,8 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use futures::future::try_join_all;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -29,10 +34,19 @@ use crate::context::Outside;
 use crate::error::Fault;
 
 pub use accounts::{AccountOrder, BucketRow, Page};
+pub use billing::{DueAccount, Issue, OpenInvoice};
+pub use collection::{HourUnderWay, MeteredAccount};
 pub use history::HistoryPage;
 pub use orders::Begun;
 pub use tasks::Started;
 pub use transaction::Conflict;
+pub use usage::{AccountUsage, MonthUsage};
+
+/// What DynamoDB takes in one call.
+const BATCH_KEYS: usize = 100;
+/// It may leave some for later, by size or for want of capacity.
+const BATCH_TRIES: usize = 20;
+const BATCH_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
@@ -78,6 +92,61 @@ impl Database {
         }
         let answer = get.send().await.map_err(|e| fault("GetItem", table, e))?;
         answer.item.map(|item| read(table, item)).transpose()
+    }
+}
+
+impl Database {
+    /// The items of these keys that are there, in any order; a hundred keys a call, all calls at once.
+    async fn get_many(&self, table: &str, keys: Vec<(String, String)>) -> Result<Vec<Item>, Fault> {
+        let calls = keys.chunks(BATCH_KEYS).map(|keys| {
+            let keys = keys
+                .iter()
+                .map(|(pk, sk)| {
+                    HashMap::from([("pk".to_owned(), string(pk)), ("sk".to_owned(), string(sk))])
+                })
+                .collect();
+            self.get_batch(table, keys)
+        });
+        Ok(try_join_all(calls).await?.into_iter().flatten().collect())
+    }
+
+    async fn get_batch(&self, table: &str, keys: Vec<Item>) -> Result<Vec<Item>, Fault> {
+        let mut items = Vec::new();
+        let mut wanted = keys;
+        for _ in 0..BATCH_TRIES {
+            let request = KeysAndAttributes::builder()
+                .set_keys(Some(wanted))
+                .consistent_read(true)
+                .build()
+                .map_err(|e| Fault::permanent("building BatchGetItem", e))?;
+            let answer = self
+                .client
+                .batch_get_item()
+                .request_items(table, request)
+                .send()
+                .await
+                .map_err(|e| fault("BatchGetItem", table, e))?;
+            items.extend(
+                answer
+                    .responses
+                    .unwrap_or_default()
+                    .remove(table)
+                    .unwrap_or_default(),
+            );
+            wanted = answer
+                .unprocessed_keys
+                .and_then(|mut keys| keys.remove(table))
+                .map(|keys| keys.keys)
+                .unwrap_or_default();
+            if wanted.is_empty() {
+                return Ok(items);
+            }
+            tokio::time::sleep(BATCH_PAUSE).await;
+        }
+        Err(Fault::retryable(
+            format!("DynamoDB BatchGetItem on {table}"),
+            "it keeps leaving keys out",
+        ))
     }
 }
 

@@ -3,9 +3,13 @@
 //! Pure: functions here take times, identifiers and figures; they read no clock and make no call.
 
 pub mod account;
+pub mod billing;
 pub mod bucket_name;
 pub mod client;
+pub mod closing;
 pub mod credential;
+pub mod dunning;
+pub mod event;
 pub mod figures;
 pub mod history;
 pub mod invoice;

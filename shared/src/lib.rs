@@ -3,6 +3,7 @@
 //! Dependencies point inward: [`http`], [`database`], [`cluster`], [`queue`] and [`vault`] may use [`domain`]; [`domain`] uses none of
 //! them, reads no clock and makes no call.
 
+pub mod bus;
 pub mod clock;
 pub mod cluster;
 pub mod config;
@@ -14,4 +15,5 @@ pub mod http;
 pub mod queue;
 pub mod random;
 pub mod runtime;
+pub mod segments;
 pub mod vault;

@@ -1,13 +1,25 @@
-//! SQS: handing tasks over.
+//! SQS: handing work over.
 
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::{BehaviorVersion, Region};
 use aws_sdk_sqs::error::DisplayErrorContext;
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::config::Queues;
 use crate::context::Outside;
+use crate::domain::billing::BillingWork;
 use crate::domain::task::{Message, Task};
 use crate::error::Fault;
+use crate::segments::SegmentKey;
+
+/// What SQS takes in one call.
+const BATCH_MESSAGES: usize = 10;
+/// Calls at once.
+const BATCHES_AT_ONCE: usize = 8;
+
+/// The most messages that SQS takes at once.
+const BATCH: usize = 10;
 
 /// The queues.
 #[derive(Debug, Clone)]
@@ -31,6 +43,39 @@ impl Queue {
             client: Client::from_conf(config.build()),
             queues: outside.config.queues.clone(),
         }
+    }
+
+    /// Hands billing work to its queue.
+    ///
+    /// # Errors
+    /// When SQS cannot answer, or takes only some of it: then all may be sent again.
+    pub async fn send_billing(&self, work: &[BillingWork]) -> Result<(), Fault> {
+        for batch in work.chunks(BATCH) {
+            let mut send = self
+                .client
+                .send_message_batch()
+                .queue_url(&self.queues.billing);
+            for (index, work) in batch.iter().enumerate() {
+                let body = serde_json::to_string(work)
+                    .map_err(|e| Fault::permanent("writing a message", e))?;
+                let entry = SendMessageBatchRequestEntry::builder()
+                    .id(index.to_string())
+                    .message_body(body)
+                    .build()
+                    .map_err(|e| Fault::permanent("building SQS SendMessageBatch", e))?;
+                send = send.entries(entry);
+            }
+            let sent = send.send().await.map_err(|e| {
+                Fault::retryable("SQS SendMessageBatch", DisplayErrorContext(e).to_string())
+            })?;
+            if let Some(failed) = sent.failed.first() {
+                return Err(Fault::retryable(
+                    "SQS SendMessageBatch",
+                    failed.code.clone(),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Hands a task's next step to the queue of its kind.
@@ -57,5 +102,50 @@ impl Queue {
             .await
             .map_err(|e| Fault::retryable("SQS SendMessage", DisplayErrorContext(e).to_string()))?;
         Ok(())
+    }
+
+    /// Asks for the collection of these segments.
+    ///
+    /// # Errors
+    /// When SQS cannot answer, or does not take all of them. Some may have been sent then; sending them again does no harm.
+    pub async fn send_segments(&self, segments: &[SegmentKey]) -> Result<(), Fault> {
+        let batches: Vec<_> = segments
+            .chunks(BATCH_MESSAGES)
+            .map(|batch| self.send_batch(batch))
+            .collect();
+        stream::iter(batches)
+            .buffer_unordered(BATCHES_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    async fn send_batch(&self, segments: &[SegmentKey]) -> Result<(), Fault> {
+        let entries = segments
+            .iter()
+            .enumerate()
+            .map(|(index, segment)| {
+                let body = serde_json::to_string(segment)
+                    .map_err(|e| Fault::permanent("writing a message", e))?;
+                SendMessageBatchRequestEntry::builder()
+                    .id(index.to_string())
+                    .message_body(body)
+                    .build()
+                    .map_err(|e| Fault::permanent("writing a message", e))
+            })
+            .collect::<Result<Vec<_>, Fault>>()?;
+        let answer = self
+            .client
+            .send_message_batch()
+            .queue_url(&self.queues.usage_shards)
+            .set_entries(Some(entries))
+            .send()
+            .await
+            .map_err(|e| {
+                Fault::retryable("SQS SendMessageBatch", DisplayErrorContext(e).to_string())
+            })?;
+        match answer.failed.first() {
+            None => Ok(()),
+            Some(failed) => Err(Fault::retryable("SQS SendMessageBatch", failed.code())),
+        }
     }
 }

@@ -269,8 +269,22 @@ async fn other_methods_are_refused() {
     }
 }
 
+/// The actions that a client may not call.
+const FOR_ADMINS: [&str; 10] = [
+    "add_credit",
+    "create_api_key",
+    "create_client",
+    "create_plan",
+    "resume_account",
+    "revoke_api_key",
+    "suspend_account",
+    "update_client",
+    "update_plan",
+    "update_traffic_info",
+];
+
 /// All names that any action reads.
-const NAMES: [&str; 32] = [
+const NAMES: [&str; 53] = [
     "token",
     "action",
     "id",
@@ -302,6 +316,27 @@ const NAMES: [&str; 32] = [
     "key",
     "ttl",
     "fix_ip",
+    "name",
+    "active",
+    "quota",
+    "storage_limit",
+    "bandwidth_limit",
+    "locations",
+    "monthly_eur",
+    "monthly_",
+    "traffic_overage_price_usd",
+    "storage_overage_price_eur",
+    "price",
+    "currency",
+    "role",
+    "tags",
+    "api_key_id",
+    "amount",
+    "reference",
+    "status",
+    "invoice_id",
+    "by",
+    "confirm",
     "unknown",
 ];
 
@@ -406,6 +441,8 @@ fn is_an_answer(reply: &Reply) -> Result<(), String> {
 fn good_parameters(account: &TestAccount) -> Value {
     json!({
         "s3uid": account.s3uid, "bucket_name": account.bucket_name, "filename": "x", "s3_key": "access_key", "plan_id": 3,
+        "name": "x", "quota": 1, "monthly_eur": 1, "email": "x@example.com", "currency": "EUR", "amount": 1, "reference": "x",
+        "invoice_id": 1, "api_key_id": "0".repeat(64),
     })
 }
 
@@ -449,10 +486,47 @@ fn names_of(action: &str) -> Vec<&'static str> {
         "history" => &["limit", "offset", "next_token"],
         "list_plans" => &["id"],
         "show_key" => &["s3_key", "key_type"],
+        "create_plan" | "update_plan" => &[
+            "plan_id",
+            "name",
+            "active",
+            "quota",
+            "storage_limit",
+            "storage_type",
+            "locations",
+            "bandwidth_limit",
+            "monthly_eur",
+            "monthly_",
+            "traffic_overage_price_usd",
+            "storage_overage_price_eur",
+            "price",
+        ],
+        "create_client" | "update_client" => {
+            &["id", "email", "billing", "currency", "role", "tags"]
+        }
+        "create_api_key" => &["id", "name"],
+        "revoke_api_key" => &["api_key_id"],
+        "add_credit" => &["id", "amount", "reference", "currency"],
+        "list_invoices" => &["id", "s3uid", "limit", "next_token", "status"],
+        "get_invoice" => &["id", "invoice_id"],
+        "rotate_key" => &["confirm"],
+        "get_usage" => &["by", "period_from", "period_to"],
         _ => &[],
     };
     let of_accounts = match action {
-        "create_order" | "create_account" | "list_plans" | "get_available_locations" => &[][..],
+        "create_order"
+        | "create_account"
+        | "list_plans"
+        | "get_available_locations"
+        | "create_plan"
+        | "update_plan"
+        | "create_client"
+        | "update_client"
+        | "create_api_key"
+        | "revoke_api_key"
+        | "add_credit"
+        | "list_invoices"
+        | "get_invoice" => &[][..],
         _ => &of_accounts[..],
     };
     ["token", "unknown"]
@@ -469,7 +543,7 @@ async fn no_value_of_any_parameter_of_any_action_is_a_fault() {
         let app = TestApp::start_idle(&[("BucketListWaitMs", "0")]).await;
         let account = app.order("client", "my-bucket").await;
         let path = format!("/s3/{}", action.name);
-        let whose = if action.name == "update_traffic_info" {
+        let whose = if FOR_ADMINS.contains(&action.name) {
             "admin"
         } else {
             "client"

@@ -113,8 +113,60 @@ async fn success(app: &TestApp, action: &str) -> (&'static str, Value) {
             &app.order("client", &name).await,
             json!({ "bucket_name": name }),
         ),
-        "delete_account" | "delete_payment_account" | "get_buckets" | "get_buckets_rmq" => {
-            own(&app.order("client", &name).await, json!({}))
+        "delete_account"
+        | "delete_payment_account"
+        | "get_buckets"
+        | "get_buckets_rmq"
+        | "get_usage"
+        | "preview_invoice"
+        | "rotate_key" => own(&app.order("client", &name).await, json!({})),
+        "list_invoices" => {
+            app.order("client", &name).await;
+            ("client", json!({}))
+        }
+        "get_invoice" => {
+            app.order("client", &name).await;
+            let list = app.call("client", "list_invoices", json!({})).await.ok();
+            let invoice_id = list["invoices"][0]["invoice_id"].clone();
+            ("client", json!({ "invoice_id": invoice_id }))
+        }
+        "add_credit" => (
+            "admin",
+            json!({ "id": app.client_id("client"), "amount": 1, "reference": name }),
+        ),
+        "create_api_key" => ("admin", json!({ "id": app.client_id("client") })),
+        "revoke_api_key" => {
+            let parameters = json!({ "id": app.client_id("client") });
+            let key = app.call("admin", "create_api_key", parameters).await.ok();
+            // With a session to end.
+            let login = app.auth("login", json!({ "key": key["api_key"] })).await;
+            assert_eq!(login.status, 200);
+            ("admin", json!({ "api_key_id": key["api_key_id"] }))
+        }
+        "create_client" => (
+            "admin",
+            json!({ "email": "new@example.com", "currency": "EUR" }),
+        ),
+        "update_client" => (
+            "admin",
+            json!({
+                "id": app.client_id("client"), "email": "moved@example.com", "billing": "moved",
+            }),
+        ),
+        "create_plan" => (
+            "admin",
+            json!({ "name": "New", "quota": 1, "monthly_eur": 1 }),
+        ),
+        "update_plan" => ("admin", json!({ "plan_id": 3, "quota": 1 })),
+        "resume_account" | "suspend_account" => {
+            let account = app.order("client", &name).await;
+            let parameters = json!({ "s3uid": account.s3uid, "id": app.client_id("client") });
+            if action == "resume_account" {
+                app.call("admin", "suspend_account", parameters.clone())
+                    .await
+                    .ok();
+            }
+            ("admin", parameters)
         }
         "show_key" => own(
             &app.order("client", &name).await,

@@ -4,7 +4,7 @@ use insta::assert_json_snapshot;
 use serde_json::json;
 use tests::TestApp;
 use tests::contract::{Contract, masked, text};
-use wharfage::domain::account::{Service, Status};
+use wharfage::domain::account::{Service, Status, Suspension};
 use wharfage::domain::history::Actor;
 
 const ACTION: &str = "create_bucket";
@@ -172,6 +172,7 @@ async fn create_bucket_and_delete_bucket_refuse_suspended_accounts() {
         .expect("an account");
     let suspended = Service {
         status: Status::Suspended,
+        suspension: Some(Suspension::Administrator),
         ..stored.service.clone()
     };
     let entry = app.context().account_entry(
@@ -183,7 +184,7 @@ async fn create_bucket_and_delete_bucket_refuse_suspended_accounts() {
     );
     assert!(
         database
-            .change_service(&stored, &suspended, &entry)
+            .change_service(&stored, &suspended, &entry, &[])
             .await
             .expect("written")
     );

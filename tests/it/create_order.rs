@@ -48,7 +48,17 @@ async fn change_plan(app: &TestApp, plan_id: u64, change: impl FnOnce(&mut Plan)
         .expect("a plan");
     plan.version += 1;
     change(&mut plan);
-    assert!(database.put_plan(&plan).await.expect("the plan is written"));
+    let actor = wharfage::domain::history::Actor::system("test");
+    let entity = wharfage::domain::history::Entity::Plan(plan.id);
+    let entry = app
+        .context()
+        .entry(None, &entity, "create_plan", actor, serde_json::Value::Null);
+    assert!(
+        database
+            .put_plan(&plan, &entry)
+            .await
+            .expect("the plan is written")
+    );
 }
 
 #[tokio::test]

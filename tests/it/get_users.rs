@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::contract::{Contract, masked, text};
 use tests::{TestAccount, TestApp};
 use wharfage::domain::figures::GB_BYTES;
-use wharfage::domain::usage::Totals;
+use wharfage::domain::usage::{Day, Moved, Stored};
 
 const ACTION: &str = "get_users";
 
@@ -76,15 +76,19 @@ async fn set_figures(app: &TestApp, s3uid: &str, day: Date, sent_gb: u64, peak_g
         .set_account_figures(&account)
         .await
         .expect("written");
-    let totals = Totals {
-        bytes_sent: sent_gb * GB_BYTES,
-        peak_stored_bytes: peak_gb * GB_BYTES,
-        ..Totals::default()
+    // What is set here is to stay: nothing is collected for this account.
+    app.leave_out_of_collection(s3uid).await;
+    let stored = |hour, bytes| Stored { hour, bytes };
+    let used = Day {
+        stored: vec![stored(0, peak_gb * GB_BYTES), stored(1, 0)],
+        moved: vec![Moved {
+            hour: 0,
+            bytes_sent: sent_gb * GB_BYTES,
+            bytes_received: 0,
+            requests: 1,
+        }],
     };
-    database
-        .set_day(s3uid, day, &totals)
-        .await
-        .expect("written");
+    database.set_day(s3uid, day, &used).await.expect("written");
 }
 
 #[tokio::test]
@@ -398,7 +402,7 @@ async fn get_users_sums_up_any_period_day_by_day() {
     }
     let all = json!({ "period_from": "2026-01-10", "order": "total_traffic_period_gb" });
     let reply = app.call("admin", ACTION, all).await;
-    let rule = "invalid parameter order: over a period takes one of id, email, s3uid, account_id and bucket_name with it";
+    let rule = "invalid parameter order: over a period takes a whole calendar month, as from 2026-01-01 to 2026-01-31, or one of id, email, s3uid, account_id and bucket_name with it";
     assert_eq!(reply.refused(400), text(ACTION, rule));
 }
 

@@ -3,11 +3,13 @@
 use functions::ACTIONS;
 use serde_json::{Value, json};
 use tests::{Reply, TestAccount, TestApp};
+use wharfage::domain::credential::hash;
 
 /// Well-formed, and nobody's.
 const NO_S3UID: &str = "NoSuchAccount0000000000000000000";
 const NO_ACCOUNT_ID: u64 = 999_999;
 const NO_CLIENT_ID: u64 = 888_888;
+const NO_INVOICE_ID: u64 = 777_777;
 const NO_BUCKET: &str = "nobodys-bucket";
 
 /// Something a client tries on another's, and the same on what does not exist.
@@ -26,6 +28,7 @@ struct Scene {
     own: TestAccount,
     others: TestAccount,
     others_client_id: u64,
+    others_invoice_id: u64,
 }
 
 impl Scene {
@@ -36,11 +39,16 @@ impl Scene {
         let s3 = app.s3("client2", &others).await;
         app.put(&s3, "others-bucket", "secret.txt", 10).await;
         let others_client_id = app.client_id("client2");
+        let invoices = app.call("client2", "list_invoices", json!({})).await.ok();
+        let others_invoice_id = invoices["invoices"][0]["invoice_id"]
+            .as_u64()
+            .expect("a number");
         Scene {
             app,
             own,
             others,
             others_client_id,
+            others_invoice_id,
         }
     }
 
@@ -52,7 +60,76 @@ impl Scene {
             | "delete_payment_account"
             | "get_buckets"
             | "get_buckets_rmq"
+            | "get_usage"
+            | "preview_invoice"
+            | "resume_account"
+            | "suspend_account"
             | "update_traffic_info" => self.on_accounts(&json!({})),
+            "rotate_key" => [json!({}), json!({ "confirm": 1 })]
+                .iter()
+                .flat_map(|rest| self.on_accounts(rest))
+                .collect(),
+            // Whoever is no administrator is told so, whether or not there is what it names.
+            "add_credit" => {
+                let rest = json!({ "amount": 1, "reference": "x" });
+                self.for_admins(
+                    with(&rest, json!({ "id": self.others_client_id })),
+                    with(&rest, json!({ "id": NO_CLIENT_ID })),
+                )
+            }
+            "create_api_key" => self.for_admins(
+                json!({ "id": self.others_client_id }),
+                json!({ "id": NO_CLIENT_ID }),
+            ),
+            "update_client" => self.for_admins(
+                json!({ "id": self.others_client_id, "billing": "mine" }),
+                json!({ "id": NO_CLIENT_ID, "billing": "mine" }),
+            ),
+            "revoke_api_key" => {
+                let id = |key: &str| json!({ "api_key_id": hash(key) });
+                self.for_admins(
+                    id(self.app.stack.seeded().api_key("client2")),
+                    id("nobody's"),
+                )
+            }
+            "create_client" => self.for_admins(
+                json!({ "email": "client2@example.com", "currency": "EUR" }),
+                json!({ "email": "nobody@example.com", "currency": "EUR" }),
+            ),
+            "create_plan" => {
+                let plan = json!({ "name": "Mine", "quota": 1, "monthly_eur": 0 });
+                self.for_admins(plan.clone(), plan)
+            }
+            "update_plan" => self.for_admins(
+                json!({ "plan_id": 4, "active": 1 }),
+                json!({ "plan_id": 444, "active": 1 }),
+            ),
+            "list_invoices" => vec![
+                Attack {
+                    parameters: json!({ "id": self.others_client_id }),
+                    on_nothing: json!({ "id": NO_CLIENT_ID }),
+                    status: 404,
+                },
+                Attack {
+                    parameters: json!({ "s3uid": self.others.s3uid }),
+                    on_nothing: json!({ "s3uid": NO_S3UID }),
+                    status: 200,
+                },
+            ],
+            "get_invoice" => vec![
+                Attack {
+                    parameters: json!({ "invoice_id": self.others_invoice_id }),
+                    on_nothing: json!({ "invoice_id": NO_INVOICE_ID }),
+                    status: 404,
+                },
+                Attack {
+                    parameters: json!({
+                        "invoice_id": self.others_invoice_id, "id": self.others_client_id,
+                    }),
+                    on_nothing: json!({ "invoice_id": NO_INVOICE_ID, "id": NO_CLIENT_ID }),
+                    status: 404,
+                },
+            ],
             "show_key" => [
                 json!({ "s3_key": "secret_key" }),
                 json!({ "s3_key": "access_key" }),
@@ -198,6 +275,15 @@ impl Scene {
         .collect()
     }
 
+    /// What is for administrators, tried on what is there and on what is not.
+    fn for_admins(&self, parameters: Value, on_nothing: Value) -> Vec<Attack> {
+        vec![Attack {
+            parameters,
+            on_nothing,
+            status: 403,
+        }]
+    }
+
     /// The same, with the other's bucket; and that bucket through the client's own account.
     fn on_buckets(&self, rest: &Value, status: u16) -> Vec<Attack> {
         let others = with(rest, json!({ "bucket_name": self.others.bucket_name }));
@@ -251,6 +337,8 @@ async fn what_is_anothers_is_answered_as_what_is_not_there_and_stays_as_it_is() 
                     answer.refused(attack.status);
                 } else if name == "get_users" {
                     assert_eq!(answer.ok()["s3_users"], json!([]), "{what}");
+                } else if name == "list_invoices" {
+                    assert_eq!(answer.ok()["invoices"], json!([]), "{what}");
                 }
             }
         }
@@ -306,21 +394,32 @@ async fn without_a_session_nothing_is_told_and_nothing_changes() {
 async fn a_client_may_not_do_what_is_for_admins_on_its_own_account_either() {
     let scene = Scene::new().await;
     let before = scene.app.world().await;
+    let id = scene.app.client_id("client");
     let own = json!({ "s3uid": scene.own.s3uid });
-    let text = scene
-        .app
-        .call("client", "update_traffic_info", own)
-        .await
-        .refused(403);
-    assert_eq!(
-        text,
-        "s3/update_traffic_info: allowed to administrators only"
-    );
-    scene
-        .app
-        .world()
-        .await
-        .assert_unchanged_since(&before, "update_traffic_info");
+    let key = scene.app.stack.seeded().api_key("client");
+    for (action, parameters) in [
+        ("update_traffic_info", own.clone()),
+        ("suspend_account", own.clone()),
+        ("resume_account", own),
+        (
+            "add_credit",
+            json!({ "id": id, "amount": 1, "reference": "x" }),
+        ),
+        ("create_api_key", json!({ "id": id })),
+        ("revoke_api_key", json!({ "api_key_id": hash(key) })),
+        ("update_client", json!({ "id": id, "role": "admin" })),
+    ] {
+        let reply = scene.app.call("client", action, parameters).await;
+        assert_eq!(
+            reply.refused(403),
+            format!("s3/{action}: allowed to administrators only")
+        );
+        scene
+            .app
+            .world()
+            .await
+            .assert_unchanged_since(&before, action);
+    }
     // An admin's view of a plan that is not sold is for admins.
     let plans = scene
         .app

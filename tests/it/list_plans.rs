@@ -25,7 +25,7 @@ pub async fn tagged_client(app: &TestApp) -> String {
     let database = &app.context().database;
     assert!(
         database
-            .insert_client(&client)
+            .insert_client(&client, None)
             .await
             .expect("the client is written")
     );

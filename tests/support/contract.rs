@@ -172,6 +172,17 @@ impl Contract<'_> {
         assert_eq!(self.with_token(short, None).await.refused(401), invalid);
     }
 
+    /// A client is refused, and nothing changes by its call.
+    pub async fn is_for_admins_only(&self) {
+        let before = self.app.world().await;
+        let parameters = self.parameters.clone();
+        let reply = self.app.call("client", self.action, parameters).await;
+        let wanted = text(self.action, "allowed to administrators only");
+        assert_eq!(reply.refused(403), wanted);
+        let after = self.app.world().await;
+        after.assert_unchanged_since(&before, self.action);
+    }
+
     /// Each of these parameters must be there; an empty text and JSON's null are not there.
     pub async fn refuses_missing(&self, names: &[&str]) {
         for name in names {

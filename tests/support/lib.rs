@@ -114,18 +114,23 @@ impl TestApp {
             tap,
             tokens: BTreeMap::new(),
         };
+        app.log_in().await;
+        app
+    }
+
+    /// Opens new sessions for everybody: they last a day, and time may have been moved further.
+    pub async fn log_in(&mut self) {
         for name in ["admin", "client", "client2"] {
-            let key = app.stack.seeded().api_key(name).to_owned();
-            let login = app
+            let key = self.stack.seeded().api_key(name).to_owned();
+            let login = self
                 .auth("login", json!({ "key": key, "ttl": 86_400 }))
                 .await;
             let token = login.body["result"]["token"]
                 .as_str()
                 .expect("a token")
                 .to_owned();
-            app.tokens.insert(name, token);
+            self.tokens.insert(name, token);
         }
-        app
     }
 
     /// The product's view of the world.

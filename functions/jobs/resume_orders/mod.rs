@@ -19,7 +19,11 @@ const AT_MOST: i32 = 50;
 
 async fn run(context: &Context) -> Result<Value, Fault> {
     let (mut fulfilled, mut undone, mut waiting) = (0u32, 0u32, 0u32);
-    for order in context.database.abandoned_orders(context.now(), AT_MOST).await? {
+    for order in context
+        .database
+        .abandoned_orders(context.now(), AT_MOST)
+        .await?
+    {
         match provisioning::resume(context, &order.order_id).await {
             Ok(Some(State::Fulfilled)) => fulfilled += 1,
             Ok(Some(_)) => undone += 1,

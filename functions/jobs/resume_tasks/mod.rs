@@ -20,7 +20,11 @@ const AT_MOST: i32 = 100;
 async fn run(context: &Context) -> Result<Value, Fault> {
     let now = context.now();
     let mut sent = 0u32;
-    for task in context.database.silent_tasks(now - SILENCE, AT_MOST).await? {
+    for task in context
+        .database
+        .silent_tasks(now - SILENCE, AT_MOST)
+        .await?
+    {
         context.queue.send(&task).await?;
         context.database.touch_task(&task.task_id, now).await?;
         sent += 1;

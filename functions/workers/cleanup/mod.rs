@@ -5,6 +5,7 @@ use serde_json::json;
 use wharfage::cluster::{ClusterError, PurgeStep, StorageProvider};
 use wharfage::context::Context;
 use wharfage::domain::account::{Account, Status};
+use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
 use wharfage::domain::task::{Answer, Message, Task, Work};
 use wharfage::error::Fault;
@@ -41,10 +42,15 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
         return finish(context, &task, 0, 0).await;
     };
     let step = match &task.work {
-        Work::RemoveBucket { bucket_name, .. } => remove_bucket(context, &account, bucket_name).await?,
+        Work::RemoveBucket { bucket_name, .. } => {
+            remove_bucket(context, &account, bucket_name).await?
+        }
         Work::RemoveAccount { .. } => remove_account(context, &task, &account).await?,
         Work::ListBuckets { .. } => {
-            return Err(Fault::permanent("reading a queue message", "the task is not for this queue"));
+            return Err(Fault::permanent(
+                "reading a queue message",
+                "the task is not for this queue",
+            ));
         }
     };
     let (entries, bytes) = (step.entries_removed, step.bytes_removed);
@@ -52,14 +58,22 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
         return finish(context, &task, entries, bytes).await;
     }
     let now = context.now();
-    match context.database.record_step(&task.task_id, message.step, entries, bytes, now).await? {
+    match context
+        .database
+        .record_step(&task.task_id, message.step, entries, bytes, now)
+        .await?
+    {
         Some(task) => context.queue.send(&task).await,
         // Another copy of this message was quicker, and has sent the next step.
         None => Ok(()),
     }
 }
 
-async fn remove_bucket(context: &Context, account: &Account, bucket_name: &str) -> Result<Step, Fault> {
+async fn remove_bucket(
+    context: &Context,
+    account: &Account,
+    bucket_name: &str,
+) -> Result<Step, Fault> {
     let provider = &context.clusters.of(&account.location)?.provider;
     let purge = empty_and_remove(
         provider.as_ref(),
@@ -70,7 +84,10 @@ async fn remove_bucket(context: &Context, account: &Account, bucket_name: &str) 
     .await
     .map_err(|error| error.into_fault("emptying a bucket"))?;
     if purge.is_empty {
-        context.database.give_bucket_name_back(&bucket_row(account, bucket_name)).await?;
+        context
+            .database
+            .give_bucket_name_back(&bucket_row(account, bucket_name))
+            .await?;
     }
     Ok(Step {
         entries_removed: purge.entries_removed,
@@ -113,6 +130,8 @@ async fn remove_account(context: &Context, task: &Task, account: &Account) -> Re
         is_last: true,
     };
     if account.service.status == Status::Terminated {
+        // Whoever ended it may have died right after.
+        context.database.leave_rankings(&account.s3uid).await?;
         return Ok(step);
     }
     if account.service.status != Status::Terminating {
@@ -120,14 +139,33 @@ async fn remove_account(context: &Context, task: &Task, account: &Account) -> Re
         let service = stopped(context, account);
         let entry = context.account_entry(
             account.client_id,
-            &account.s3uid, "delete_account", task.requested_by.clone(), json!({}));
-        if !context.database.change_service(account, &service, &entry).await? {
-            return Err(Fault::retryable("stopping an account", "somebody else is changing it"));
+            &account.s3uid,
+            "delete_account",
+            task.requested_by.clone(),
+            json!({}),
+        );
+        let event = context.account_event(
+            Kind::AccountChanged,
+            account.client_id,
+            &account.s3uid,
+            json!({}),
+        );
+        if !context
+            .database
+            .change_service(account, &service, &entry, &[event])
+            .await?
+        {
+            return Err(Fault::retryable(
+                "stopping an account",
+                "somebody else is changing it",
+            ));
         }
         // The keys stop before anything goes. Dying in between repeats this step, which then finds the account stopped.
         let provider = &context.clusters.of(&account.location)?.provider;
         match provider.set_suspended(&account.s3uid, true).await {
-            Err(error) if !error.is("NoSuchUser") => return Err(error.into_fault("stopping an account")),
+            Err(error) if !error.is("NoSuchUser") => {
+                return Err(error.into_fault("stopping an account"));
+            }
             _ => {}
         }
         // The account as it is now has another revision: the next step reads it.
@@ -148,7 +186,9 @@ async fn remove_account(context: &Context, task: &Task, account: &Account) -> Re
         step.entries_removed += purge.entries_removed;
         step.bytes_removed += purge.bytes_removed;
         // An empty bucket costs calls too.
-        let cost = u32::try_from(purge.entries_removed).unwrap_or(u32::MAX).max(10);
+        let cost = u32::try_from(purge.entries_removed)
+            .unwrap_or(u32::MAX)
+            .max(10);
         budget = budget.saturating_sub(cost);
         if !purge.is_empty || budget == 0 {
             step.is_last = false;
@@ -164,12 +204,30 @@ async fn remove_account(context: &Context, task: &Task, account: &Account) -> Re
         "bytes_removed": task.bytes_removed + step.bytes_removed,
     });
     let entry = context.account_entry(
-            account.client_id,
-            &account.s3uid, "account_terminated", Actor::system("cleanup"), details);
+        account.client_id,
+        &account.s3uid,
+        "account_terminated",
+        Actor::system("cleanup"),
+        details,
+    );
     // Refused only when it was done before, or changed meanwhile: then the next delivery sees which.
-    if !context.database.terminate_account(account, &entry).await? {
-        return Err(Fault::retryable("ending an account", "somebody else is changing it"));
+    let event = context.account_event(
+        Kind::AccountTerminated,
+        account.client_id,
+        &account.s3uid,
+        json!({}),
+    );
+    if !context
+        .database
+        .terminate_account(account, &entry, &[event])
+        .await?
+    {
+        return Err(Fault::retryable(
+            "ending an account",
+            "somebody else is changing it",
+        ));
     }
+    context.database.leave_rankings(&account.s3uid).await?;
     Ok(step)
 }
 
@@ -186,19 +244,31 @@ async fn stop_and_list(
     Ok(buckets.into_iter().map(|bucket| bucket.name).collect())
 }
 
-async fn finish(context: &Context, task: &Task, entries_removed: u64, bytes_removed: u64) -> Result<(), Fault> {
+async fn finish(
+    context: &Context,
+    task: &Task,
+    entries_removed: u64,
+    bytes_removed: u64,
+) -> Result<(), Fault> {
     let mut result = json!({
         "s3uid": task.work.s3uid(),
         "entries_removed": task.entries_removed + entries_removed,
         "bytes_removed": task.bytes_removed + bytes_removed,
     });
     match &task.work {
-        Work::RemoveBucket { bucket_name, .. } => result["bucket_name"] = bucket_name.as_str().into(),
+        Work::RemoveBucket { bucket_name, .. } => {
+            result["bucket_name"] = bucket_name.as_str().into()
+        }
         Work::RemoveAccount { .. } => result["status"] = "terminated".into(),
         Work::ListBuckets { .. } => {}
     }
     context
         .database
-        .answer_task(&task.task_id, task.requested_at, &Answer::Done { result }, context.now())
+        .answer_task(
+            &task.task_id,
+            task.requested_at,
+            &Answer::Done { result },
+            context.now(),
+        )
         .await
 }

@@ -8,7 +8,7 @@ use wharfage::error::Fault;
 use wharfage::runtime::{Entry, Function};
 
 use crate::bucket_lists::BucketList;
-use crate::metering::{CollectError, collect};
+use crate::metering::{LookError, look};
 
 /// Its Lambda function.
 pub const FUNCTION: Function = Function {
@@ -26,18 +26,21 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
         return Ok(());
     }
     let Work::ListBuckets { s3uid } = &task.work else {
-        return Err(Fault::permanent("reading a queue message", "the task is not for this queue"));
+        return Err(Fault::permanent(
+            "reading a queue message",
+            "the task is not for this queue",
+        ));
     };
     let answer = match context.database.account(s3uid).await? {
         None => refused("S3 account not found for this customer"),
-        Some(account) => match collect(context, &account).await {
-            Ok(collected) => Answer::Done {
-                result: to_value(BucketList::new(&collected))
+        Some(account) => match look(context, &account).await {
+            Ok(seen) => Answer::Done {
+                result: to_value(BucketList::new(&seen))
                     .map_err(|e| Fault::permanent("writing a task's answer", e))?,
             },
-            Err(CollectError::Cluster(ClusterError::Refused { message, .. })) => refused(&message),
-            Err(CollectError::Cluster(error)) => return Err(error.into_fault("listing buckets")),
-            Err(CollectError::Fault(fault)) => return Err(fault),
+            Err(LookError::Cluster(ClusterError::Refused { message, .. })) => refused(&message),
+            Err(LookError::Cluster(error)) => return Err(error.into_fault("listing buckets")),
+            Err(LookError::Fault(fault)) => return Err(fault),
         },
     };
     context

@@ -1,5 +1,5 @@
 //! The services Wharfage needs, as real servers on loopback: an S3 cluster for many accounts,
-//! DynamoDB, SQS and KMS.
+//! DynamoDB, SQS, KMS and EventBridge.
 //!
 //! Each `start` binds the address it is given (port 0 picks a free one), must be called inside a
 //! tokio runtime, and returns a handle with the endpoint; the service stops when the handle is
@@ -9,6 +9,7 @@
 //! signatures. Only the S3 cluster authenticates its callers, because accounts are what it is for.
 
 pub mod dynamodb;
+pub mod eventbridge;
 pub mod kms;
 mod random;
 pub mod s3;

@@ -7,7 +7,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use crate::template::REGION;
 
-/// The embedded services check no signatures; the SDK wants to sign all the same.
+/// Both the id and the secret of the functions' role. The embedded services check no signatures, but for S3.
 pub(crate) const CREDENTIAL: &str = "local";
 
 /// Plain HTTP, for loopback: reads no certificates, which takes most of a client's set-up time.
@@ -45,6 +45,20 @@ pub(crate) fn sqs(endpoint: &str, http: &SharedHttpClient) -> aws_sdk_sqs::Clien
             .http_client(http.clone())
             .sleep_impl(sleep())
             .endpoint_url(endpoint)
+            .build(),
+    )
+}
+
+pub(crate) fn s3(endpoint: &str, http: &SharedHttpClient) -> aws_sdk_s3::Client {
+    aws_sdk_s3::Client::from_conf(
+        aws_sdk_s3::Config::builder()
+            .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
+            .region(aws_sdk_s3::config::Region::new(REGION))
+            .credentials_provider(credentials())
+            .http_client(http.clone())
+            .sleep_impl(sleep())
+            .endpoint_url(endpoint)
+            .force_path_style(true)
             .build(),
     )
 }

@@ -9,11 +9,13 @@
     allow(clippy::panic, reason = "a test that cannot go on fails by panicking")
 )]
 
+mod buckets;
 mod client;
 pub mod clock;
 mod data;
 mod engine;
 mod error;
+mod events;
 mod front;
 mod gateway;
 mod invoke;

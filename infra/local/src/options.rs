@@ -34,6 +34,8 @@ pub struct Options {
     pub template: &'static str,
     /// The functions that the template can name.
     pub functions: &'static [Function],
+    /// Shown every event the product sends.
+    pub show_event: fn(&serde_json::Value),
     /// Told what is being done, line by line.
     pub progress: fn(&str),
 }
@@ -51,6 +53,7 @@ impl Default for Options {
             seed: true,
             template: template::TEXT,
             functions: functions::FUNCTIONS,
+            show_event: |_| {},
             progress: |_| {},
         }
     }

@@ -7,9 +7,11 @@ use std::path::Path;
 use futures::future::{try_join_all, try_join3};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use wharfage::context::Context;
 use wharfage::domain::client::{Client, Role};
 use wharfage::domain::credential::{ApiKey, hash};
+use wharfage::domain::history::{Actor, Entity};
 use wharfage::domain::ledger::Posting;
 use wharfage::domain::money::{Currency, to_minor};
 use wharfage::domain::plan::{Plan, Prices};
@@ -234,9 +236,25 @@ pub(crate) async fn write(
     if seeded.done {
         return Ok(false);
     }
-    let plans = PLANS
+    let plans = PLANS.iter().map(|row| async move {
+        let plan = plan(row)?;
+        let actor = Actor::system("first start");
+        let entry = context.entry(
+            None,
+            &Entity::Plan(plan.id),
+            "create_plan",
+            actor,
+            Value::Null,
+        );
+        context.database.put_plan(&plan, &entry).await.map(|_| ())
+    });
+    let last = PEOPLE
         .iter()
-        .map(|row| async move { context.database.put_plan(&plan(row)?).await.map(|_| ()) });
+        .map(|person| person.client_id)
+        .max()
+        .unwrap_or(0);
+    let last_plan = PLANS.iter().map(|plan| plan.id).max().unwrap_or(0);
+    context.database.reserve_numbers(last, last_plan).await?;
     let people = PEOPLE.iter().map(|person| write_person(context, person));
     let keys = PEOPLE.iter().map(|person| {
         let api_key = ApiKey {
@@ -270,7 +288,7 @@ async fn write_person(context: &Context, person: &Person) -> Result<(), Fault> {
         accounts: 0,
         free_accounts: 0,
     };
-    context.database.insert_client(&client).await?;
+    context.database.insert_client(&client, None).await?;
     if let Some(credit) = person.credit {
         let credit_minor = to_minor(credit, currency)
             .map_err(|error| Fault::permanent("the first credit", error))?;
@@ -281,7 +299,7 @@ async fn write_person(context: &Context, person: &Person) -> Result<(), Fault> {
             context.now(),
             credit_minor,
         );
-        context.database.post(&posting).await?;
+        context.database.post(&posting, None, &[]).await?;
     }
     Ok(())
 }
@@ -311,6 +329,7 @@ fn plan(row: &PlanRow) -> Result<Plan, Fault> {
         name: row.name.into(),
         active: row.active,
         quota_gb: row.quota_gb,
+        storage_limit_gb: None,
         storage_type: row.storage_type.into(),
         locations: row
             .locations

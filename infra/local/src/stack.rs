@@ -21,6 +21,7 @@ use crate::clock::VirtualClock;
 use crate::data::{Place, write_private};
 use crate::engine::{Advanced, Engine};
 use crate::error::Error;
+use crate::events::Events;
 use crate::gateway::Gateway;
 use crate::invoke::LifeHolder;
 use crate::options::Options;
@@ -28,7 +29,7 @@ use crate::queues::{self, Drained, Queues};
 use crate::seed::{self, Seeded};
 use crate::template::{REGION, Template};
 use crate::wiring::Wiring;
-use crate::{front, tables};
+use crate::{buckets, front, tables};
 
 /// The locations of a local stack: code and name.
 const LOCATIONS: [(&str, &str); 2] = [("NL", "Amsterdam"), ("DE", "Frankfurt")];
@@ -72,7 +73,9 @@ pub struct Stack {
     clusters: BTreeMap<String, LocalCluster>,
     _life: LifeHolder,
     _dynamodb: Arc<embedded::dynamodb::Server>,
-    _servers: [embedded::Server; 2],
+    events: Events,
+    _servers: [embedded::Server; 3],
+    _s3: embedded::s3::Cluster,
     // The last to go: the servers' files are in it.
     _place: Place,
 }
@@ -133,7 +136,7 @@ impl Stack {
         let mut template = Template::read(options.template, &parameters)?;
         let wiring = Wiring::new(std::mem::take(&mut template.functions), options.functions)?;
 
-        progress("starting DynamoDB, SQS and KMS");
+        progress("starting DynamoDB, SQS, KMS, EventBridge and S3");
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let file = place.kept("dynamodb.sqlite");
         let dynamodb = embedded::dynamodb::start(any_port, file, now(&clock))
@@ -143,13 +146,21 @@ impl Stack {
         let kms = embedded::kms::start(any_port, place.kept("kms.key"))
             .map_err(Error::io("cannot start KMS"))?;
 
-        progress("making tables and queues");
+        let events = Events::new(place.kept("events.jsonl").as_deref(), options.show_event)?;
+        let eventbridge = embedded::eventbridge::start(any_port, events.sink())
+            .map_err(Error::io("cannot start EventBridge"))?;
+
+        let s3 = buckets::start(&place, now(&clock), random.secret_key()).await?;
+
+        progress("making tables, queues and buckets");
         let plain_http = client::plain_http();
         let dynamodb_client = client::dynamodb(dynamodb.endpoint(), &plain_http);
         let sqs_client = client::sqs(sqs.endpoint(), &plain_http);
-        let ((), queue_urls) = futures::future::try_join(
+        let s3_client = client::s3(s3.endpoint(), &plain_http);
+        let ((), queue_urls, ()) = futures::future::try_join3(
             tables::create(&dynamodb_client, &template.tables),
             queues::create(&sqs_client, &template.queues),
+            buckets::create(&s3_client, &template.buckets),
         )
         .await?;
 
@@ -164,6 +175,8 @@ impl Stack {
             ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.endpoint()),
             ("AWS_ENDPOINT_URL_SQS", sqs.endpoint()),
             ("AWS_ENDPOINT_URL_KMS", kms.endpoint()),
+            ("AWS_ENDPOINT_URL_EVENTBRIDGE", eventbridge.endpoint()),
+            ("AWS_ENDPOINT_URL_S3", s3.endpoint()),
         ] {
             environment.insert(name.into(), value.into());
         }
@@ -231,7 +244,9 @@ impl Stack {
             clusters,
             _life: life,
             _dynamodb: dynamodb,
-            _servers: [sqs, kms],
+            events,
+            _servers: [sqs, kms, eventbridge],
+            _s3: s3,
             _place: place,
         })
     }
@@ -284,6 +299,12 @@ impl Stack {
     #[must_use]
     pub fn seeded(&self) -> &Seeded {
         &self.seeded
+    }
+
+    /// The latest events that the product sent, oldest first.
+    #[must_use]
+    pub fn events(&self) -> Vec<Value> {
+        self.events.latest()
     }
 
     /// The stack's time.

@@ -17,6 +17,9 @@ use crate::config::Location;
 use crate::context::Outside;
 use crate::domain::usage::TrafficHour;
 
+/// Accounts that the cluster takes in one question.
+const UIDS_AT_ONCE: usize = 1_000;
+
 pub(super) struct Embedded {
     connector: SharedHttpConnector,
     endpoint: String,
@@ -44,6 +47,19 @@ struct BucketRow {
     multipart_bytes: u64,
     #[serde(default)]
     owner: Option<String>,
+}
+
+impl BucketRow {
+    fn into_bucket(self) -> Bucket {
+        Bucket {
+            name: self.name,
+            created_at: self.created_at,
+            stored_bytes: self.stored_bytes,
+            objects: self.objects,
+            noncurrent_bytes: self.noncurrent_bytes,
+            multipart_bytes: self.multipart_bytes,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -170,13 +186,13 @@ impl StorageProvider for Embedded {
         &self,
         s3uid: &str,
         keys: &Keys,
-        quota_bytes: u64,
+        storage_limit_bytes: Option<u64>,
     ) -> Result<(), ClusterError> {
         let body = json!({
             "display_name": s3uid,
             "access_key": keys.access_key,
             "secret_key": keys.secret_key.expose_secret(),
-            "quota_bytes": quota_bytes,
+            "quota_bytes": storage_limit_bytes,
         });
         self.call::<Value>("PUT", &format!("/users/{}", segment(s3uid)), Some(&body))
             .await?;
@@ -191,6 +207,34 @@ impl StorageProvider for Embedded {
             Err(error) if !error.is("NoSuchUser") => Err(error),
             _ => Ok(()),
         }
+    }
+
+    async fn set_storage_limit(
+        &self,
+        s3uid: &str,
+        storage_limit_bytes: Option<u64>,
+    ) -> Result<(), ClusterError> {
+        let body = json!({ "quota_bytes": storage_limit_bytes });
+        self.call::<Value>("PATCH", &format!("/users/{}", segment(s3uid)), Some(&body))
+            .await?;
+        Ok(())
+    }
+
+    async fn add_key(&self, s3uid: &str, keys: &Keys) -> Result<(), ClusterError> {
+        let body = json!({ "secret_key": keys.secret_key.expose_secret() });
+        let path = format!(
+            "/users/{}/keys/{}",
+            segment(s3uid),
+            segment(&keys.access_key)
+        );
+        self.call::<Value>("PUT", &path, Some(&body)).await?;
+        Ok(())
+    }
+
+    async fn remove_key(&self, s3uid: &str, access_key: &str) -> Result<(), ClusterError> {
+        let path = format!("/users/{}/keys/{}", segment(s3uid), segment(access_key));
+        self.call::<Value>("DELETE", &path, None).await?;
+        Ok(())
     }
 
     async fn set_suspended(&self, s3uid: &str, is_suspended: bool) -> Result<(), ClusterError> {
@@ -224,15 +268,22 @@ impl StorageProvider for Embedded {
         Ok(list
             .buckets
             .into_iter()
-            .map(|row| Bucket {
-                name: row.name,
-                created_at: row.created_at,
-                stored_bytes: row.stored_bytes,
-                objects: row.objects,
-                noncurrent_bytes: row.noncurrent_bytes,
-                multipart_bytes: row.multipart_bytes,
-            })
+            .map(BucketRow::into_bucket)
             .collect())
+    }
+
+    async fn buckets_of(&self, s3uids: &[&str]) -> Result<Vec<(String, Bucket)>, ClusterError> {
+        let mut buckets = Vec::new();
+        for uids in s3uids.chunks(UIDS_AT_ONCE) {
+            let list: BucketList = self
+                .call("POST", "/stats", Some(&json!({ "uids": uids })))
+                .await?;
+            buckets.extend(list.buckets.into_iter().filter_map(|mut row| {
+                let owner = row.owner.take()?;
+                Some((owner, row.into_bucket()))
+            }));
+        }
+        Ok(buckets)
     }
 
     async fn purge_bucket(
@@ -258,23 +309,19 @@ impl StorageProvider for Embedded {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<TrafficHour>, ClusterError> {
-        let query = form_urlencoded::Serializer::new(String::new())
-            .append_pair("from", &from.to_string())
-            .append_pair("to", &to.to_string())
-            .append_pair("uids", &s3uids.join(","))
-            .finish();
-        let usage: Usage = self.call("GET", &format!("/usage?{query}"), None).await?;
-        Ok(usage
-            .entries
-            .into_iter()
-            .map(|entry| TrafficHour {
+        let mut hours = Vec::new();
+        for uids in s3uids.chunks(UIDS_AT_ONCE) {
+            let body = json!({ "from": from, "to": to, "uids": uids });
+            let usage: Usage = self.call("POST", "/usage", Some(&body)).await?;
+            hours.extend(usage.entries.into_iter().map(|entry| TrafficHour {
                 s3uid: entry.uid,
                 bucket_name: entry.bucket,
                 hour: entry.hour,
                 bytes_sent: entry.bytes_sent,
                 bytes_received: entry.bytes_received,
                 requests: entry.requests,
-            })
-            .collect())
+            }));
+        }
+        Ok(hours)
     }
 }

@@ -1,14 +1,18 @@
 //! Accounts, the names of their buckets, and the listings.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
-use aws_sdk_dynamodb::types::{AttributeValue, Delete, KeysAndAttributes, Put, Update};
+use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, Update};
 use futures::future::try_join_all;
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
+use super::listing::Listing;
+use super::orders::OPEN;
 use super::transaction::Conflict;
 use super::{Database, Item, attribute, fault, item, keys, number, read, string};
-use crate::domain::account::{Account, Group, Service, Status};
+use crate::domain::account::{Account, Group, NextKey, Service, Status};
+use crate::domain::event::Event;
 use crate::domain::history::Entry;
 use crate::error::Fault;
 
@@ -42,16 +46,6 @@ impl AccountOrder {
             AccountOrder::PeakStorage => "by_group_storage",
         }
     }
-
-    /// What two accounts are compared by; the number settles ties.
-    #[must_use]
-    pub fn rank(self, account: &Account) -> (u64, u64) {
-        match self {
-            AccountOrder::Number => (account.id, account.id),
-            AccountOrder::Traffic => (account.period_bytes_sent, account.id),
-            AccountOrder::PeakStorage => (account.period_peak_stored_bytes, account.id),
-        }
-    }
 }
 
 /// Which rows of a listing.
@@ -65,14 +59,6 @@ pub struct Page {
     pub offset: usize,
     /// Rows to return, at most.
     pub limit: usize,
-}
-
-/// One group's accounts, read page by page as the merge needs them.
-struct Cursor<'a> {
-    group_key: &'a str,
-    read_ahead: VecDeque<Account>,
-    next: Option<Item>,
-    is_finished: bool,
 }
 
 impl Database {
@@ -218,83 +204,39 @@ impl Database {
         page: Page,
     ) -> Result<Vec<Account>, Fault> {
         let group_keys: Vec<String> = groups.iter().map(Group::key).collect();
-        let wanted = page.offset + page.limit;
-        let read_ahead = (wanted / groups.len().max(1) + 1)
-            .clamp(20, 1_000)
-            .min(wanted.max(1));
-        let mut cursors: Vec<Cursor<'_>> = group_keys
-            .iter()
-            .map(|group_key| Cursor {
-                group_key,
-                read_ahead: VecDeque::new(),
-                next: None,
-                is_finished: false,
-            })
-            .collect();
-        try_join_all(
-            cursors
-                .iter_mut()
-                .map(|cursor| self.read_ahead(cursor, page, read_ahead)),
-        )
-        .await?;
-        let mut rows = Vec::with_capacity(page.limit);
-        for position in 0..wanted {
-            let head = cursors
-                .iter()
-                .enumerate()
-                .filter_map(|(index, cursor)| {
-                    cursor
-                        .read_ahead
-                        .front()
-                        .map(|account| (page.order.rank(account), index))
-                })
-                .reduce(|best, other| {
-                    let other_first = if page.descending {
-                        other.0 > best.0
-                    } else {
-                        other.0 < best.0
-                    };
-                    if other_first { other } else { best }
-                });
-            let Some((_, index)) = head else { break };
-            let cursor = &mut cursors[index];
-            let account = cursor.read_ahead.pop_front();
-            if position >= page.offset {
-                rows.extend(account);
-            }
-            if cursor.read_ahead.is_empty() && !cursor.is_finished {
-                self.read_ahead(cursor, page, read_ahead).await?;
-            }
-        }
-        Ok(rows)
+        let listing = Listing {
+            table: &self.tables.accounts,
+            index: page.order.index(),
+            key_attribute: "group_key",
+            rank: match page.order {
+                AccountOrder::Number => |account: &Account| (account.id, account.id),
+                AccountOrder::Traffic => |account| (account.period_bytes_sent, account.id),
+                AccountOrder::PeakStorage => {
+                    |account| (account.period_peak_stored_bytes, account.id)
+                }
+            },
+        };
+        self.merged(&listing, &group_keys, page).await
     }
 
-    async fn read_ahead(
-        &self,
-        cursor: &mut Cursor<'_>,
-        page: Page,
-        limit: usize,
-    ) -> Result<(), Fault> {
+    /// These accounts, as far as they exist, by name.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn accounts(&self, s3uids: &[&str]) -> Result<HashMap<String, Account>, Fault> {
         let table = &self.tables.accounts;
-        let answer = self
-            .client
-            .query()
-            .table_name(table)
-            .index_name(page.order.index())
-            .key_condition_expression("group_key = :group")
-            .expression_attribute_values(":group", string(cursor.group_key))
-            .scan_index_forward(!page.descending)
-            .set_exclusive_start_key(cursor.next.take())
-            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
-            .send()
-            .await
-            .map_err(|e| fault("Query", table, e))?;
-        for row in answer.items.unwrap_or_default() {
-            cursor.read_ahead.push_back(read(table, row)?);
-        }
-        cursor.is_finished = answer.last_evaluated_key.is_none();
-        cursor.next = answer.last_evaluated_key;
-        Ok(())
+        let keys = s3uids
+            .iter()
+            .map(|s3uid| (keys::account(s3uid), keys::ACCOUNT.to_owned()))
+            .collect();
+        self.get_many(table, keys)
+            .await?
+            .into_iter()
+            .map(|row| {
+                let account: Account = read(table, row)?;
+                Ok((account.s3uid.clone(), account))
+            })
+            .collect()
     }
 
     /// The owners of a bucket name, at each of the given locations where it is taken.
@@ -307,43 +249,15 @@ impl Database {
         bucket_name: &str,
     ) -> Result<Vec<BucketRow>, Fault> {
         let table = &self.tables.accounts;
-        let mut wanted: Option<KeysAndAttributes> = None;
-        for location in locations {
-            let key = HashMap::from([
-                ("pk".to_owned(), string(keys::bucket(location, bucket_name))),
-                ("sk".to_owned(), string(keys::BUCKET)),
-            ]);
-            let so_far = wanted.map(|w| w.keys).unwrap_or_default();
-            wanted = Some(
-                KeysAndAttributes::builder()
-                    .set_keys(Some(so_far.into_iter().chain([key]).collect()))
-                    .build()
-                    .map_err(|e| Fault::permanent("building BatchGetItem", e))?,
-            );
-        }
-        let mut rows = Vec::new();
-        while let Some(request) = wanted.take() {
-            let answer = self
-                .client
-                .batch_get_item()
-                .request_items(table, request)
-                .send()
-                .await
-                .map_err(|e| fault("BatchGetItem", table, e))?;
-            for row in answer
-                .responses
-                .unwrap_or_default()
-                .remove(table)
-                .unwrap_or_default()
-            {
-                rows.push(read(table, row)?);
-            }
-            wanted = answer
-                .unprocessed_keys
-                .and_then(|mut keys| keys.remove(table))
-                .filter(|keys| !keys.keys.is_empty());
-        }
-        Ok(rows)
+        let keys = locations
+            .iter()
+            .map(|location| (keys::bucket(location, bucket_name), keys::BUCKET.to_owned()))
+            .collect();
+        self.get_many(table, keys)
+            .await?
+            .into_iter()
+            .map(|row| read(table, row))
+            .collect()
     }
 
     /// The bucket names an account has, as far as this system knows.
@@ -444,7 +358,8 @@ impl Database {
         Ok(transaction.commit().await?.is_ok())
     }
 
-    /// Changes an account's service, with its history entry; `false` when somebody else changed the account since it was read.
+    /// Changes an account's service, with its history entry and events; `false` when somebody else changed the account since it was
+    /// read.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -453,25 +368,102 @@ impl Database {
         account: &Account,
         service: &Service,
         entry: &Entry,
+        events: &[Event],
     ) -> Result<bool, Fault> {
-        let table = &self.tables.accounts;
         let mut transaction = self.transaction();
         transaction.update(
-            account_update(table, account)
-                .update_expression("SET service = :service, revision = :next")
-                .expression_attribute_values(":service", attribute(service)?),
+            service_update(
+                &self.tables.accounts,
+                account,
+                service,
+                account.commits_on,
+                "",
+            )?,
+            Conflict::Changed,
+        );
+        transaction.history(&self.tables.history, entry)?;
+        transaction.events(&self.tables.events, events)?;
+        Ok(transaction.commit().await?.is_ok())
+    }
+
+    /// Notes a second key of an account, with the history entry; `false` when somebody else changed the account since it was read.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn set_next_key(
+        &self,
+        account: &Account,
+        next: &NextKey,
+        entry: &Entry,
+    ) -> Result<bool, Fault> {
+        let mut transaction = self.transaction();
+        transaction.update(
+            account_update(&self.tables.accounts, account)
+                .update_expression("SET next_key = :key, revision = :next")
+                .expression_attribute_values(":key", attribute(next)?),
             Conflict::Changed,
         );
         transaction.history(&self.tables.history, entry)?;
         Ok(transaction.commit().await?.is_ok())
     }
 
-    /// Ends an account's life: it leaves the listings and its client's count, and its keys are forgotten. `false` when that was done
-    /// before.
+    /// The second key takes the first one's place; `false` when somebody else changed the account since it was read.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn terminate_account(&self, account: &Account, entry: &Entry) -> Result<bool, Fault> {
+    pub async fn take_next_key(
+        &self,
+        account: &Account,
+        next: &NextKey,
+        entry: &Entry,
+    ) -> Result<bool, Fault> {
+        let mut transaction = self.transaction();
+        transaction.update(
+            account_update(&self.tables.accounts, account)
+                .update_expression("SET access_key = :access, secret_key_ciphertext = :secret, revision = :next REMOVE next_key")
+                .expression_attribute_values(":access", string(&next.access_key))
+                .expression_attribute_values(":secret", string(&next.secret_key_ciphertext)),
+            Conflict::Changed,
+        );
+        transaction.history(&self.tables.history, entry)?;
+        Ok(transaction.commit().await?.is_ok())
+    }
+
+    /// Moves an account to another listing group, with its client's email and billing group; `false` when somebody else changed it.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn regroup_account(
+        &self,
+        account: &Account,
+        email: &str,
+        group: &Group,
+    ) -> Result<bool, Fault> {
+        let mut transaction = self.transaction();
+        transaction.update(
+            account_update(&self.tables.accounts, account)
+                .update_expression(
+                    "SET email = :email, billing = :billing, group_key = :group, revision = :next",
+                )
+                .expression_attribute_values(":email", string(email))
+                .expression_attribute_values(":billing", string(&group.billing))
+                .expression_attribute_values(":group", string(group.key())),
+            Conflict::Changed,
+        );
+        Ok(transaction.commit().await?.is_ok())
+    }
+
+    /// Ends an account's life: it leaves the listings and its client's count, and its keys are forgotten. Its last period is still to be
+    /// closed. `false` when that was done before.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn terminate_account(
+        &self,
+        account: &Account,
+        entry: &Entry,
+        events: &[Event],
+    ) -> Result<bool, Fault> {
         let table = &self.tables.accounts;
         let service = Service {
             status: Status::Terminated,
@@ -481,10 +473,12 @@ impl Database {
         transaction.update(
             account_update(table, account)
                 .update_expression(
-                    "SET service = :service, revision = :next, secret_key_ciphertext = :none, buckets = :zero, stored_bytes = :zero REMOVE listed_for, group_key",
+                    "SET service = :service, revision = :next, secret_key_ciphertext = :none, buckets = :zero, stored_bytes = :zero, metered_until = :ended REMOVE listed_for, group_key, ending, ends_on, next_key",
                 )
                 .expression_attribute_values(":service", attribute(&service)?)
                 .expression_attribute_values(":none", string(""))
+                // What it moved in its last hour is still to be collected.
+                .expression_attribute_values(":ended", attribute(entry.at)?)
                 .expression_attribute_values(":zero", number(0)),
             Conflict::Changed,
         );
@@ -493,6 +487,7 @@ impl Database {
             Conflict::Changed,
         );
         transaction.history(&self.tables.history, entry)?;
+        transaction.events(&self.tables.events, events)?;
         Ok(transaction.commit().await?.is_ok())
     }
 
@@ -546,6 +541,45 @@ impl Database {
             Err(e) => Err(fault("UpdateItem", table, e)),
         }
     }
+}
+
+/// A change of an account's service and of the index attributes that follow from it, with `more` to set.
+pub(super) fn service_update(
+    table: &str,
+    account: &Account,
+    service: &Service,
+    commits_on: Option<Date>,
+    more: &str,
+) -> Result<aws_sdk_dynamodb::types::builders::UpdateBuilder, Fault> {
+    let mut update =
+        account_update(table, account).expression_attribute_values(":service", attribute(service)?);
+    let mut set = vec!["service = :service", "revision = :next"];
+    let mut remove = Vec::new();
+    if !more.is_empty() {
+        set.push(more);
+    }
+    match service.ends_on() {
+        Some(date) => {
+            set.extend(["ending = :ending", "ends_on = :ends_on"]);
+            update = update
+                .expression_attribute_values(":ending", string(OPEN))
+                .expression_attribute_values(":ends_on", string(date.to_string()));
+        }
+        None => remove.extend(["ending", "ends_on"]),
+    }
+    match commits_on {
+        Some(date) => {
+            set.push("commits_on = :commits_on");
+            update = update.expression_attribute_values(":commits_on", string(date.to_string()));
+        }
+        None => remove.push("commits_on"),
+    }
+    let mut expression = format!("SET {}", set.join(", "));
+    if !remove.is_empty() {
+        expression.push_str(" REMOVE ");
+        expression.push_str(&remove.join(", "));
+    }
+    Ok(update.update_expression(expression))
 }
 
 /// An update of an account that nobody else has changed since it was read.

@@ -1,11 +1,12 @@
 //! Clients, and the numbers given to accounts and invoices.
 
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use aws_sdk_dynamodb::types::{AttributeValue, Delete, ReturnValue, Update};
 use serde::Deserialize;
 
 use super::transaction::Conflict;
-use super::{Database, fault, item, keys, number, read};
+use super::{Database, Item, attribute, fault, item, keys, number, read, string};
 use crate::domain::client::Client;
+use crate::domain::history::Entry;
 use crate::error::Fault;
 
 #[derive(Deserialize)]
@@ -55,7 +56,11 @@ impl Database {
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn insert_client(&self, client: &Client) -> Result<bool, Fault> {
+    pub async fn insert_client(
+        &self,
+        client: &Client,
+        entry: Option<&Entry>,
+    ) -> Result<bool, Fault> {
         let mut transaction = self.transaction();
         let row = item(
             keys::client(client.client_id),
@@ -63,13 +68,155 @@ impl Database {
             client,
         )?;
         transaction.insert(&self.tables.clients, row, Conflict::Changed);
-        let email = std::collections::HashMap::from([
-            ("pk".into(), AttributeValue::S(keys::email(&client.email))),
-            ("sk".into(), AttributeValue::S(keys::EMAIL.into())),
-            ("client_id".into(), number(client.client_id)),
-        ]);
-        transaction.insert(&self.tables.clients, email, Conflict::Changed);
+        transaction.insert(&self.tables.clients, email_item(client), Conflict::Changed);
+        if let Some(entry) = entry {
+            transaction.history(&self.tables.history, entry)?;
+        }
         Ok(transaction.commit().await?.is_ok())
+    }
+
+    /// Changes a client's email, role, billing group, currency and tags, with the history entry; `false` when somebody else changed them
+    /// since `before` was read, or the email is another client's.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn update_client(
+        &self,
+        before: &Client,
+        client: &Client,
+        entry: &Entry,
+    ) -> Result<bool, Fault> {
+        let table = &self.tables.clients;
+        let mut transaction = self.transaction();
+        transaction.update(
+            Update::builder()
+                .table_name(table)
+                .key("pk", string(keys::client(client.client_id)))
+                .key("sk", string(keys::CLIENT))
+                .update_expression("SET email = :email, #role = :role, billing = :billing, currency = :currency, tags = :tags")
+                .condition_expression("email = :was_email AND #role = :was_role AND billing = :was_billing AND currency = :was_currency AND tags = :was_tags")
+                .expression_attribute_names("#role", "role")
+                .expression_attribute_values(":email", string(&client.email))
+                .expression_attribute_values(":role", attribute(client.role)?)
+                .expression_attribute_values(":billing", string(&client.billing))
+                .expression_attribute_values(":currency", attribute(client.currency)?)
+                .expression_attribute_values(":tags", attribute(&client.tags)?)
+                .expression_attribute_values(":was_email", string(&before.email))
+                .expression_attribute_values(":was_role", attribute(before.role)?)
+                .expression_attribute_values(":was_billing", string(&before.billing))
+                .expression_attribute_values(":was_currency", attribute(before.currency)?)
+                .expression_attribute_values(":was_tags", attribute(&before.tags)?),
+            Conflict::Changed,
+        );
+        if client.email != before.email {
+            transaction.insert(table, email_item(client), Conflict::Changed);
+            transaction.delete(
+                Delete::builder()
+                    .table_name(table)
+                    .key("pk", string(keys::email(&before.email)))
+                    .key("sk", string(keys::EMAIL)),
+                Conflict::Changed,
+            );
+        }
+        transaction.history(&self.tables.history, entry)?;
+        Ok(transaction.commit().await?.is_ok())
+    }
+
+    /// The next number for a plan.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn next_plan_id(&self) -> Result<u64, Fault> {
+        self.next_number("plan_id").await
+    }
+
+    /// The next number for an invoice alone.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn next_invoice_id(&self) -> Result<u64, Fault> {
+        self.next_number("invoice_id").await
+    }
+
+    /// The next number for a client.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn next_client_id(&self) -> Result<u64, Fault> {
+        self.next_number("client_id").await
+    }
+
+    async fn next_number(&self, of: &str) -> Result<u64, Fault> {
+        let table = &self.tables.clients;
+        let updated = self
+            .client
+            .update_item()
+            .table_name(table)
+            .key("pk", AttributeValue::S(keys::SEQUENCES.into()))
+            .key("sk", AttributeValue::S(keys::SEQUENCES.into()))
+            .update_expression("ADD #of :one")
+            .expression_attribute_names("#of", of)
+            .expression_attribute_values(":one", number(1))
+            .return_values(ReturnValue::UpdatedNew)
+            .send()
+            .await
+            .map_err(|e| fault("UpdateItem", table, e))?;
+        let numbers: std::collections::HashMap<String, u64> =
+            read(table, updated.attributes.unwrap_or_default())?;
+        numbers
+            .get(of)
+            .copied()
+            .ok_or_else(|| Fault::permanent("counting", format!("{of} was not counted")))
+    }
+
+    /// Sees to it that no client is given a number up to `clients` again, nor a plan one up to `plans`.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn reserve_numbers(&self, clients: u64, plans: u64) -> Result<(), Fault> {
+        let table = &self.tables.clients;
+        let sent = self
+            .client
+            .update_item()
+            .table_name(table)
+            .key("pk", string(keys::SEQUENCES))
+            .key("sk", string(keys::SEQUENCES))
+            .update_expression("SET client_id = :clients, plan_id = :plans")
+            .condition_expression("attribute_not_exists(client_id)")
+            .expression_attribute_values(":clients", number(clients))
+            .expression_attribute_values(":plans", number(plans))
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(()),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(())
+            }
+            Err(e) => Err(fault("UpdateItem", table, e)),
+        }
+    }
+
+    /// The highest number given to a client.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn last_client_id(&self) -> Result<u64, Fault> {
+        #[derive(Deserialize)]
+        struct Row {
+            #[serde(default)]
+            client_id: u64,
+        }
+        let row: Option<Row> = self
+            .get(
+                &self.tables.clients,
+                keys::SEQUENCES.into(),
+                Some(keys::SEQUENCES.into()),
+            )
+            .await?;
+        Ok(row.map_or(0, |row| row.client_id))
     }
 
     /// The next numbers for an account and an invoice. Never given twice; an order that comes to nothing leaves a gap.
@@ -92,4 +239,12 @@ impl Database {
             .map_err(|e| fault("UpdateItem", table, e))?;
         read(table, updated.attributes.unwrap_or_default())
     }
+}
+
+fn email_item(client: &Client) -> Item {
+    Item::from([
+        ("pk".to_owned(), string(keys::email(&client.email))),
+        ("sk".to_owned(), string(keys::EMAIL)),
+        ("client_id".to_owned(), number(client.client_id)),
+    ])
 }

@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use super::{Database, fault, item, keys, number};
+use super::{Database, fault, item, keys, number, string};
 use crate::domain::credential::{ApiKey, Session};
 use crate::error::Fault;
 
@@ -29,6 +29,51 @@ impl Database {
             .send()
             .await
             .map_err(|e| fault("PutItem", table, e))?;
+        Ok(())
+    }
+
+    /// Forgets an API key.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn delete_api_key(&self, hash: &str) -> Result<(), Fault> {
+        self.delete_credential(keys::api_key(hash)).await
+    }
+
+    /// Ends all sessions that were opened with an API key.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn delete_sessions_of(&self, api_key_hash: &str) -> Result<(), Fault> {
+        let table = &self.tables.credentials;
+        let mut rows = self
+            .client
+            .query()
+            .table_name(table)
+            .index_name("by_api_key")
+            .key_condition_expression("api_key_hash = :hash")
+            .expression_attribute_values(":hash", string(api_key_hash))
+            .into_paginator()
+            .items()
+            .send();
+        while let Some(row) = rows.next().await {
+            let row = row.map_err(|e| fault("Query", table, e))?;
+            if let Some(pk) = row.get("pk").and_then(|pk| pk.as_s().ok()) {
+                self.delete_credential(pk.clone()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_credential(&self, pk: String) -> Result<(), Fault> {
+        let table = &self.tables.credentials;
+        self.client
+            .delete_item()
+            .table_name(table)
+            .key("pk", AttributeValue::S(pk))
+            .send()
+            .await
+            .map_err(|e| fault("DeleteItem", table, e))?;
         Ok(())
     }
 
@@ -67,14 +112,6 @@ impl Database {
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn delete_session(&self, token_hash: &str) -> Result<(), Fault> {
-        let table = &self.tables.credentials;
-        self.client
-            .delete_item()
-            .table_name(table)
-            .key("pk", AttributeValue::S(keys::token(token_hash)))
-            .send()
-            .await
-            .map_err(|e| fault("DeleteItem", table, e))?;
-        Ok(())
+        self.delete_credential(keys::token(token_hash)).await
     }
 }

@@ -17,10 +17,17 @@
 //! | ledger | `CLIENT#<id>` | `BALANCES#<currency>` | a client's balances |
 //! | ledger | `CLIENT#<id>` | `POSTING#<id>` | a journal entry |
 //! | ledger | `CLIENT#<id>` | `INVOICE#<id>` | an invoice |
+//! | ledger | `CLIENT#<id>` | `OPEN#<due date>#<id>` | the open side of an invoice; listed by `open_invoices` while it is chased |
+//! | ledger | `CLIENT#<id>` | `PERIOD#<s3uid>#<from>` | a closed period of an account, and its invoice |
+//! | events | `EVENT#<id>` | | an event; listed by `unsent_events` until it is sent |
 //! | history | `CLIENT#<id>` or `PLAN#<id>` | `<time>#<id>` | an entry; listed by `by_entity` too |
 //! | tasks | `TASK#<id>` | | a task; listed by `open_tasks` while it is a clean-up under way |
 //! | tasks | `CALLBACK#<key>` | | what a callback key stands for |
-//! | usage | `ACCOUNT#<s3uid>` | `DAY#<date>` | an account's totals for a day |
+//! | usage | `ACCOUNT#<s3uid>` | `DAY#<date>` | an account's usage on a day |
+//! | usage | `BILLING` | `STATE` | the day before which every period has been closed |
+//! | usage | `ACCOUNT#<s3uid>` | `MONTH#<year>-<month>` | an account's totals for a calendar month; ranked by `by_month_traffic`, `by_month_storage` |
+//! | usage | `COLLECTION#<location>` | `HOUR#<time>` | an hour under collection |
+//! | usage | `COLLECTION#<location>` | `STATE` | until when all hours are collected |
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -38,7 +45,14 @@ pub(crate) const SEQUENCES: &str = "SEQUENCES";
 pub(crate) const ACCOUNT: &str = "ACCOUNT";
 pub(crate) const BUCKET: &str = "BUCKET";
 pub(crate) const GROUPS: &str = "GROUPS";
+pub(crate) const BALANCES: &str = "BALANCES#";
+pub(crate) const BILLING: &str = "BILLING";
+pub(crate) const STATE: &str = "STATE";
+pub(crate) const OPEN_INVOICES: &str = "OPEN#";
 pub(crate) const PLANS: &str = "PLANS";
+pub(crate) const MONTHS: &str = "MONTH#";
+pub(crate) const COLLECTION_STATE: &str = "STATE";
+pub(crate) const COLLECTION_HOURS: &str = "HOUR#";
 
 pub(crate) fn client(client_id: u64) -> String {
     format!("CLIENT#{client_id}")
@@ -86,7 +100,7 @@ pub(crate) fn idempotency(client_id: u64, key: &str) -> String {
 }
 
 pub(crate) fn balances(currency: Currency) -> String {
-    format!("BALANCES#{currency}")
+    format!("{BALANCES}{currency}")
 }
 
 pub(crate) fn posting(posting_id: &str) -> String {
@@ -95,6 +109,18 @@ pub(crate) fn posting(posting_id: &str) -> String {
 
 pub(crate) fn invoice(invoice_id: u64) -> String {
     format!("INVOICE#{invoice_id:0DIGITS$}")
+}
+
+pub(crate) fn open_invoice(due_on: Date, invoice_id: u64) -> String {
+    format!("{OPEN_INVOICES}{due_on}#{invoice_id:0DIGITS$}")
+}
+
+pub(crate) fn closed_period(s3uid: &str, from: Date) -> String {
+    format!("PERIOD#{s3uid}#{from}")
+}
+
+pub(crate) fn event(event_id: &str) -> String {
+    format!("EVENT#{event_id}")
 }
 
 pub(crate) fn entity(entity: &Entity<'_>) -> String {
@@ -119,4 +145,22 @@ pub(crate) fn callback(callback_key: &str) -> String {
 
 pub(crate) fn day(date: Date) -> String {
     format!("DAY#{date}")
+}
+
+/// The calendar month that a day is in.
+pub(crate) fn month(date: Date) -> String {
+    format!("{MONTHS}{:04}-{:02}", date.year(), date.month())
+}
+
+/// A listing group in the calendar month that a day is in: the partition of the rankings.
+pub(crate) fn month_group(group_key: &str, date: Date) -> String {
+    format!("{group_key}#{:04}-{:02}", date.year(), date.month())
+}
+
+pub(crate) fn collection(location: &str) -> String {
+    format!("COLLECTION#{location}")
+}
+
+pub(crate) fn collection_hour(hour: Timestamp) -> String {
+    format!("{COLLECTION_HOURS}{hour:.0}")
 }

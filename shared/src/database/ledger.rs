@@ -2,9 +2,12 @@
 
 use aws_sdk_dynamodb::types::Update;
 
+use super::billing::Issue;
 use super::transaction::{Conflict, Transaction};
 use super::{Database, fault, item, keys, number, read, string};
 use crate::config::Tables;
+use crate::domain::event::Event;
+use crate::domain::history::Entry;
 use crate::domain::invoice::Invoice;
 use crate::domain::ledger::{Balances, LedgerAccount, Posting};
 use crate::domain::money::Currency;
@@ -26,13 +29,98 @@ impl Database {
         Ok(balances.unwrap_or_default())
     }
 
-    /// Posts; `false` when this posting was made before.
+    /// A client's balances in every currency that anything was posted in.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn post(&self, posting: &Posting) -> Result<bool, Fault> {
+    pub async fn all_balances(&self, client_id: u64) -> Result<Vec<(Currency, Balances)>, Fault> {
+        #[derive(serde::Deserialize)]
+        struct Row {
+            sk: String,
+            #[serde(flatten)]
+            balances: Balances,
+        }
+        let rows: Vec<Row> = self.ledger_rows(client_id, keys::BALANCES).await?;
+        rows.into_iter()
+            .map(|row| {
+                let currency = row
+                    .sk
+                    .strip_prefix(keys::BALANCES)
+                    .and_then(Currency::from_code);
+                let currency =
+                    currency.ok_or_else(|| Fault::permanent("reading balances", row.sk.clone()))?;
+                Ok((currency, row.balances))
+            })
+            .collect()
+    }
+
+    /// A posting by its id.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn posting(
+        &self,
+        client_id: u64,
+        posting_id: &str,
+    ) -> Result<Option<Posting>, Fault> {
+        self.get(
+            &self.tables.ledger,
+            keys::client(client_id),
+            Some(keys::posting(posting_id)),
+        )
+        .await
+    }
+
+    /// A page of a client's invoices, newest first, beginning below the number `before`.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn invoice_page(
+        &self,
+        client_id: u64,
+        before: Option<u64>,
+        limit: u64,
+    ) -> Result<Vec<Invoice>, Fault> {
+        let table = &self.tables.ledger;
+        let last = before.map_or(u64::MAX, |before| before.saturating_sub(1));
+        let answer = self
+            .client
+            .query()
+            .table_name(table)
+            .key_condition_expression("pk = :client AND sk BETWEEN :first AND :last")
+            .expression_attribute_values(":client", string(keys::client(client_id)))
+            .expression_attribute_values(":first", string(keys::invoice(0)))
+            .expression_attribute_values(":last", string(keys::invoice(last.min(999_999_999_999))))
+            .scan_index_forward(false)
+            .consistent_read(true)
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .send()
+            .await
+            .map_err(|e| fault("Query", table, e))?;
+        answer
+            .items
+            .unwrap_or_default()
+            .into_iter()
+            .map(|row| read(table, row))
+            .collect()
+    }
+
+    /// Posts, with a history entry and events; `false` when this posting was made before.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn post(
+        &self,
+        posting: &Posting,
+        entry: Option<&Entry>,
+        events: &[Event],
+    ) -> Result<bool, Fault> {
         let mut transaction = self.transaction();
         transaction.posting(&self.tables, posting, None)?;
+        if let Some(entry) = entry {
+            transaction.history(&self.tables.history, entry)?;
+        }
+        transaction.events(&self.tables.events, events)?;
         Ok(transaction.commit().await?.is_ok())
     }
 
@@ -52,7 +140,7 @@ impl Database {
         self.ledger_rows(client_id, "INVOICE#").await
     }
 
-    async fn ledger_rows<T: serde::de::DeserializeOwned>(
+    pub(super) async fn ledger_rows<T: serde::de::DeserializeOwned>(
         &self,
         client_id: u64,
         prefix: &str,
@@ -142,14 +230,18 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Adds an invoice to what is written.
-    pub(super) fn invoice(&mut self, tables: &Tables, invoice: &Invoice) -> Result<(), Fault> {
+    /// Adds an invoice to what is written: itself, what it posts, and what is left open of it.
+    pub(super) fn issue(&mut self, tables: &Tables, issue: Issue<'_>) -> Result<(), Fault> {
+        let invoice = issue.invoice;
         let row = item(
             keys::client(invoice.client_id),
             Some(keys::invoice(invoice.invoice_id)),
             invoice,
         )?;
         self.insert(&tables.ledger, row, Conflict::Changed);
-        Ok(())
+        if let Some(open) = issue.open {
+            self.insert(&tables.ledger, open.to_item()?, Conflict::Changed);
+        }
+        self.posting(tables, issue.posting, Some(issue.invoices_before))
     }
 }

@@ -4,12 +4,13 @@ use aws_sdk_dynamodb::types::{Delete, ReturnValue, Update};
 use jiff::Timestamp;
 
 use super::accounts::{BucketRow, account_item, bucket_delete, new_bucket_put};
+use super::billing::Issue;
 use super::transaction::Conflict;
 use super::{Database, Item, attribute, fault, item, keys, number, read, string};
 use crate::config::Rules;
 use crate::domain::account::Account;
+use crate::domain::event::Event;
 use crate::domain::history::Entry;
-use crate::domain::invoice::Invoice;
 use crate::domain::ledger::Posting;
 use crate::domain::order::{IdempotencyRecord, Order, Payment, Refusal, State};
 use crate::error::Fault;
@@ -195,8 +196,9 @@ impl Database {
         &self,
         order: &Order,
         account: &Account,
-        payment: Option<(&Posting, &Invoice, u64)>,
+        issue: Option<Issue<'_>>,
         entry: &Entry,
+        events: &[Event],
     ) -> Result<Result<(), Vec<Conflict>>, Fault> {
         let mut transaction = self.transaction();
         let ended = self
@@ -209,11 +211,11 @@ impl Database {
             account_item(account)?,
             Conflict::Changed,
         );
-        if let Some((posting, invoice, invoices_before)) = payment {
-            transaction.posting(&self.tables, posting, Some(invoices_before))?;
-            transaction.invoice(&self.tables, invoice)?;
+        if let Some(issue) = issue {
+            transaction.issue(&self.tables, issue)?;
         }
         transaction.history(&self.tables.history, entry)?;
+        transaction.events(&self.tables.events, events)?;
         transaction.commit().await
     }
 

@@ -4,6 +4,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, Put};
 
 use super::transaction::Conflict;
 use super::{Database, fault, item, keys, read};
+use crate::domain::history::Entry;
 use crate::domain::plan::Plan;
 use crate::error::Fault;
 
@@ -17,6 +18,19 @@ impl Database {
             &self.tables.plans,
             keys::PLANS.into(),
             Some(keys::plan_in_list(plan_id)),
+        )
+        .await
+    }
+
+    /// A plan as it was or is sold, in one version.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn plan_version(&self, plan_id: u64, version: u32) -> Result<Option<Plan>, Fault> {
+        self.get(
+            &self.tables.plans,
+            keys::plan(plan_id),
+            Some(keys::plan_version(version)),
         )
         .await
     }
@@ -48,7 +62,7 @@ impl Database {
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn put_plan(&self, plan: &Plan) -> Result<bool, Fault> {
+    pub async fn put_plan(&self, plan: &Plan, entry: &Entry) -> Result<bool, Fault> {
         let table = &self.tables.plans;
         let mut transaction = self.transaction();
         let version = item(
@@ -68,6 +82,7 @@ impl Database {
             },
             Conflict::Changed,
         );
+        transaction.history(&self.tables.history, entry)?;
         Ok(transaction.commit().await?.is_ok())
     }
 }

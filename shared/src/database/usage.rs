@@ -1,45 +1,253 @@
-//! Totals per account and day. They are set, not added to: collecting twice changes nothing.
+//! Days of accounts, as made from the segments. They are set, not added to: collecting twice changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::civil::Date;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::{Database, fault, keys, number, read, string};
-use crate::domain::usage::Totals;
+use super::listing::Listing;
+use super::{AccountOrder, Database, Page, attribute, fault, item, keys, read, string};
+use crate::domain::account::Group;
+use crate::domain::usage::Day;
 use crate::error::Fault;
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Row {
     date: Date,
-    #[serde(flatten)]
-    totals: Totals,
+    day: Day,
+}
+
+/// An account's totals for a calendar month, as far as collected, where the rankings find them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MonthUsage {
+    /// Whose.
+    pub s3uid: String,
+    /// The account's number: settles ties.
+    pub id: u64,
+    /// Bytes of answers.
+    pub bytes_sent: u64,
+    /// The most that was stored at any hour.
+    pub peak_stored_bytes: u64,
+    /// The ranking it stands in; absent for an account that stands in no listing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    month_group: Option<String>,
+}
+
+impl MonthUsage {
+    /// The totals of the month that `date` is in, for an account of a listing group.
+    #[must_use]
+    pub fn new(
+        s3uid: &str,
+        id: u64,
+        group_key: Option<&str>,
+        date: Date,
+        (bytes_sent, peak_stored_bytes): (u64, u64),
+    ) -> MonthUsage {
+        MonthUsage {
+            s3uid: s3uid.to_owned(),
+            id,
+            bytes_sent,
+            peak_stored_bytes,
+            month_group: group_key.map(|group_key| keys::month_group(group_key, date)),
+        }
+    }
+}
+
+/// What is stored of an account for a day and the month it is in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccountUsage {
+    /// The day.
+    pub day: Option<Day>,
+    /// The month.
+    pub month: Option<MonthUsage>,
 }
 
 impl Database {
-    /// Sets a day's totals.
+    /// What is stored of these accounts for a day and its month, by account; accounts with neither are absent.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn set_day(&self, s3uid: &str, date: Date, totals: &Totals) -> Result<(), Fault> {
+    pub async fn usage_on(
+        &self,
+        s3uids: &[&str],
+        date: Date,
+    ) -> Result<HashMap<String, AccountUsage>, Fault> {
+        let table = &self.tables.usage;
+        let keys: Vec<(String, String)> = s3uids
+            .iter()
+            .flat_map(|s3uid| {
+                let pk = keys::account(s3uid);
+                [(pk.clone(), keys::day(date)), (pk, keys::month(date))]
+            })
+            .collect();
+        let by_pk: HashMap<String, &str> = s3uids
+            .iter()
+            .map(|s3uid| (keys::account(s3uid), *s3uid))
+            .collect();
+        let mut found: HashMap<String, AccountUsage> = HashMap::new();
+        for row in self.get_many(table, keys).await? {
+            let s3uid = row
+                .get("pk")
+                .and_then(|pk| by_pk.get(pk.as_s().ok()?).copied())
+                .unwrap_or_default();
+            let usage = found.entry(s3uid.to_owned()).or_default();
+            if row.contains_key("day") {
+                let row: Row = read(table, row)?;
+                usage.day = Some(row.day);
+            } else {
+                usage.month = Some(read(table, row)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Sets a day of an account that is still as it was read: `before`. `false` when somebody else set it since.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn replace_day(
+        &self,
+        s3uid: &str,
+        date: Date,
+        before: Option<&Day>,
+        day: &Day,
+    ) -> Result<bool, Fault> {
+        let table = &self.tables.usage;
+        let row = Row {
+            date,
+            day: day.clone(),
+        };
+        let put = self.client.put_item().table_name(table).set_item(Some(item(
+            keys::account(s3uid),
+            Some(keys::day(date)),
+            &row,
+        )?));
+        let put = match before {
+            None => put.condition_expression("attribute_not_exists(pk)"),
+            Some(before) => put
+                .condition_expression("#day = :before")
+                .expression_attribute_names("#day", "day")
+                .expression_attribute_values(":before", attribute(before)?),
+        };
+        match put.send().await {
+            Ok(_) => Ok(true),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(false)
+            }
+            Err(e) => Err(fault("PutItem", table, e)),
+        }
+    }
+
+    /// Sets an account's totals for the month that `date` is in.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn set_month(&self, date: Date, month: &MonthUsage) -> Result<(), Fault> {
         let table = &self.tables.usage;
         self.client
-            .update_item()
+            .put_item()
             .table_name(table)
-            .key("pk", string(keys::account(s3uid)))
-            .key("sk", string(keys::day(date)))
-            .update_expression(
-                "SET #date = :date, bytes_sent = :sent, bytes_received = :received, requests = :requests, peak_stored_bytes = :peak",
-            )
-            .expression_attribute_names("#date", "date")
-            .expression_attribute_values(":date", string(date.to_string()))
-            .expression_attribute_values(":sent", number(totals.bytes_sent))
-            .expression_attribute_values(":received", number(totals.bytes_received))
-            .expression_attribute_values(":requests", number(totals.requests))
-            .expression_attribute_values(":peak", number(totals.peak_stored_bytes))
+            .set_item(Some(item(
+                keys::account(&month.s3uid),
+                Some(keys::month(date)),
+                month,
+            )?))
             .send()
             .await
-            .map_err(|e| fault("UpdateItem", table, e))?;
+            .map_err(|e| fault("PutItem", table, e))?;
+        Ok(())
+    }
+
+    /// A page of the accounts of some groups, ranked by their totals for the month that `date` is in. The page's order is one of traffic
+    /// and peak storage: numbers have their own listing.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn month_ranking(
+        &self,
+        groups: &[Group],
+        date: Date,
+        page: Page,
+    ) -> Result<Vec<MonthUsage>, Fault> {
+        let month_groups: Vec<String> = groups
+            .iter()
+            .map(|group| keys::month_group(&group.key(), date))
+            .collect();
+        let is_by_storage = page.order == AccountOrder::PeakStorage;
+        let listing = Listing {
+            table: &self.tables.usage,
+            index: if is_by_storage {
+                "by_month_storage"
+            } else {
+                "by_month_traffic"
+            },
+            key_attribute: "month_group",
+            rank: if is_by_storage {
+                |month: &MonthUsage| (month.peak_stored_bytes, month.id)
+            } else {
+                |month| (month.bytes_sent, month.id)
+            },
+        };
+        self.merged(&listing, &month_groups, page).await
+    }
+
+    /// Takes an account out of the rankings of all months.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn leave_rankings(&self, s3uid: &str) -> Result<(), Fault> {
+        let table = &self.tables.usage;
+        let mut rows = self
+            .client
+            .query()
+            .table_name(table)
+            .key_condition_expression("pk = :account AND begins_with(sk, :months)")
+            .filter_expression("attribute_exists(month_group)")
+            .expression_attribute_values(":account", string(keys::account(s3uid)))
+            .expression_attribute_values(":months", string(keys::MONTHS))
+            .projection_expression("pk, sk")
+            .consistent_read(true)
+            .into_paginator()
+            .items()
+            .send();
+        while let Some(row) = rows.next().await {
+            let key = row.map_err(|e| fault("Query", table, e))?;
+            self.client
+                .update_item()
+                .table_name(table)
+                .set_key(Some(key))
+                .update_expression("REMOVE month_group")
+                .send()
+                .await
+                .map_err(|e| fault("UpdateItem", table, e))?;
+        }
+        Ok(())
+    }
+
+    /// Sets a day of an account.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn set_day(&self, s3uid: &str, date: Date, day: &Day) -> Result<(), Fault> {
+        let table = &self.tables.usage;
+        let row = Row {
+            date,
+            day: day.clone(),
+        };
+        self.client
+            .put_item()
+            .table_name(table)
+            .set_item(Some(item(
+                keys::account(s3uid),
+                Some(keys::day(date)),
+                &row,
+            )?))
+            .send()
+            .await
+            .map_err(|e| fault("PutItem", table, e))?;
         Ok(())
     }
 
@@ -52,7 +260,7 @@ impl Database {
         s3uid: &str,
         from: Date,
         to: Date,
-    ) -> Result<BTreeMap<Date, Totals>, Fault> {
+    ) -> Result<BTreeMap<Date, Day>, Fault> {
         let table = &self.tables.usage;
         let mut rows = self
             .client
@@ -69,8 +277,40 @@ impl Database {
         let mut days = BTreeMap::new();
         while let Some(row) = rows.next().await {
             let row: Row = read(table, row.map_err(|e| fault("Query", table, e))?)?;
-            days.insert(row.date, row.totals);
+            days.insert(row.date, row.day);
         }
         Ok(days)
+    }
+
+    /// What an account had stored at the end of the last day before `date` that tells.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn stored_before(&self, s3uid: &str, date: Date) -> Result<u64, Fault> {
+        let table = &self.tables.usage;
+        let mut rows = self
+            .client
+            .query()
+            .table_name(table)
+            .key_condition_expression("pk = :account AND sk BETWEEN :first AND :before")
+            .expression_attribute_values(":account", string(keys::account(s3uid)))
+            .expression_attribute_values(":first", string(keys::day(Date::ZERO)))
+            .expression_attribute_values(
+                ":before",
+                string(keys::day(date.yesterday().unwrap_or(Date::ZERO))),
+            )
+            .scan_index_forward(false)
+            .consistent_read(true)
+            .limit(4)
+            .into_paginator()
+            .items()
+            .send();
+        while let Some(row) = rows.next().await {
+            let row: Row = read(table, row.map_err(|e| fault("Query", table, e))?)?;
+            if let Some(stored) = row.day.stored.last() {
+                return Ok(stored.bytes);
+            }
+        }
+        Ok(0)
     }
 }

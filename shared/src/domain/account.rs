@@ -37,6 +37,20 @@ pub struct Service {
     pub cancellation_date: Option<Date>,
     /// The day the data goes, once cancelled.
     pub termination_date: Option<Date>,
+    /// Why its keys are stopped, while they are.
+    #[serde(default)]
+    pub suspension: Option<Suspension>,
+}
+
+/// Why an account's keys are stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Suspension {
+    /// An invoice is overdue; paying lifts it.
+    Unpaid,
+    /// An administrator did; only an administrator lifts it.
+    Administrator,
 }
 
 /// A change of service that the present status does not allow.
@@ -48,6 +62,9 @@ pub enum NotAllowed {
     /// Nothing to undo.
     #[error("S3 account is not being cancelled")]
     NotCancelling,
+    /// Nothing to resume.
+    #[error("S3 account is not suspended")]
+    NotSuspended,
     /// Too late for it.
     #[error("S3 account is being deleted")]
     Terminating,
@@ -63,6 +80,57 @@ impl Service {
             next_commit_date: next_anniversary(on, on),
             cancellation_date: None,
             termination_date: None,
+            suspension: None,
+        }
+    }
+
+    /// Suspended, as far as it is not already. A reason of an administrator's outlasts that of an unpaid invoice.
+    ///
+    /// # Errors
+    /// When it is going.
+    pub fn suspend(&self, reason: Suspension) -> Result<Service, NotAllowed> {
+        let status = match self.status {
+            Status::Active | Status::Suspended => Status::Suspended,
+            Status::Cancelling => Status::Cancelling,
+            Status::Terminating | Status::Terminated => return Err(NotAllowed::Terminating),
+        };
+        let suspension = match self.suspension {
+            Some(Suspension::Administrator) => Suspension::Administrator,
+            Some(Suspension::Unpaid) | None => reason,
+        };
+        Ok(Service {
+            status,
+            suspension: Some(suspension),
+            ..self.clone()
+        })
+    }
+
+    /// In use again.
+    ///
+    /// # Errors
+    /// When it is not suspended, or going.
+    pub fn resume(&self) -> Result<Service, NotAllowed> {
+        let status = match self.status {
+            Status::Active | Status::Suspended => Status::Active,
+            Status::Cancelling => Status::Cancelling,
+            Status::Terminating | Status::Terminated => return Err(NotAllowed::Terminating),
+        };
+        if self.suspension.is_none() {
+            return Err(NotAllowed::NotSuspended);
+        }
+        Ok(Service {
+            status,
+            suspension: None,
+            ..self.clone()
+        })
+    }
+
+    /// Ended on its cancellation date: the keys stop, the data is kept until the termination date.
+    #[must_use]
+    pub fn end(&self) -> Service {
+        Service {
+            status: Status::Terminating,
+            ..self.clone()
         }
     }
 
@@ -70,6 +138,16 @@ impl Service {
     #[must_use]
     pub fn period_start(&self, today: Date) -> Date {
         last_anniversary(self.ordered_on, today)
+    }
+
+    /// The next day on which its end takes a step: the cancellation date while cancelling, the termination date after that.
+    #[must_use]
+    pub fn ends_on(&self) -> Option<Date> {
+        match self.status {
+            Status::Active | Status::Suspended | Status::Terminated => None,
+            Status::Cancelling => self.cancellation_date,
+            Status::Terminating => self.termination_date,
+        }
     }
 
     /// Cancelled: the keys work until the end of the paid period, and the data is kept `retention_days` longer.
@@ -105,7 +183,11 @@ impl Service {
             Status::Terminating | Status::Terminated => return Err(NotAllowed::Terminating),
         }
         Ok(Service {
-            status: Status::Active,
+            status: if self.suspension.is_some() {
+                Status::Suspended
+            } else {
+                Status::Active
+            },
             cancellation_date: None,
             termination_date: None,
             ..self.clone()
@@ -144,6 +226,9 @@ pub struct Account {
     pub access_key: String,
     /// The S3 secret key under KMS, base64.
     pub secret_key_ciphertext: String,
+    /// A second key, valid beside the first until it takes its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_key: Option<NextKey>,
     /// When its order was fulfilled.
     pub created_at: Timestamp,
     /// How many buckets it had when last looked.
@@ -166,6 +251,18 @@ pub struct Account {
     /// The listing group it stands in, see [`Group::key`]; absent once it is terminated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_key: Option<String>,
+    /// The commit date its period is to be closed on; absent once there is no further period to close.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commits_on: Option<Date>,
+    /// Present while an end of its service is ahead, see [`Service::ends_on`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<String>,
+    /// The day of that end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_on: Option<Date>,
+    /// The location, as long as its usage is collected: beyond its end, until its last hour is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metered_at: Option<String>,
     /// Raised by every change, so that two changes at once cannot both be made.
     #[serde(default)]
     pub revision: u64,
@@ -186,6 +283,15 @@ impl Account {
             Status::Terminating | Status::Terminated
         )
     }
+}
+
+/// A key that is to take the present one's place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextKey {
+    /// The S3 access key id.
+    pub access_key: String,
+    /// The S3 secret key under KMS, base64.
+    pub secret_key_ciphertext: String,
 }
 
 /// Accounts alike in all that a listing can be narrowed by. There are as many as plans × locations × billing groups, however many

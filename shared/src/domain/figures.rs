@@ -9,6 +9,30 @@ pub fn gb(bytes: u64) -> f64 {
     bytes as f64 / GB_BYTES as f64
 }
 
+/// Whole numbers beyond 64 bits, kept as text: neither JSON's numbers nor all of serde's data model hold them.
+pub mod text {
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// As decimal digits.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(number: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(number)
+    }
+
+    /// From decimal digits.
+    ///
+    /// # Errors
+    /// When it is not a number of 128 bits.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

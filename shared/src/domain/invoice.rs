@@ -1,10 +1,23 @@
-//! Invoices: numbered, immutable once issued, each line explained.
+//! Invoices: numbered, immutable once issued, each line explained by the figures it was computed from.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
 
 use crate::domain::money::Currency;
+use crate::domain::rating::{StorageOverage, TrafficOverage};
+
+/// Where an invoice stands. Everything else about it never changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, EnumString)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum InvoiceStatus {
+    /// To be paid.
+    Open,
+    /// Paid in full.
+    Paid,
+}
 
 /// An invoice as issued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +44,18 @@ pub struct Invoice {
     pub paid_at: Option<Timestamp>,
 }
 
+impl Invoice {
+    /// Where it stands.
+    #[must_use]
+    pub fn status(&self) -> InvoiceStatus {
+        if self.paid_at.is_some() {
+            InvoiceStatus::Paid
+        } else {
+            InvoiceStatus::Open
+        }
+    }
+}
+
 /// One charge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
@@ -42,4 +67,29 @@ pub struct Line {
     pub to: Date,
     /// How much.
     pub amount_minor: i64,
+    /// The plan it was priced by.
+    pub plan_id: u64,
+    /// In which version.
+    pub plan_version: u32,
+    /// What it was computed from.
+    pub basis: Basis,
+}
+
+/// What a line was computed from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "component", rename_all = "snake_case")]
+pub enum Basis {
+    /// The recurring price, in advance.
+    Recurring,
+    /// A share of a recurring price, for the days a plan was paid or used differently: `days` of `days_of_period`.
+    Prorated {
+        /// Days charged or given back.
+        days: u32,
+        /// The period's days.
+        days_of_period: u32,
+    },
+    /// Storage above the quota, in arrears.
+    Storage(StorageOverage),
+    /// Traffic above what is included, in arrears.
+    Traffic(TrafficOverage),
 }

@@ -156,6 +156,69 @@ impl Posting {
         )
     }
 
+    /// An invoice is paid from credit as it is issued: `credit` → `revenue`.
+    #[must_use]
+    pub fn pay(
+        invoice_id: u64,
+        client_id: u64,
+        currency: Currency,
+        at: Timestamp,
+        amount_minor: i64,
+    ) -> Posting {
+        let id = format!("pay:{invoice_id}");
+        Posting::transfer(
+            id,
+            client_id,
+            currency,
+            at,
+            amount_minor,
+            LedgerAccount::Credit,
+            LedgerAccount::Revenue,
+        )
+    }
+
+    /// An open invoice is paid from credit: `credit` → `receivable`.
+    #[must_use]
+    pub fn settle(
+        invoice_id: u64,
+        client_id: u64,
+        currency: Currency,
+        at: Timestamp,
+        amount_minor: i64,
+    ) -> Posting {
+        let id = format!("settle:{invoice_id}");
+        Posting::transfer(
+            id,
+            client_id,
+            currency,
+            at,
+            amount_minor,
+            LedgerAccount::Credit,
+            LedgerAccount::Receivable,
+        )
+    }
+
+    /// A credit note gives money back: `revenue` → `credit`.
+    #[must_use]
+    pub fn refund(
+        invoice_id: u64,
+        client_id: u64,
+        currency: Currency,
+        at: Timestamp,
+        amount_minor: i64,
+    ) -> Posting {
+        let id = format!("refund:{invoice_id}");
+        Posting::transfer(
+            id,
+            client_id,
+            currency,
+            at,
+            amount_minor,
+            LedgerAccount::Revenue,
+            LedgerAccount::Credit,
+        )
+    }
+
     /// An invoice is left open: `receivable` → `revenue`.
     #[must_use]
     pub fn owe(
@@ -238,7 +301,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_posting_sums_to_zero(amount_minor in 0i64..1_000_000_000, kind in 0u8..5) {
+        fn every_posting_sums_to_zero(amount_minor in 0i64..1_000_000_000, kind in 0u8..8) {
             let currency = Currency::from_code("EUR").expect("EUR");
             let at = Timestamp::UNIX_EPOCH;
             let posting = match kind {
@@ -246,6 +309,9 @@ mod tests {
                 1 => Posting::hold("x", 1, currency, at, amount_minor),
                 2 => Posting::release("x", 1, currency, at, amount_minor),
                 3 => Posting::capture("x", 1, currency, at, amount_minor),
+                4 => Posting::pay(1, 1, currency, at, amount_minor),
+                5 => Posting::settle(1, 1, currency, at, amount_minor),
+                6 => Posting::refund(1, 1, currency, at, amount_minor),
                 _ => Posting::owe(1, 1, currency, at, amount_minor),
             };
             prop_assert_eq!(posting.amounts_minor.values().sum::<i64>(), 0);

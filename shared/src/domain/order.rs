@@ -68,6 +68,8 @@ pub struct Order {
     pub storage_type: String,
     /// The plan's quota.
     pub quota_gb: u64,
+    /// What the cluster lets the account store; none for as much as it likes.
+    pub storage_limit_bytes: Option<u64>,
     /// Where.
     pub location: String,
     /// The first bucket.

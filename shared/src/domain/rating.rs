@@ -59,10 +59,13 @@ impl Exact {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StorageOverage {
     /// What was stored, summed up hour by hour.
+    #[serde(with = "crate::domain::figures::text")]
     pub stored_byte_hours: u128,
     /// What the quota includes.
+    #[serde(with = "crate::domain::figures::text")]
     pub included_byte_hours: u128,
     /// What is above it.
+    #[serde(with = "crate::domain::figures::text")]
     pub overage_byte_hours: u128,
     /// The period's length.
     pub hours: u32,

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use ::http::Method;
 use ::http::header::CONTENT_TYPE;
+use jiff::civil::Date;
 use lambda_http::{Body, Request};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -135,6 +136,46 @@ impl Parameters {
                 .filter(|value| !value.is_null() && value.as_str() != Some(""))
                 .map(|value| (*name, value))
         })
+    }
+
+    /// The names of what has a value.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0
+            .iter()
+            .filter(|(_, value)| !value.is_null() && value.as_str() != Some(""))
+            .map(|(name, _)| name.as_str())
+    }
+
+    /// Whether a parameter is there, be it empty.
+    #[must_use]
+    pub fn is_given(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// An object: JSON's, or a form's `name[key]=…`.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn object(&self, name: &str) -> Result<Option<&Map<String, Value>>, Rejection> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(object)) => Ok(Some(object)),
+            Some(_) => Err(Rejection::invalid(name, "must be an object")),
+        }
+    }
+
+    /// A day, as `2026-01-31`.
+    ///
+    /// # Errors
+    /// When it is not one.
+    pub fn date(&self, name: &str) -> Result<Option<Date>, Rejection> {
+        let Some(text) = self.text(&[name])? else {
+            return Ok(None);
+        };
+        match text.parse::<Date>() {
+            Ok(date) if text.len() == 10 => Ok(Some(date)),
+            _ => Err(Rejection::invalid(name, "must be a date as 2026-01-31")),
+        }
     }
 
     /// Any text, under the first of these names that is there: the reference's name stands first, aliases follow.

@@ -29,6 +29,17 @@ impl Caller {
         self.role == Role::Admin
     }
 
+    /// Refuses everybody else.
+    ///
+    /// # Errors
+    /// 403 for whoever is no administrator.
+    pub fn must_be_admin(&self) -> Result<(), Rejection> {
+        if self.is_admin() {
+            return Ok(());
+        }
+        Err(Rejection::forbidden("allowed to administrators only"))
+    }
+
     /// As history names it.
     #[must_use]
     pub fn actor(&self) -> Actor {
@@ -95,6 +106,16 @@ pub async fn authenticate(context: &Context, call: &Call) -> Result<Caller, Erro
         email: session.email,
         ip: call.source_ip.map(|ip| ip.to_string()),
     })
+}
+
+/// Who calls, if it is an administrator.
+///
+/// # Errors
+/// 401 as for [`authenticate`], 403 for everybody else.
+pub async fn authenticate_admin(context: &Context, call: &Call) -> Result<Caller, Error> {
+    let caller = authenticate(context, call).await?;
+    caller.must_be_admin()?;
+    Ok(caller)
 }
 
 /// How a call names an account.

@@ -65,6 +65,20 @@ struct UserChange {
     quota_bytes: Option<Option<u64>>,
 }
 
+/// At most [`PAGE_MAX`] users.
+#[derive(Deserialize)]
+struct StatsRequest {
+    uids: Vec<String>,
+}
+
+/// The same question as `GET usage`, for more users than fit into a URL.
+#[derive(Deserialize)]
+struct UsageRequest {
+    from: String,
+    to: String,
+    uids: Vec<String>,
+}
+
 #[derive(Deserialize)]
 struct PurgeRequest {
     max_entries: u64,
@@ -142,7 +156,14 @@ impl Admin {
             (&Method::GET, ["buckets", name]) => self.get_bucket(name).await,
             (&Method::DELETE, ["buckets", name]) => self.delete_bucket(name).await,
             (&Method::POST, ["buckets", name, "purge"]) => self.purge(name, parse(&body)?).await,
+            (&Method::POST, ["stats"]) => self.stats(parse(&body)?).await,
             (&Method::GET, ["usage"]) => self.usage(&query).await,
+            (&Method::POST, ["usage"]) => {
+                let UsageRequest { from, to, uids } = parse(&body)?;
+                self.usage_between(hour(Some(&from))?, hour(Some(&to))?, Some(uids))
+                    .await
+            }
+            (&Method::DELETE, ["usage"]) => self.trim_usage(hour(query.get("before"))?).await,
             _ => Err(custom(
                 StatusCode::NOT_FOUND,
                 "NotFound",
@@ -193,40 +214,7 @@ impl Admin {
     }
 
     async fn put_user(&self, uid: &str, new: NewUser) -> Answer {
-        check_uid(uid)?;
-        check_access_key(&new.access_key)?;
-        check_secret_key(&new.secret_key)?;
-        let quota_bytes = stored_quota(new.quota_bytes)?;
-        let uid = uid.to_owned();
-        self.store
-            .write(move |w| {
-                let key = find_key(w, &new.access_key)?;
-                let is_his = |key: &Key| key.uid == uid && key.secret_key == new.secret_key;
-                if find_user(w, &uid)?.is_some() {
-                    // A retry of the request that made him changes nothing, not even what was
-                    // changed since.
-                    if key.as_ref().is_some_and(is_his) {
-                        return user_json(w, &uid);
-                    }
-                    return Err(custom(
-                        StatusCode::CONFLICT,
-                        "UserAlreadyExists",
-                        "The user exists, with other keys.",
-                    )
-                    .into());
-                }
-                if key.is_some() {
-                    return Err(key_exists());
-                }
-                w.prepare_cached(
-                    "INSERT INTO users (uid, display_name, quota_bytes) VALUES (?1, ?2, ?3)",
-                )?
-                .execute(params![uid, new.display_name, quota_bytes])?;
-                insert_key(w, &uid, &new.access_key, &new.secret_key)?;
-                user_json(w, &uid)
-            })
-            .await
-            .and_then(ok)
+        put_user(&self.store, uid, new).await.and_then(ok)
     }
 
     async fn get_user(&self, uid: &str) -> Answer {
@@ -379,15 +367,19 @@ impl Admin {
     async fn usage(&self, query: &HashMap<String, String>) -> Answer {
         let from = hour(query.get("from"))?;
         let to = hour(query.get("to"))?;
-        if from > to {
-            return Err(invalid_argument("from must not be after to").into());
-        }
         let uids: Option<Vec<String>> = query.get("uids").map(|uids| {
             uids.split(',')
                 .filter(|uid| !uid.is_empty())
                 .map(str::to_owned)
                 .collect()
         });
+        self.usage_between(from, to, uids).await
+    }
+
+    async fn usage_between(&self, from: i64, to: i64, uids: Option<Vec<String>>) -> Answer {
+        if from > to {
+            return Err(invalid_argument("from must not be after to").into());
+        }
         let usage = Arc::clone(&self.usage);
         let entries = self
             .store
@@ -398,6 +390,93 @@ impl Admin {
             .await?;
         ok(json!({"entries": entries}))
     }
+
+    /// Forgets the usage of the hours before one, as clusters do when their log grows.
+    async fn trim_usage(&self, before: i64) -> Answer {
+        let usage = Arc::clone(&self.usage);
+        self.store
+            .write(move |w| {
+                usage.flush(w)?;
+                w.prepare_cached("DELETE FROM usage WHERE hour < ?1")?
+                    .execute(params![before])?;
+                Ok(DELETED)
+            })
+            .await
+    }
+
+    /// The buckets of many users at once; a user that is not there has none.
+    async fn stats(&self, StatsRequest { uids }: StatsRequest) -> Answer {
+        if uids.len() > PAGE_MAX as usize {
+            return Err(invalid_argument("uids must be at most 1000").into());
+        }
+        let buckets = self
+            .store
+            .read(move |c| {
+                let mut rows = Vec::new();
+                for uid in &uids {
+                    for bucket in buckets_of(c, uid, "", i64::MAX)? {
+                        let mut row = bucket_json(&bucket)?;
+                        row["owner"] = json!(uid);
+                        rows.push(row);
+                    }
+                }
+                Ok(rows)
+            })
+            .await?;
+        ok(json!({"buckets": buckets}))
+    }
+}
+
+async fn put_user(store: &Arc<Store>, uid: &str, new: NewUser) -> Result<Value, Fault> {
+    check_uid(uid)?;
+    check_access_key(&new.access_key)?;
+    check_secret_key(&new.secret_key)?;
+    let quota_bytes = stored_quota(new.quota_bytes)?;
+    let uid = uid.to_owned();
+    store
+        .write(move |w| {
+            let key = find_key(w, &new.access_key)?;
+            let is_his = |key: &Key| key.uid == uid && key.secret_key == new.secret_key;
+            if find_user(w, &uid)?.is_some() {
+                // A retry of the request that made him changes nothing, not even what was
+                // changed since.
+                if key.as_ref().is_some_and(is_his) {
+                    return user_json(w, &uid);
+                }
+                return Err(custom(
+                    StatusCode::CONFLICT,
+                    "UserAlreadyExists",
+                    "The user exists, with other keys.",
+                )
+                .into());
+            }
+            if key.is_some() {
+                return Err(key_exists());
+            }
+            w.prepare_cached(
+                "INSERT INTO users (uid, display_name, quota_bytes) VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![uid, new.display_name, quota_bytes])?;
+            insert_key(w, &uid, &new.access_key, &new.secret_key)?;
+            user_json(w, &uid)
+        })
+        .await
+}
+
+/// Makes sure that a user with this key is there.
+pub(crate) async fn ensure_user(
+    store: &Arc<Store>,
+    uid: &str,
+    access_key: &str,
+    secret_key: &str,
+) -> Result<(), Fault> {
+    let user = NewUser {
+        display_name: uid.to_owned(),
+        access_key: access_key.to_owned(),
+        secret_key: secret_key.to_owned(),
+        quota_bytes: None,
+    };
+    put_user(store, uid, user).await.map(|_| ())
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {

@@ -140,6 +140,21 @@ impl Cluster {
         self.server.endpoint()
     }
 
+    /// Makes sure that a user with this key is there, as over the admin API.
+    ///
+    /// # Errors
+    /// When the user is there with other keys, or the database cannot be used.
+    pub async fn ensure_user(
+        &self,
+        uid: &str,
+        access_key: &str,
+        secret_key: &str,
+    ) -> io::Result<()> {
+        admin::ensure_user(&self.store, uid, access_key, secret_key)
+            .await
+            .map_err(|fault| io::Error::other(s3s::S3Error::from(fault)))
+    }
+
     /// Deletes files that a crash left without metadata, and says how many there were. Every start does it too.
     ///
     /// # Errors

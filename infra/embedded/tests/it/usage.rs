@@ -169,3 +169,43 @@ async fn an_aborted_download_counts_what_was_sent() {
     // What lies in the buffers between the two counts as sent; the rest of the object does not.
     assert!(sent < LENGTH / 2, "{sent}");
 }
+
+#[tokio::test]
+async fn many_users_are_asked_for_at_once() {
+    let lab = Lab::start();
+    let alice = lab.user_with("alice", "alices").await;
+    lab.user_with("bob", "bobs").await;
+    put(&alice, "alices", "k", pattern(1_000)).await;
+    let uids = json!(["alice", "bob", "nobody"]);
+    let (status, body) = lab.admin("POST", "stats", json!({ "uids": uids })).await;
+    assert_eq!(status, 200, "{body}");
+    let buckets: Vec<(&str, &str, u64)> = body["buckets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            let text = |name: &str| row[name].as_str().unwrap();
+            (
+                text("owner"),
+                text("name"),
+                row["stored_bytes"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(buckets, [("alice", "alices", 1_000), ("bob", "bobs", 0)]);
+    let too_many = json!({ "uids": vec!["x"; 1_001] });
+    assert_eq!(lab.admin("POST", "stats", too_many).await.0, 400);
+
+    let hours =
+        json!({ "from": "2026-11-22T13:00:00Z", "to": "2026-11-22T14:00:00Z", "uids": uids });
+    let (status, body) = lab.admin("POST", "usage", hours.clone()).await;
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(body["entries"].as_array().unwrap(), &usage(&lab, DAY).await);
+
+    let (status, _) = lab
+        .admin("DELETE", "usage?before=2026-11-22T14:00:00Z", Value::Null)
+        .await;
+    assert_eq!(status, 204);
+    let (_, body) = lab.admin("POST", "usage", hours).await;
+    assert_eq!(body["entries"], json!([]));
+}

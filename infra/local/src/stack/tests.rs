@@ -63,8 +63,11 @@ fn stand_ins() -> &'static [Function] {
         .map(|name| Function {
             name: name.to_owned().leak(),
             entry: match name {
-                "storage_tasks" | "cleanup" => Entry::Queue(consume),
-                "resume_orders" | "resume_tasks" => Entry::Schedule(tell_time),
+                "billing" | "cleanup" | "storage_tasks" | "usage_shards" => Entry::Queue(consume),
+                "chase_invoices" | "close_periods" | "collect_usage" | "end_services"
+                | "publish_events" | "recount_ledger" | "resume_orders" | "resume_tasks" => {
+                    Entry::Schedule(tell_time)
+                }
                 _ => Entry::Http(echo),
             },
         })
@@ -331,9 +334,16 @@ async fn a_jump_runs_what_falls_due_in_order() {
     assert_eq!(
         ran,
         [
+            ("2026-01-01T00:05:00Z".into(), "collect_usage"),
+            ("2026-01-01T00:20:00Z".into(), "close_periods"),
+            ("2026-01-01T00:25:00Z".into(), "end_services"),
             ("2026-01-01T00:30:00Z".into(), "resume_tasks"),
+            ("2026-01-01T00:30:00Z".into(), "chase_invoices"),
             ("2026-01-01T01:00:00Z".into(), "resume_orders"),
+            ("2026-01-01T01:00:00Z".into(), "publish_events"),
+            ("2026-01-01T01:05:00Z".into(), "collect_usage"),
             ("2026-01-01T01:15:00Z".into(), "resume_orders"),
+            ("2026-01-01T01:15:00Z".into(), "publish_events"),
         ]
     );
     // Each saw the time it was due at.
@@ -370,11 +380,23 @@ async fn kept_data_lasts_over_restarts() {
         Err(Error::Locked(_))
     ));
     stack.advance(1.day()).await.expect("advanced");
+    let key = wharfage::segments::SegmentKey {
+        location: "NL".into(),
+        hour: at("2026-01-01T00:00:00Z"),
+        shard: 0,
+    };
+    let segments = &stack.context().segments;
+    segments
+        .put(&key, Vec::new(), at("2026-01-01T01:00:00Z"))
+        .await
+        .expect("written");
     let api_key = stack.seeded().api_key("admin").to_owned();
     drop(stack);
     let stack = Stack::start(options()).await.expect("again");
     assert_eq!(stack.seeded().api_key("admin"), api_key);
     assert_eq!(stack.context().now(), at("2026-01-02T00:00:00Z"));
+    let segment = stack.context().segments.get(&key).await.expect("read");
+    assert_eq!(segment.as_deref(), Some([].as_slice()));
     let hash = wharfage::domain::credential::hash(&api_key);
     let kept = stack
         .context()

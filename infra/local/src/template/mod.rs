@@ -13,7 +13,9 @@ use serde::de::DeserializeOwned;
 use serde_yaml_ng::{Mapping, Value as Yaml};
 
 pub(crate) use self::intrinsics::{ACCOUNT_ID, REGION, Scope};
-pub(crate) use self::resources::{Function, Index, KeyPart, Queue, QueueTrigger, Table, Trigger};
+pub(crate) use self::resources::{
+    Bucket, Function, Index, KeyPart, Queue, QueueTrigger, Table, Trigger,
+};
 use crate::error::Error;
 
 /// The template this workspace deploys.
@@ -30,6 +32,8 @@ pub(crate) struct Template {
     pub tables: Vec<Table>,
     /// Queues in the template's order.
     pub queues: Vec<Queue>,
+    /// S3 buckets in the template's order.
+    pub buckets: Vec<Bucket>,
     /// Logical ids of KMS keys.
     pub keys: Vec<String>,
     environment: Mapping,
@@ -69,6 +73,7 @@ impl Template {
             functions: Vec::new(),
             tables: Vec::new(),
             queues: Vec::new(),
+            buckets: Vec::new(),
             keys: Vec::new(),
             environment,
             scope,
@@ -99,9 +104,19 @@ impl Template {
                     self.scope
                         .define_attribute(&id, "QueueName", physical_name(&id));
                 }
+                "AWS::S3::Bucket" => {
+                    self.scope.define(&id, bucket_name(&id));
+                    let arn = format!("arn:aws:s3:::{}", bucket_name(&id));
+                    self.scope.define_attribute(&id, "Arn", arn);
+                }
                 "AWS::KMS::Key" => {
                     let arn = arn("kms", format!("key/{id}"));
                     self.scope.define(&id, id.as_str());
+                    self.scope.define_attribute(&id, "Arn", arn);
+                }
+                "AWS::Events::EventBus" => {
+                    self.scope.define(&id, physical_name(&id));
+                    let arn = arn("events", format!("event-bus/{}", physical_name(&id)));
                     self.scope.define_attribute(&id, "Arn", arn);
                 }
                 "AWS::Serverless::HttpApi" => self.scope.define(&id, id.as_str()),
@@ -145,8 +160,14 @@ impl Template {
                     self.queues
                         .push(Queue::read(id.clone(), physical_name(&id), properties));
                 }
+                "AWS::S3::Bucket" => {
+                    let properties = self.typed(properties, &properties_path)?;
+                    self.buckets
+                        .push(Bucket::read(bucket_name(&id), properties));
+                }
                 "AWS::KMS::Key" => self.keys.push(id),
-                "AWS::Serverless::HttpApi" => {}
+                // One EventBridge stands for every bus.
+                "AWS::Events::EventBus" | "AWS::Serverless::HttpApi" => {}
                 kind if NO_EQUAL_HERE.iter().any(|prefix| kind.starts_with(prefix)) => {}
                 kind => {
                     return Err(Error::template(
@@ -189,11 +210,12 @@ impl Template {
 }
 
 /// Resource types that shape access, logs and alarms, of which there are none on one machine.
-const NO_EQUAL_HERE: [&str; 6] = [
+const NO_EQUAL_HERE: [&str; 7] = [
     "AWS::CloudWatch::",
     "AWS::IAM::",
     "AWS::KMS::Alias",
     "AWS::Logs::",
+    "AWS::S3::BucketPolicy",
     "AWS::SNS::",
     "AWS::SQS::QueuePolicy",
 ];
@@ -201,6 +223,11 @@ const NO_EQUAL_HERE: [&str; 6] = [
 /// `wharfage-AccountsTable`: DynamoDB and SQS want names, the template leaves them to CloudFormation.
 fn physical_name(id: &str) -> String {
     format!("wharfage-{id}")
+}
+
+/// `wharfage-usagebucket`: S3 wants lower case.
+fn bucket_name(id: &str) -> String {
+    physical_name(id).to_lowercase()
 }
 
 fn define_parameters(
@@ -276,15 +303,20 @@ mod tests {
     #[test]
     fn the_template_reads() {
         let mut template = Template::read(TEXT, &parameters()).expect("template");
-        assert_eq!(template.tables.len(), 9);
-        assert_eq!(template.queues.len(), 4);
+        assert_eq!(template.tables.len(), 10);
+        assert_eq!(template.queues.len(), 8);
+        let usage = template.buckets.first().expect("a bucket");
+        assert_eq!(
+            (usage.name.as_str(), usage.is_versioned),
+            ("wharfage-usagebucket", true)
+        );
         assert_eq!(template.keys, ["SecretsKey"]);
         let accounts = template
             .tables
             .iter()
             .find(|table| table.name == "wharfage-AccountsTable")
             .expect("accounts");
-        assert_eq!(accounts.indexes.len(), 5);
+        assert_eq!(accounts.indexes.len(), 8);
 
         let routes: Vec<&Route> = template
             .functions
@@ -317,6 +349,8 @@ mod tests {
         );
         template.define("StorageTasksQueue", "http://sqs/storage_tasks");
         template.define("CleanupQueue", "http://sqs/cleanup");
+        template.define("BillingQueue", "http://sqs/billing");
+        template.define("UsageShardsQueue", "http://sqs/usage_shards");
         let environment = template.environment().expect("environment");
         assert_eq!(environment["ACCOUNTS_TABLE"], "wharfage-AccountsTable");
         assert_eq!(environment["CLEANUP_QUEUE_URL"], "http://sqs/cleanup");
@@ -371,9 +405,10 @@ mod tests {
             own_environment.contains("Resources.CreateBucketFunction.Properties.Environment"),
             "{own_environment}"
         );
-        let other_type = refused(|text| text.replacen("AWS::Logs::LogGroup", "AWS::S3::Bucket", 1));
+        let other_type =
+            refused(|text| text.replacen("AWS::Logs::LogGroup", "AWS::EC2::Instance", 1));
         assert!(
-            other_type.contains("cannot make an AWS::S3::Bucket"),
+            other_type.contains("cannot make an AWS::EC2::Instance"),
             "{other_type}"
         );
         let misspelt_target = refused(|text| {

@@ -103,6 +103,14 @@ pub(crate) struct KeyPart {
     pub key_type: String,
 }
 
+/// An S3 bucket.
+pub(crate) struct Bucket {
+    /// Its name here.
+    pub name: String,
+    /// Whether it keeps what is overwritten or deleted.
+    pub is_versioned: bool,
+}
+
 /// An SQS queue.
 pub(crate) struct Queue {
     /// Logical id.
@@ -396,6 +404,37 @@ impl Table {
                 .time_to_live_specification
                 .filter(|expiry| expiry.enabled)
                 .map(|expiry| expiry.attribute_name),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(super) struct BucketProperties {
+    versioning_configuration: Option<Versioning>,
+    #[serde(default, rename = "PublicAccessBlockConfiguration")]
+    _public_access_block_configuration: Json,
+    #[serde(default, rename = "OwnershipControls")]
+    _ownership_controls: Json,
+    #[serde(default, rename = "BucketEncryption")]
+    _bucket_encryption: Json,
+    #[serde(default, rename = "Tags")]
+    _tags: Json,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct Versioning {
+    status: String,
+}
+
+impl Bucket {
+    pub(super) fn read(name: String, properties: BucketProperties) -> Bucket {
+        Bucket {
+            name,
+            is_versioned: properties
+                .versioning_configuration
+                .is_some_and(|versioning| versioning.status == "Enabled"),
         }
     }
 }

@@ -1,0 +1,81 @@
+//! Clients as administrators write them.
+
+use serde_json::{Value, json};
+use wharfage::domain::client::Client;
+use wharfage::domain::money::Currency;
+use wharfage::error::Rejection;
+use wharfage::http::Call;
+
+/// Longest address (RFC 5321, 4.5.3.1.3).
+const EMAIL_LIMIT_BYTES: usize = 254;
+const MOST_TAGS: usize = 20;
+
+/// The client with what a call says of it. What it does not name stays as it is.
+///
+/// # Errors
+/// Names the parameter that is wrong.
+pub(crate) fn with_parameters(call: &Call, mut client: Client) -> Result<Client, Rejection> {
+    let parameters = &call.parameters;
+    if let Some(email) = parameters.text(&["email"])? {
+        let looks_right = email.len() <= EMAIL_LIMIT_BYTES
+            && !email.contains(char::is_whitespace)
+            && email.split_once('@').is_some_and(|(name, host)| {
+                !name.is_empty() && host.contains('.') && !host.contains('@')
+            });
+        if !looks_right {
+            return Err(Rejection::invalid("email", "must be an email address"));
+        }
+        client.email = email.to_lowercase();
+    }
+    if let Some(billing) = parameters.text(&["billing"])? {
+        let is_word = billing.len() <= 64
+            && billing
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if !is_word {
+            return Err(Rejection::invalid(
+                "billing",
+                "may hold up to 64 of A-Z, a-z, 0-9, hyphen, underscore and dot",
+            ));
+        }
+        client.billing = billing;
+    }
+    if let Some(code) = parameters.text(&["currency"])? {
+        client.currency = Currency::from_code(&code.to_uppercase())
+            .ok_or_else(|| Rejection::invalid("currency", "must be an ISO 4217 currency"))?;
+    }
+    if let Some(role) = parameters.text(&["role"])? {
+        client.role = role
+            .parse()
+            .map_err(|_| Rejection::invalid("role", "must be client or admin"))?;
+    }
+    if parameters.is_given("tags") {
+        let tags = parameters.text(&["tags"])?.unwrap_or_default();
+        client.tags = tags
+            .split(',')
+            .map(str::trim)
+            .filter(|tag| !tag.is_empty())
+            .map(str::to_owned)
+            .collect();
+        if client.tags.len() > MOST_TAGS {
+            return Err(Rejection::invalid(
+                "tags",
+                "must be at most 20, with commas between",
+            ));
+        }
+    }
+    Ok(client)
+}
+
+/// A client as the wire shows it.
+pub(crate) fn wire(client: &Client) -> Value {
+    json!({
+        "client_id": client.client_id,
+        "email": client.email,
+        "role": client.role,
+        "billing": client.billing,
+        "currency": client.currency,
+        "tags": client.tags,
+        "accounts": client.accounts,
+    })
+}

@@ -1,0 +1,76 @@
+//! Finds the accounts whose period is to be closed, once the period's usage has been collected to its end.
+
+use std::collections::HashMap;
+
+use jiff::ToSpan;
+use serde_json::{Value, json};
+use wharfage::context::Context;
+use wharfage::domain::billing::BillingWork;
+use wharfage::domain::period::{date_of, start_of};
+use wharfage::error::Fault;
+use wharfage::runtime::{Entry, Function};
+
+/// Its Lambda function.
+pub const FUNCTION: Function = Function {
+    name: "close_periods",
+    entry: Entry::Schedule(|context| Box::pin(run(context))),
+};
+
+/// Accounts found by one query.
+const PAGE: i32 = 1_000;
+/// Accounts handed over in one run; the next run goes on.
+const AT_MOST: usize = 50_000;
+
+async fn run(context: &Context) -> Result<Value, Fault> {
+    let today = date_of(context.now());
+    let mut collected_until = HashMap::new();
+    for cluster in context.clusters.iter() {
+        let location = &cluster.location.code;
+        collected_until.insert(
+            location.clone(),
+            context.database.collected_until(location).await?,
+        );
+    }
+    let known = context.database.closed_before().await?;
+    let mut closed_before = known.unwrap_or(today);
+    let mut date = closed_before;
+    let (mut sent, mut waiting) = (0usize, 0usize);
+    while date <= today && sent < AT_MOST {
+        let mut is_empty = true;
+        let mut after = None;
+        loop {
+            let (accounts, next) = context
+                .database
+                .committing_accounts(date, PAGE, after)
+                .await?;
+            is_empty &= accounts.is_empty();
+            let (ready, unready): (Vec<_>, Vec<_>) = accounts.into_iter().partition(|account| {
+                let collected_until = collected_until.get(&account.location).copied().flatten();
+                collected_until.is_some_and(|until| until >= start_of(date))
+            });
+            waiting += unready.len();
+            sent += ready.len();
+            let work: Vec<BillingWork> = ready
+                .into_iter()
+                .map(|account| BillingWork::Close {
+                    s3uid: account.s3uid,
+                    commits_on: date,
+                })
+                .collect();
+            context.queue.send_billing(&work).await?;
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        // Nobody commits on a day that is over and has nobody left.
+        if is_empty && date < today && date == closed_before {
+            closed_before = date.saturating_add(1.day());
+        }
+        date = date.saturating_add(1.day());
+    }
+    if known != Some(closed_before) {
+        context.database.set_closed_before(closed_before).await?;
+    }
+    Ok(json!({ "sent": sent, "waiting": waiting }))
+}

@@ -1,0 +1,29 @@
+//! Has every client's balances recounted from its postings.
+
+use serde_json::{Value, json};
+use wharfage::context::Context;
+use wharfage::domain::billing::BillingWork;
+use wharfage::error::Fault;
+use wharfage::runtime::{Entry, Function};
+
+/// Its Lambda function.
+pub const FUNCTION: Function = Function {
+    name: "recount_ledger",
+    entry: Entry::Schedule(|context| Box::pin(run(context))),
+};
+
+/// Clients recounted by one message.
+const BLOCK: u64 = 50;
+
+async fn run(context: &Context) -> Result<Value, Fault> {
+    let last = context.database.last_client_id().await?;
+    let work: Vec<BillingWork> = (1..=last)
+        .step_by(usize::try_from(BLOCK).unwrap_or(1))
+        .map(|from| BillingWork::Recount {
+            from,
+            to: last.min(from + BLOCK - 1),
+        })
+        .collect();
+    context.queue.send_billing(&work).await?;
+    Ok(json!({ "clients": last }))
+}

@@ -1,0 +1,154 @@
+//! Plans as administrators write them, under the names that `list_plans` shows.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use serde_json::Value;
+use wharfage::context::Context;
+use wharfage::domain::money::{Currency, to_minor};
+use wharfage::domain::plan::{Plan, Prices};
+use wharfage::error::Rejection;
+use wharfage::http::Call;
+
+/// Prices per unit are finer than cents, but not endlessly so.
+const MOST_DECIMAL_PLACES: u32 = 9;
+pub(crate) const LARGEST_GB: u64 = 1 << 40;
+
+/// The plan with what a call says of it. What it does not name stays as it is.
+///
+/// # Errors
+/// Names the parameter that is wrong.
+pub(crate) fn with_parameters(
+    context: &Context,
+    call: &Call,
+    mut plan: Plan,
+) -> Result<Plan, Rejection> {
+    let parameters = &call.parameters;
+    if let Some(name) = parameters.text(&["name"])? {
+        plan.name = name;
+    }
+    if let Some(active) = parameters.number(&["active"], 0..=1)? {
+        plan.active = active == 1;
+    }
+    if let Some(quota_gb) = parameters.number(&["quota"], 0..=LARGEST_GB)? {
+        plan.quota_gb = quota_gb;
+    }
+    if let Some(limit_gb) = parameters.number(&["storage_limit"], 0..=LARGEST_GB)? {
+        plan.storage_limit_gb = Some(limit_gb);
+    }
+    if let Some(included_gb) = parameters.number(&["bandwidth_limit"], 0..=LARGEST_GB)? {
+        plan.included_traffic_gb = included_gb;
+    }
+    if let Some(locations) = parameters.text(&["locations"])? {
+        plan.locations = locations
+            .split(',')
+            .map(|code| code.trim().to_owned())
+            .collect();
+        if plan
+            .locations
+            .iter()
+            .any(|code| context.clusters.get(code).is_none())
+        {
+            return Err(Rejection::invalid(
+                "locations",
+                "must be codes of this service's locations, with commas between",
+            ));
+        }
+    }
+    for name in parameters.names() {
+        for (prefix, set) in PRICES {
+            if let Some(code) = name.strip_prefix(prefix) {
+                let price = price(name, &parameters.raw_text(&[name])?.unwrap_or_default())?;
+                let currency = currency(name, &code.to_uppercase())?;
+                set(plan.prices.entry(currency).or_insert_with(free), price);
+            }
+        }
+    }
+    if let Some(by_location) = parameters.object("price")? {
+        plan.location_prices = location_prices(&plan, by_location)?;
+    }
+    if plan.prices.is_empty() {
+        return Err(Rejection::missing("monthly_eur"));
+    }
+    for (currency, prices) in &plan.prices {
+        if to_minor(prices.monthly, *currency).is_err() {
+            return Err(Rejection::invalid("monthly", "is too large"));
+        }
+    }
+    let mut by_location = plan.location_prices.values().flatten();
+    if by_location.any(|(currency, price)| to_minor(*price, *currency).is_err()) {
+        return Err(Rejection::invalid("price", "is too large"));
+    }
+    Ok(plan)
+}
+
+/// A price's prefix on the wire, and how it is set.
+type SetPrice = (&'static str, fn(&mut Prices, Decimal));
+
+/// The prices that stand once per currency: `monthly_eur` and so on.
+const PRICES: [SetPrice; 3] = [
+    ("monthly_", |prices, price| prices.monthly = price),
+    ("traffic_overage_price_", |prices, price| {
+        prices.traffic_overage_per_gb = price
+    }),
+    ("storage_overage_price_", |prices, price| {
+        prices.storage_overage_per_gb_month = price
+    }),
+];
+
+fn free() -> Prices {
+    Prices {
+        monthly: Decimal::ZERO,
+        traffic_overage_per_gb: Decimal::ZERO,
+        storage_overage_per_gb_month: Decimal::ZERO,
+    }
+}
+
+/// A decimal number in digits and at most one point, not negative.
+pub(crate) fn decimal(text: &str) -> Option<Decimal> {
+    let is_plain = text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    text.parse().ok().filter(|_| is_plain)
+}
+
+fn price(name: &str, text: &str) -> Result<Decimal, Rejection> {
+    match decimal(text) {
+        Some(price) if price.scale() <= MOST_DECIMAL_PLACES => Ok(price),
+        _ => Err(Rejection::invalid(
+            name,
+            "must be a decimal number, not negative, with at most 9 places",
+        )),
+    }
+}
+
+fn currency(name: &str, code: &str) -> Result<Currency, Rejection> {
+    Currency::from_code(code)
+        .ok_or_else(|| Rejection::invalid(name, "does not name an ISO 4217 currency"))
+}
+
+/// `{"NL": {"EUR": 15.0}}`, or as a form `price[NL][EUR]=15.0`.
+fn location_prices(
+    plan: &Plan,
+    by_location: &serde_json::Map<String, Value>,
+) -> Result<BTreeMap<String, BTreeMap<Currency, Decimal>>, Rejection> {
+    let rule = "must hold a price per currency for locations of the plan";
+    let mut prices = BTreeMap::new();
+    for (location, by_currency) in by_location {
+        let by_currency = by_currency
+            .as_object()
+            .ok_or_else(|| Rejection::invalid("price", rule))?;
+        if !plan.locations.contains(location) {
+            return Err(Rejection::invalid("price", rule));
+        }
+        let mut row = BTreeMap::new();
+        for (code, value) in by_currency {
+            let text = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            row.insert(currency("price", code)?, price("price", &text)?);
+        }
+        prices.insert(location.clone(), row);
+    }
+    Ok(prices)
+}

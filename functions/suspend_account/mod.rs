@@ -1,0 +1,36 @@
+//! `suspend_account`: stops an account's keys; its data is kept. For admins.
+
+use serde_json::json;
+use wharfage::context::Context;
+use wharfage::domain::account::Suspension;
+use wharfage::error::{Error, Rejection};
+use wharfage::http::Call;
+use wharfage::http::envelope::Answer;
+use wharfage::http::tokens::caller_and_account;
+
+use crate::{billing, services};
+
+crate::s3_action!("suspend_account");
+
+async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
+    let (caller, account) = caller_and_account(context, call).await?;
+    caller.must_be_admin()?;
+    if !billing::suspend(
+        context,
+        &account.s3uid,
+        Suspension::Administrator,
+        caller.actor(),
+    )
+    .await?
+    {
+        return Err(Rejection::conflict("S3 account is being deleted").into());
+    }
+    let account = context
+        .database
+        .account(&account.s3uid)
+        .await?
+        .unwrap_or(account);
+    Ok(Answer::ok(
+        json!({ "s3uid": account.s3uid, "service": services::wire(&account.service) }),
+    ))
+}

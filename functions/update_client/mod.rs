@@ -1,0 +1,67 @@
+//! `update_client`: changes a client's email, billing group, currency, tags or role. Its accounts follow through the billing queue. For
+//! admins.
+
+use serde_json::json;
+use wharfage::context::Context;
+use wharfage::domain::billing::BillingWork;
+use wharfage::domain::history::Entity;
+use wharfage::error::{Error, Rejection};
+use wharfage::http::Call;
+use wharfage::http::envelope::Answer;
+use wharfage::http::parameters::ID;
+use wharfage::http::tokens::{authenticate_admin, token};
+
+use crate::clients;
+use crate::create_client::email_taken;
+
+crate::s3_action!("update_client");
+
+async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
+    token(call)?;
+    let client_id = call.parameters.required_number(&["id"], ID)?;
+    let before = async { Ok(context.database.client(client_id).await?) };
+    let (caller, before) = futures::try_join!(authenticate_admin(context, call), before)?;
+    let before = before.ok_or_else(|| Rejection::not_found("customer not found"))?;
+    let client = clients::with_parameters(call, before.clone())?;
+    if client != before {
+        let is_new_email = client.email != before.email;
+        if is_new_email
+            && context
+                .database
+                .client_id_by_email(&client.email)
+                .await?
+                .is_some()
+        {
+            return Err(email_taken().into());
+        }
+        let entry = context.entry(
+            Some(client_id),
+            &Entity::Client(client_id),
+            NAME,
+            caller.actor(),
+            clients::wire(&client),
+        );
+        if !context
+            .database
+            .update_client(&before, &client, &entry)
+            .await?
+        {
+            return Err(
+                Rejection::conflict("the client was changed meanwhile, try again")
+                    .retry_after(1)
+                    .into(),
+            );
+        }
+    }
+    // Sent again for a retry too: the first try may have died before it.
+    if ["email", "billing"]
+        .into_iter()
+        .any(|name| call.parameters.is_given(name))
+    {
+        context
+            .queue
+            .send_billing(&[BillingWork::Regroup { client_id }])
+            .await?;
+    }
+    Ok(Answer::ok(json!({ "client": clients::wire(&client) })))
+}

@@ -1,0 +1,38 @@
+//! Does what the billing jobs found to do, one piece a message.
+
+use wharfage::context::Context;
+use wharfage::domain::billing::BillingWork;
+use wharfage::error::Fault;
+use wharfage::runtime::{Entry, Function};
+
+use crate::billing;
+
+/// Its Lambda function.
+pub const FUNCTION: Function = Function {
+    name: "billing",
+    entry: Entry::Queue(|context, body| Box::pin(handle(context, body))),
+};
+
+async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
+    let work: BillingWork =
+        serde_json::from_str(body).map_err(|e| Fault::permanent("reading a queue message", e))?;
+    match work {
+        BillingWork::Close { s3uid, commits_on } => {
+            billing::close_period(context, &s3uid, commits_on).await
+        }
+        BillingWork::End { s3uid } => billing::end_service(context, &s3uid).await,
+        BillingWork::Chase {
+            client_id,
+            due_on,
+            invoice_id,
+        } => billing::chase(context, client_id, due_on, invoice_id).await,
+        BillingWork::Settle { client_id } => billing::settle(context, client_id).await.map(|_| ()),
+        BillingWork::Regroup { client_id } => billing::regroup(context, client_id).await,
+        BillingWork::Recount { from, to } => {
+            for client_id in from..=to {
+                billing::recount(context, client_id).await?;
+            }
+            Ok(())
+        }
+    }
+}

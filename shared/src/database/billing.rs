@@ -1,0 +1,418 @@
+//! Periods, open invoices, and the dates on which something is due.
+
+use aws_sdk_dynamodb::types::{Delete, Put, Update};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use super::accounts::service_update;
+use super::orders::OPEN;
+use super::transaction::Conflict;
+use super::{Database, Item, attribute, fault, item, keys, number, read, string};
+use crate::domain::account::Account;
+use crate::domain::closing::Closing;
+use crate::domain::event::Event;
+use crate::domain::history::Entry;
+use crate::domain::invoice::Invoice;
+use crate::domain::ledger::Posting;
+use crate::domain::money::Currency;
+use crate::error::Fault;
+
+/// An invoice that is to be paid, and how far it has been chased. It goes when the invoice is paid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenInvoice {
+    /// The invoice.
+    pub invoice_id: u64,
+    /// Who owes it.
+    pub client_id: u64,
+    /// For which account.
+    pub s3uid: String,
+    /// In what.
+    pub currency: Currency,
+    /// How much.
+    pub amount_minor: i64,
+    /// When it is due.
+    pub due_on: Date,
+    /// Steps taken so far, see [`crate::domain::dunning::Calendar`].
+    pub steps: u32,
+    /// The day of the next step; absent when all were taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act_on: Option<Date>,
+}
+
+impl OpenInvoice {
+    /// An invoice just issued.
+    #[must_use]
+    pub fn new(invoice: &Invoice, act_on: Option<Date>) -> OpenInvoice {
+        OpenInvoice {
+            invoice_id: invoice.invoice_id,
+            client_id: invoice.client_id,
+            s3uid: invoice.s3uid.clone(),
+            currency: invoice.currency,
+            amount_minor: invoice.amount_minor,
+            due_on: invoice.due_on,
+            steps: 0,
+            act_on,
+        }
+    }
+
+    pub(super) fn to_item(&self) -> Result<Item, Fault> {
+        let sk = keys::open_invoice(self.due_on, self.invoice_id);
+        let mut row = item(keys::client(self.client_id), Some(sk), self)?;
+        if self.act_on.is_some() {
+            row.insert("open".into(), string(OPEN));
+        }
+        Ok(row)
+    }
+}
+
+/// An invoice as it is issued: with its posting, its place in the client's series, and what is left open of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Issue<'a> {
+    /// The invoice.
+    pub invoice: &'a Invoice,
+    /// What it posts.
+    pub posting: &'a Posting,
+    /// Invoices in the client's series before it.
+    pub invoices_before: u64,
+    /// Its open side, unless it is paid at once.
+    pub open: Option<&'a OpenInvoice>,
+}
+
+/// An account that something is due for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct DueAccount {
+    /// Which.
+    pub s3uid: String,
+    /// Where.
+    pub location: String,
+}
+
+impl Database {
+    /// Accounts whose period is to be closed on `date`, at most `limit`.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn committing_accounts(
+        &self,
+        date: Date,
+        limit: i32,
+        after: Option<Item>,
+    ) -> Result<(Vec<DueAccount>, Option<Item>), Fault> {
+        let table = &self.tables.accounts;
+        let answer = self
+            .client
+            .query()
+            .table_name(table)
+            .index_name("by_commit_date")
+            .key_condition_expression("commits_on = :date")
+            .expression_attribute_values(":date", string(date.to_string()))
+            .set_exclusive_start_key(after)
+            .limit(limit)
+            .send()
+            .await
+            .map_err(|e| fault("Query", table, e))?;
+        let accounts = answer
+            .items
+            .unwrap_or_default()
+            .into_iter()
+            .map(|row| read(table, row))
+            .collect::<Result<_, _>>()?;
+        Ok((accounts, answer.last_evaluated_key))
+    }
+
+    /// Accounts whose end takes a step on `today` or should have before, at most `limit`.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn ending_accounts(&self, today: Date, limit: i32) -> Result<Vec<DueAccount>, Fault> {
+        let table = &self.tables.accounts;
+        let answer = self
+            .client
+            .query()
+            .table_name(table)
+            .index_name("by_end")
+            .key_condition_expression("ending = :open AND ends_on <= :today")
+            .expression_attribute_values(":open", string(OPEN))
+            .expression_attribute_values(":today", string(today.to_string()))
+            .limit(limit)
+            .send()
+            .await
+            .map_err(|e| fault("Query", table, e))?;
+        answer
+            .items
+            .unwrap_or_default()
+            .into_iter()
+            .map(|row| read(table, row))
+            .collect()
+    }
+
+    /// Open invoices whose next step is due on `today` or before, at most `limit`.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn overdue_invoices(
+        &self,
+        today: Date,
+        limit: i32,
+    ) -> Result<Vec<OpenInvoice>, Fault> {
+        let table = &self.tables.ledger;
+        let answer = self
+            .client
+            .query()
+            .table_name(table)
+            .index_name("open_invoices")
+            .key_condition_expression("#open = :open AND act_on <= :today")
+            .expression_attribute_names("#open", "open")
+            .expression_attribute_values(":open", string(OPEN))
+            .expression_attribute_values(":today", string(today.to_string()))
+            .limit(limit)
+            .send()
+            .await
+            .map_err(|e| fault("Query", table, e))?;
+        answer
+            .items
+            .unwrap_or_default()
+            .into_iter()
+            .map(|row| read(table, row))
+            .collect()
+    }
+
+    /// A client's open invoices, the one due first first.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn open_invoices(&self, client_id: u64) -> Result<Vec<OpenInvoice>, Fault> {
+        self.ledger_rows(client_id, keys::OPEN_INVOICES).await
+    }
+
+    /// One open invoice; none when it is paid.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn open_invoice(
+        &self,
+        client_id: u64,
+        due_on: Date,
+        invoice_id: u64,
+    ) -> Result<Option<OpenInvoice>, Fault> {
+        let sk = keys::open_invoice(due_on, invoice_id);
+        self.get(&self.tables.ledger, keys::client(client_id), Some(sk))
+            .await
+    }
+
+    /// An invoice of a client.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn invoice(&self, client_id: u64, invoice_id: u64) -> Result<Option<Invoice>, Fault> {
+        self.get(
+            &self.tables.ledger,
+            keys::client(client_id),
+            Some(keys::invoice(invoice_id)),
+        )
+        .await
+    }
+
+    /// The day before which every period has been closed.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn closed_before(&self) -> Result<Option<Date>, Fault> {
+        #[derive(Deserialize)]
+        struct Row {
+            closed_before: Date,
+        }
+        let row: Option<Row> = self
+            .get(
+                &self.tables.usage,
+                keys::BILLING.into(),
+                Some(keys::STATE.into()),
+            )
+            .await?;
+        Ok(row.map(|row| row.closed_before))
+    }
+
+    /// Notes that every period before a day has been closed.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn set_closed_before(&self, date: Date) -> Result<(), Fault> {
+        let table = &self.tables.usage;
+        self.client
+            .put_item()
+            .table_name(table)
+            .item("pk", string(keys::BILLING))
+            .item("sk", string(keys::STATE))
+            .item("closed_before", string(date.to_string()))
+            .send()
+            .await
+            .map_err(|e| fault("PutItem", table, e))?;
+        Ok(())
+    }
+
+    /// Closes an account's period: its next one begins, the invoice is issued and posted, events and history are written. All of it,
+    /// once per account and period; the conflicts otherwise.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    #[allow(clippy::too_many_arguments, reason = "all that one transaction writes")]
+    pub async fn close_period(
+        &self,
+        account: &Account,
+        from: Date,
+        closing: &Closing,
+        quota_gb: u64,
+        issue: Option<Issue<'_>>,
+        entry: &Entry,
+        events: &[Event],
+    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
+        let mut transaction = self.transaction();
+        let commits_on = closing
+            .is_renewed
+            .then_some(closing.service.next_commit_date);
+        let more = "plan_version = :plan_version, quota_gb = :quota, period_from = :period_from, period_bytes_sent = :zero, period_peak_stored_bytes = stored_bytes";
+        let update = service_update(
+            &self.tables.accounts,
+            account,
+            &closing.service,
+            commits_on,
+            more,
+        )?
+        .expression_attribute_values(":plan_version", number(closing.plan_version))
+        .expression_attribute_values(":quota", number(quota_gb))
+        .expression_attribute_values(
+            ":period_from",
+            string(account.service.next_commit_date.to_string()),
+        )
+        .expression_attribute_values(":zero", number(0));
+        transaction.update(update, Conflict::Changed);
+        // The guard: whatever else goes wrong, no period of an account is invoiced twice.
+        let mut guard = Item::from([
+            ("pk".to_owned(), string(keys::client(account.client_id))),
+            (
+                "sk".to_owned(),
+                string(keys::closed_period(&account.s3uid, from)),
+            ),
+        ]);
+        if let Some(issue) = issue {
+            guard.insert("invoice_id".into(), number(issue.invoice.invoice_id));
+        }
+        transaction.insert(&self.tables.ledger, guard, Conflict::Changed);
+        if let Some(issue) = issue {
+            transaction.issue(&self.tables, issue)?;
+        }
+        transaction.history(&self.tables.history, entry)?;
+        transaction.events(&self.tables.events, events)?;
+        transaction.commit().await
+    }
+
+    /// Issues an invoice that is not of a closing, with the history entry and events of what it is for.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn issue_invoice(
+        &self,
+        issue: Issue<'_>,
+        entry: &Entry,
+        events: &[Event],
+    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
+        let mut transaction = self.transaction();
+        transaction.issue(&self.tables, issue)?;
+        transaction.history(&self.tables.history, entry)?;
+        transaction.events(&self.tables.events, events)?;
+        transaction.commit().await
+    }
+
+    /// The invoice of a closed period of an account, by the period's first day: its number, or none where nothing was charged. The outer
+    /// none: the period is not closed.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn closed_period(
+        &self,
+        client_id: u64,
+        s3uid: &str,
+        from: Date,
+    ) -> Result<Option<Option<u64>>, Fault> {
+        #[derive(Deserialize)]
+        struct Row {
+            #[serde(default)]
+            invoice_id: Option<u64>,
+        }
+        let row: Option<Row> = self
+            .get(
+                &self.tables.ledger,
+                keys::client(client_id),
+                Some(keys::closed_period(s3uid, from)),
+            )
+            .await?;
+        Ok(row.map(|row| row.invoice_id))
+    }
+
+    /// Pays an open invoice from credit; the conflicts when it was paid before or credit does not suffice.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn pay_invoice(
+        &self,
+        open: &OpenInvoice,
+        posting: &Posting,
+        now: Timestamp,
+        events: &[Event],
+    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
+        let mut transaction = self.transaction();
+        transaction.delete(
+            Delete::builder()
+                .table_name(&self.tables.ledger)
+                .key("pk", string(keys::client(open.client_id)))
+                .key(
+                    "sk",
+                    string(keys::open_invoice(open.due_on, open.invoice_id)),
+                )
+                .condition_expression("attribute_exists(pk)"),
+            Conflict::Changed,
+        );
+        transaction.update(
+            Update::builder()
+                .table_name(&self.tables.ledger)
+                .key("pk", string(keys::client(open.client_id)))
+                .key("sk", string(keys::invoice(open.invoice_id)))
+                .update_expression("SET paid_at = :now")
+                .condition_expression("attribute_exists(pk)")
+                .expression_attribute_values(":now", attribute(now)?),
+            Conflict::Changed,
+        );
+        transaction.posting(&self.tables, posting, None)?;
+        transaction.events(&self.tables.events, events)?;
+        transaction.commit().await
+    }
+
+    /// Records a step of chasing an open invoice, with its events; `false` when that step was recorded before, or it was paid.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn record_dunning_step(
+        &self,
+        open: &OpenInvoice,
+        next: Option<Date>,
+        events: &[Event],
+    ) -> Result<bool, Fault> {
+        let advanced = OpenInvoice {
+            steps: open.steps + 1,
+            act_on: next,
+            ..open.clone()
+        };
+        let mut transaction = self.transaction();
+        transaction.put(
+            Put::builder()
+                .table_name(&self.tables.ledger)
+                .set_item(Some(advanced.to_item()?))
+                .condition_expression("steps = :steps")
+                .expression_attribute_values(":steps", number(open.steps)),
+            Conflict::Changed,
+        );
+        transaction.events(&self.tables.events, events)?;
+        Ok(transaction.commit().await?.is_ok())
+    }
+}

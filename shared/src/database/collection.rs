@@ -1,0 +1,361 @@
+//! How far the collection of usage has come, per location: the hours under way, and the time before which every hour is complete.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use futures::future::try_join_all;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{Database, attribute, fault, item, keys, number, read, string};
+use crate::error::Fault;
+
+/// How often settling begins again because somebody else settled meanwhile.
+const SETTLE_TRIES: usize = 5;
+
+/// An hour of a location whose collection has begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HourUnderWay {
+    /// Its start, UTC.
+    pub hour: Timestamp,
+    /// Its shards are those from 0 up to here.
+    pub shards: u64,
+    /// Those collected.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub done: BTreeSet<u64>,
+}
+
+impl HourUnderWay {
+    /// The shards still to be collected.
+    pub fn missing(&self) -> impl Iterator<Item = u64> {
+        (0..self.shards).filter(|shard| !self.done.contains(shard))
+    }
+
+    /// Whether all shards were collected.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.missing().next().is_none()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    complete_until: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct Sequences {
+    #[serde(default)]
+    account_id: u64,
+}
+
+impl Database {
+    /// The highest account number given so far; 0 before the first.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn last_account_id(&self) -> Result<u64, Fault> {
+        let sequences: Option<Sequences> = self
+            .get(
+                &self.tables.clients,
+                keys::SEQUENCES.into(),
+                Some(keys::SEQUENCES.into()),
+            )
+            .await?;
+        Ok(sequences.map_or(0, |sequences| sequences.account_id))
+    }
+
+    /// Every hour of a location that ends by this time was collected in full. `None` when nothing was collected there yet.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn collected_until(&self, location: &str) -> Result<Option<Timestamp>, Fault> {
+        let state: Option<State> = self
+            .get(
+                &self.tables.usage,
+                keys::collection(location),
+                Some(keys::COLLECTION_STATE.into()),
+            )
+            .await?;
+        Ok(state.map(|state| state.complete_until))
+    }
+
+    /// Begins a location's collection with the hour that starts at `from`, unless it was begun before; answers from where it goes on.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn begin_collection(
+        &self,
+        location: &str,
+        from: Timestamp,
+    ) -> Result<Timestamp, Fault> {
+        if let Some(until) = self.collected_until(location).await? {
+            return Ok(until);
+        }
+        let table = &self.tables.usage;
+        let state = State {
+            complete_until: from,
+        };
+        let row = item(
+            keys::collection(location),
+            Some(keys::COLLECTION_STATE.into()),
+            &state,
+        )?;
+        let sent = self
+            .client
+            .put_item()
+            .table_name(table)
+            .set_item(Some(row))
+            .condition_expression("attribute_not_exists(pk)")
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(from),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(self.collected_until(location).await?.unwrap_or(from))
+            }
+            Err(e) => Err(fault("PutItem", table, e)),
+        }
+    }
+
+    /// The hours of a location under way, oldest first.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn hours_under_way(&self, location: &str) -> Result<Vec<HourUnderWay>, Fault> {
+        let table = &self.tables.usage;
+        let mut rows = self
+            .client
+            .query()
+            .table_name(table)
+            .key_condition_expression("pk = :collection AND begins_with(sk, :hours)")
+            .expression_attribute_values(":collection", string(keys::collection(location)))
+            .expression_attribute_values(":hours", string(keys::COLLECTION_HOURS))
+            .consistent_read(true)
+            .into_paginator()
+            .items()
+            .send();
+        let mut hours = Vec::new();
+        while let Some(row) = rows.next().await {
+            hours.push(read(table, row.map_err(|e| fault("Query", table, e))?)?);
+        }
+        Ok(hours)
+    }
+
+    /// Begins an hour, unless it is under way.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn begin_hour(&self, location: &str, hour: &HourUnderWay) -> Result<(), Fault> {
+        let table = &self.tables.usage;
+        let row = item(
+            keys::collection(location),
+            Some(keys::collection_hour(hour.hour)),
+            hour,
+        )?;
+        let sent = self
+            .client
+            .put_item()
+            .table_name(table)
+            .set_item(Some(row))
+            .condition_expression("attribute_not_exists(pk)")
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(()),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(())
+            }
+            Err(e) => Err(fault("PutItem", table, e)),
+        }
+    }
+
+    /// Records a shard of an hour as collected. `None` when the hour was complete before.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn shard_collected(
+        &self,
+        location: &str,
+        hour: Timestamp,
+        shard: u64,
+    ) -> Result<Option<HourUnderWay>, Fault> {
+        let table = &self.tables.usage;
+        let sent = self
+            .client
+            .update_item()
+            .table_name(table)
+            .key("pk", string(keys::collection(location)))
+            .key("sk", string(keys::collection_hour(hour)))
+            .update_expression("ADD done :shard")
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_values(":shard", AttributeValue::Ns(vec![shard.to_string()]))
+            .return_values(ReturnValue::AllNew)
+            .send()
+            .await;
+        match sent {
+            Ok(updated) => updated.attributes.map(|row| read(table, row)).transpose(),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(None)
+            }
+            Err(e) => Err(fault("UpdateItem", table, e)),
+        }
+    }
+
+    /// Moves the time a location is complete until over the hours that have become so, and forgets their records. Whoever calls it, and
+    /// however often, it never moves over an hour that is not complete, nor back.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn settle_hours(&self, location: &str) -> Result<Option<Timestamp>, Fault> {
+        for _ in 0..SETTLE_TRIES {
+            let Some(before) = self.collected_until(location).await? else {
+                return Ok(None);
+            };
+            let hours = self.hours_under_way(location).await?;
+            let mut until = before;
+            for hour in hours.iter().filter(|hour| hour.hour >= before) {
+                if hour.hour != until || !hour.is_complete() {
+                    break;
+                }
+                until = hour.hour + SignedDuration::from_hours(1);
+            }
+            if until > before && !self.move_collected_until(location, before, until).await? {
+                continue;
+            }
+            let settled = hours.iter().filter(|hour| hour.hour < until);
+            try_join_all(settled.map(|hour| self.forget_hour(location, hour.hour))).await?;
+            return Ok(Some(until));
+        }
+        Err(Fault::retryable(
+            "settling hours",
+            "others keep settling them",
+        ))
+    }
+
+    /// `false` when somebody else moved it first.
+    async fn move_collected_until(
+        &self,
+        location: &str,
+        before: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, Fault> {
+        let table = &self.tables.usage;
+        let sent = self
+            .client
+            .update_item()
+            .table_name(table)
+            .key("pk", string(keys::collection(location)))
+            .key("sk", string(keys::COLLECTION_STATE))
+            .update_expression("SET complete_until = :until")
+            .condition_expression("complete_until = :before")
+            .expression_attribute_values(":before", attribute(before)?)
+            .expression_attribute_values(":until", attribute(until)?)
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(true),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(false)
+            }
+            Err(e) => Err(fault("UpdateItem", table, e)),
+        }
+    }
+
+    async fn forget_hour(&self, location: &str, hour: Timestamp) -> Result<(), Fault> {
+        let table = &self.tables.usage;
+        self.client
+            .delete_item()
+            .table_name(table)
+            .key("pk", string(keys::collection(location)))
+            .key("sk", string(keys::collection_hour(hour)))
+            .send()
+            .await
+            .map_err(|e| fault("DeleteItem", table, e))?;
+        Ok(())
+    }
+}
+
+/// Accounts whose usage is collected: what the index has of them. None of it changes with their figures.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct MeteredAccount {
+    /// Its name.
+    pub s3uid: String,
+    /// From when on.
+    pub created_at: Timestamp,
+    /// Until when; absent while it lives.
+    #[serde(default)]
+    pub metered_until: Option<Timestamp>,
+}
+
+impl Database {
+    /// The accounts of a location with numbers from `from` to `to`, both included, whose usage is to be collected.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn metered_accounts(
+        &self,
+        location: &str,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<MeteredAccount>, Fault> {
+        let table = &self.tables.accounts;
+        let mut rows = self
+            .client
+            .query()
+            .table_name(table)
+            .index_name("by_location")
+            .key_condition_expression("metered_at = :location AND id BETWEEN :from AND :to")
+            .expression_attribute_values(":location", string(location))
+            .expression_attribute_values(":from", number(from))
+            .expression_attribute_values(":to", number(to))
+            .into_paginator()
+            .items()
+            .send();
+        let mut accounts = Vec::new();
+        while let Some(row) = rows.next().await {
+            accounts.push(read(table, row.map_err(|e| fault("Query", table, e))?)?);
+        }
+        Ok(accounts)
+    }
+
+    /// Takes an account that has ended out of the collection.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn stop_metering(&self, s3uid: &str) -> Result<(), Fault> {
+        let table = &self.tables.accounts;
+        let sent = self
+            .client
+            .update_item()
+            .table_name(table)
+            .key("pk", string(keys::account(s3uid)))
+            .key("sk", string(keys::ACCOUNT))
+            .update_expression("REMOVE metered_at")
+            .condition_expression("attribute_exists(metered_until)")
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(()),
+            Err(e)
+                if e.as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(())
+            }
+            Err(e) => Err(fault("UpdateItem", table, e)),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Work of the billing queue. Every piece may be done twice: what is done already is left.
+
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+/// One piece of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "work", rename_all = "snake_case")]
+pub enum BillingWork {
+    /// Close the account's period that ends on this commit date.
+    Close {
+        /// Which account.
+        s3uid: String,
+        /// The period's end.
+        commits_on: Date,
+    },
+    /// Take the next step of an account's end.
+    End {
+        /// Which account.
+        s3uid: String,
+    },
+    /// Take the next step of chasing an open invoice.
+    Chase {
+        /// Who owes.
+        client_id: u64,
+        /// When it was due.
+        due_on: Date,
+        /// Which invoice.
+        invoice_id: u64,
+    },
+    /// Pay a client's open invoices from its credit, and lift suspensions.
+    Settle {
+        /// Which client.
+        client_id: u64,
+    },
+    /// Bring a client's accounts to its email and billing group.
+    Regroup {
+        /// Which client.
+        client_id: u64,
+    },
+    /// Recount the balances of the clients with these numbers.
+    Recount {
+        /// The first.
+        from: u64,
+        /// The last.
+        to: u64,
+    },
+}

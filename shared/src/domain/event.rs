@@ -1,0 +1,77 @@
+//! Events: what happened that others may want to know, for EventBridge. They are written with what they tell of, in one transaction, and
+//! sent from there, so none is lost; one may be sent twice, under the same id.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use strum::Display;
+
+/// What happened. The text is the event's `detail-type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display)]
+pub enum Kind {
+    /// An order came to an account.
+    #[serde(rename = "order.fulfilled")]
+    #[strum(serialize = "order.fulfilled")]
+    OrderFulfilled,
+    /// An order came to nothing.
+    #[serde(rename = "order.undone")]
+    #[strum(serialize = "order.undone")]
+    OrderUndone,
+    /// An account's service changed: cancelled, undone, ended, suspended, resumed.
+    #[serde(rename = "account.changed")]
+    #[strum(serialize = "account.changed")]
+    AccountChanged,
+    /// An account's keys were stopped.
+    #[serde(rename = "account.suspended")]
+    #[strum(serialize = "account.suspended")]
+    AccountSuspended,
+    /// An account's keys work again.
+    #[serde(rename = "account.resumed")]
+    #[strum(serialize = "account.resumed")]
+    AccountResumed,
+    /// An account and its data are gone.
+    #[serde(rename = "account.terminated")]
+    #[strum(serialize = "account.terminated")]
+    AccountTerminated,
+    /// An invoice was issued.
+    #[serde(rename = "invoice.issued")]
+    #[strum(serialize = "invoice.issued")]
+    InvoiceIssued,
+    /// An invoice is due, or overdue.
+    #[serde(rename = "invoice.reminder")]
+    #[strum(serialize = "invoice.reminder")]
+    InvoiceReminder,
+    /// An invoice was paid.
+    #[serde(rename = "payment.received")]
+    #[strum(serialize = "payment.received")]
+    PaymentReceived,
+    /// A client's credit was topped up.
+    #[serde(rename = "credit.added")]
+    #[strum(serialize = "credit.added")]
+    CreditAdded,
+    /// Storage crossed 80 % or 100 % of the quota, or fell below 80 % again.
+    #[serde(rename = "quota.threshold")]
+    #[strum(serialize = "quota.threshold")]
+    QuotaThreshold,
+    /// A ledger balance is not what its postings add up to.
+    #[serde(rename = "ledger.difference")]
+    #[strum(serialize = "ledger.difference")]
+    LedgerDifference,
+}
+
+/// An event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Unique; the same when it is sent twice.
+    pub event_id: String,
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened.
+    pub kind: Kind,
+    /// To which client.
+    pub client_id: u64,
+    /// To which account.
+    pub s3uid: Option<String>,
+    /// What else is worth knowing; never a secret.
+    pub detail: Value,
+}

@@ -1,0 +1,454 @@
+//! A segment as a Parquet file: one row group, a row a sample, the columns of `docs/segments.md`.
+
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use parquet::basic::{
+    Compression, LogicalType, Repetition, TimeUnit, Type as PhysicalType, ZstdLevel,
+};
+use parquet::column::reader::get_typed_column_reader;
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int64Type};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::types::{Type, TypePtr};
+
+use crate::domain::usage::Sample;
+
+/// Why a segment cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// Parquet's own reason.
+    #[error(transparent)]
+    Parquet(#[from] ParquetError),
+    /// A value outside its column's range.
+    #[error("column {0}: a value out of range")]
+    OutOfRange(&'static str),
+    /// A column that a segment must have.
+    #[error("column {0} is missing, or has another number of rows")]
+    Missing(&'static str),
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    Instant,
+    Number,
+    Flag,
+}
+
+/// The columns, in the order of the file.
+const COLUMNS: [(&str, Kind, Repetition); 12] = {
+    use Kind::{Flag, Instant, Number, Text};
+    const REQUIRED: Repetition = Repetition::REQUIRED;
+    const OPTIONAL: Repetition = Repetition::OPTIONAL;
+    [
+        ("s3uid", Text, REQUIRED),
+        ("bucket_name", Text, REQUIRED),
+        ("hour", Instant, REQUIRED),
+        ("stored_bytes", Number, OPTIONAL),
+        ("objects", Number, OPTIONAL),
+        ("noncurrent_bytes", Number, OPTIONAL),
+        ("multipart_bytes", Number, OPTIONAL),
+        ("bytes_sent", Number, REQUIRED),
+        ("bytes_received", Number, REQUIRED),
+        ("requests", Number, REQUIRED),
+        ("is_reset", Flag, REQUIRED),
+        ("collected_at", Instant, REQUIRED),
+    ]
+};
+
+/// Made of constants, so it can be made: a test reads it.
+static SCHEMA: LazyLock<Result<TypePtr, String>> =
+    LazyLock::new(|| schema().map_err(|error| error.to_string()));
+
+fn schema() -> Result<TypePtr, ParquetError> {
+    let fields = COLUMNS
+        .iter()
+        .map(|(name, kind, repetition)| {
+            let (physical, logical) = match kind {
+                Kind::Text => (PhysicalType::BYTE_ARRAY, Some(LogicalType::String)),
+                Kind::Instant => (
+                    PhysicalType::INT64,
+                    Some(LogicalType::timestamp(true, TimeUnit::MILLIS)),
+                ),
+                Kind::Number => (PhysicalType::INT64, None),
+                Kind::Flag => (PhysicalType::BOOLEAN, None),
+            };
+            Type::primitive_type_builder(name, physical)
+                .with_logical_type(logical)
+                .with_repetition(*repetition)
+                .build()
+                .map(Arc::new)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    Type::group_type_builder("sample")
+        .with_fields(fields)
+        .build()
+        .map(Arc::new)
+}
+
+/// Samples as a file.
+///
+/// # Errors
+/// When a figure is above 2^63 - 1.
+pub fn encode(samples: &[Sample], collected_at: Timestamp) -> Result<Vec<u8>, FileError> {
+    let schema = SCHEMA.clone().map_err(ParquetError::General)?;
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_created_by("wharfage".into())
+        .build();
+    let mut file = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties))?;
+    let mut rows = file.next_row_group()?;
+    let optional =
+        |name, figure: fn(&Sample) -> Option<u64>| -> Result<Vec<Option<i64>>, FileError> {
+            samples
+                .iter()
+                .map(|sample| {
+                    figure(sample)
+                        .map(|figure| signed(name, figure))
+                        .transpose()
+                })
+                .collect()
+        };
+    let required = |name, figure: fn(&Sample) -> u64| -> Result<Vec<i64>, FileError> {
+        samples
+            .iter()
+            .map(|sample| signed(name, figure(sample)))
+            .collect()
+    };
+    write::<ByteArrayType>(&mut rows, &texts(samples, |sample| &sample.s3uid), None)?;
+    write::<ByteArrayType>(
+        &mut rows,
+        &texts(samples, |sample| &sample.bucket_name),
+        None,
+    )?;
+    let hours: Vec<i64> = samples
+        .iter()
+        .map(|sample| sample.hour.as_millisecond())
+        .collect();
+    write::<Int64Type>(&mut rows, &hours, None)?;
+    write_optional(
+        &mut rows,
+        &optional("stored_bytes", |sample| sample.stored_bytes)?,
+    )?;
+    write_optional(&mut rows, &optional("objects", |sample| sample.objects)?)?;
+    write_optional(
+        &mut rows,
+        &optional("noncurrent_bytes", |sample| sample.noncurrent_bytes)?,
+    )?;
+    write_optional(
+        &mut rows,
+        &optional("multipart_bytes", |sample| sample.multipart_bytes)?,
+    )?;
+    write::<Int64Type>(
+        &mut rows,
+        &required("bytes_sent", |sample| sample.bytes_sent)?,
+        None,
+    )?;
+    write::<Int64Type>(
+        &mut rows,
+        &required("bytes_received", |sample| sample.bytes_received)?,
+        None,
+    )?;
+    write::<Int64Type>(
+        &mut rows,
+        &required("requests", |sample| sample.requests)?,
+        None,
+    )?;
+    let resets: Vec<bool> = samples.iter().map(|sample| sample.is_reset).collect();
+    write::<BoolType>(&mut rows, &resets, None)?;
+    write::<Int64Type>(
+        &mut rows,
+        &vec![collected_at.as_millisecond(); samples.len()],
+        None,
+    )?;
+    rows.close()?;
+    Ok(file.into_inner()?)
+}
+
+fn signed(column: &'static str, figure: u64) -> Result<i64, FileError> {
+    i64::try_from(figure).map_err(|_| FileError::OutOfRange(column))
+}
+
+fn texts(samples: &[Sample], text: fn(&Sample) -> &str) -> Vec<ByteArray> {
+    samples
+        .iter()
+        .map(|sample| ByteArray::from(text(sample)))
+        .collect()
+}
+
+fn write<T: DataType>(
+    rows: &mut SerializedRowGroupWriter<'_, Vec<u8>>,
+    values: &[T::T],
+    definition_levels: Option<&[i16]>,
+) -> Result<(), FileError> {
+    let mut column = rows
+        .next_column()?
+        .ok_or_else(|| ParquetError::General("more columns than the schema has".into()))?;
+    column
+        .typed::<T>()
+        .write_batch(values, definition_levels, None)?;
+    Ok(column.close()?)
+}
+
+fn write_optional(
+    rows: &mut SerializedRowGroupWriter<'_, Vec<u8>>,
+    figures: &[Option<i64>],
+) -> Result<(), FileError> {
+    let levels: Vec<i16> = figures
+        .iter()
+        .map(|figure| i16::from(figure.is_some()))
+        .collect();
+    let values: Vec<i64> = figures.iter().copied().flatten().collect();
+    write::<Int64Type>(rows, &values, Some(&levels))
+}
+
+/// The samples of a file.
+///
+/// # Errors
+/// When it is not a segment.
+pub fn decode(file: Bytes) -> Result<Vec<Sample>, FileError> {
+    let file = SerializedFileReader::new(file)?;
+    let mut samples = Vec::new();
+    for group in 0..file.num_row_groups() {
+        let rows = Rows::of(file.get_row_group(group)?)?;
+        let mut s3uids = rows.texts("s3uid")?.into_iter();
+        let mut bucket_names = rows.texts("bucket_name")?.into_iter();
+        let hours = rows.required("hour")?;
+        let figure = |name| rows.optional(name);
+        let (stored_bytes, objects) = (figure("stored_bytes")?, figure("objects")?);
+        let (noncurrent_bytes, multipart_bytes) =
+            (figure("noncurrent_bytes")?, figure("multipart_bytes")?);
+        let (bytes_sent, bytes_received) = (figure("bytes_sent")?, figure("bytes_received")?);
+        let requests = figure("requests")?;
+        let resets = rows.flags("is_reset")?;
+        samples.reserve(rows.count);
+        for row in 0..rows.count {
+            samples.push(Sample {
+                s3uid: s3uids.next().ok_or(FileError::Missing("s3uid"))?,
+                bucket_name: bucket_names
+                    .next()
+                    .ok_or(FileError::Missing("bucket_name"))?,
+                hour: Timestamp::from_millisecond(hours[row])
+                    .map_err(|_| FileError::OutOfRange("hour"))?,
+                stored_bytes: stored_bytes[row],
+                objects: objects[row],
+                noncurrent_bytes: noncurrent_bytes[row],
+                multipart_bytes: multipart_bytes[row],
+                bytes_sent: bytes_sent[row].ok_or(FileError::Missing("bytes_sent"))?,
+                bytes_received: bytes_received[row].ok_or(FileError::Missing("bytes_received"))?,
+                requests: requests[row].ok_or(FileError::Missing("requests"))?,
+                is_reset: resets[row],
+            });
+        }
+    }
+    Ok(samples)
+}
+
+/// A row group, its columns found by their names: a column added later disturbs nobody.
+struct Rows<'a> {
+    group: Box<dyn RowGroupReader + 'a>,
+    count: usize,
+}
+
+impl<'a> Rows<'a> {
+    fn of(group: Box<dyn RowGroupReader + 'a>) -> Result<Rows<'a>, FileError> {
+        let count = usize::try_from(group.metadata().num_rows())
+            .map_err(|_| ParquetError::General("a negative number of rows".into()))?;
+        Ok(Rows { group, count })
+    }
+
+    /// A column's values that are there, and for each row whether it has one.
+    fn column<T: DataType>(
+        &self,
+        name: &'static str,
+        physical: PhysicalType,
+    ) -> Result<(Vec<T::T>, Vec<bool>), FileError> {
+        let columns = self.group.metadata().columns();
+        let index = columns
+            .iter()
+            .position(|column| {
+                column.column_path().string() == name && column.column_type() == physical
+            })
+            .ok_or(FileError::Missing(name))?;
+        let mut reader = get_typed_column_reader::<T>(self.group.get_column_reader(index)?);
+        let is_optional = columns[index].column_descr().max_def_level() > 0;
+        let (mut values, mut levels) = (Vec::new(), Vec::new());
+        let mut read = 0;
+        while read < self.count {
+            let (records, ..) = reader.read_records(
+                self.count - read,
+                is_optional.then_some(&mut levels),
+                None,
+                &mut values,
+            )?;
+            if records == 0 {
+                return Err(FileError::Missing(name));
+            }
+            read += records;
+        }
+        let present = if is_optional {
+            levels.iter().map(|level| *level > 0).collect()
+        } else {
+            vec![true; self.count]
+        };
+        Ok((values, present))
+    }
+
+    fn texts(&self, name: &'static str) -> Result<Vec<String>, FileError> {
+        let (values, _) = self.column::<ByteArrayType>(name, PhysicalType::BYTE_ARRAY)?;
+        values
+            .iter()
+            .map(|value| Ok(value.as_utf8()?.to_owned()))
+            .collect()
+    }
+
+    fn required(&self, name: &'static str) -> Result<Vec<i64>, FileError> {
+        let (values, _) = self.column::<Int64Type>(name, PhysicalType::INT64)?;
+        if values.len() == self.count {
+            Ok(values)
+        } else {
+            Err(FileError::Missing(name))
+        }
+    }
+
+    fn optional(&self, name: &'static str) -> Result<Vec<Option<u64>>, FileError> {
+        let (values, present) = self.column::<Int64Type>(name, PhysicalType::INT64)?;
+        let mut values = values.into_iter();
+        present
+            .into_iter()
+            .map(|is_present| {
+                if !is_present {
+                    return Ok(None);
+                }
+                let value = values.next().ok_or(FileError::Missing(name))?;
+                u64::try_from(value)
+                    .map(Some)
+                    .map_err(|_| FileError::OutOfRange(name))
+            })
+            .collect()
+    }
+
+    fn flags(&self, name: &'static str) -> Result<Vec<bool>, FileError> {
+        let (values, _) = self.column::<BoolType>(name, PhysicalType::BOOLEAN)?;
+        if values.len() == self.count {
+            Ok(values)
+        } else {
+            Err(FileError::Missing(name))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MOST: u64 = i64::MAX as u64;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("time")
+    }
+
+    prop_compose! {
+        fn sample()(
+            s3uid in "[A-Za-z0-9]{32}",
+            bucket_name in "[a-z0-9.-]{0,63}",
+            hour in 0i64..1_000_000,
+            (stored_bytes, objects) in (option::of(0..=MOST), option::of(0..=MOST)),
+            (noncurrent_bytes, multipart_bytes) in (option::of(0..=MOST), option::of(0..=MOST)),
+            (bytes_sent, bytes_received, requests) in (0..=MOST, 0..=MOST, 0..=MOST),
+            is_reset in any::<bool>(),
+        ) -> Sample {
+            Sample {
+                s3uid, bucket_name, hour: at(hour * 3_600), stored_bytes, objects, noncurrent_bytes, multipart_bytes,
+                bytes_sent, bytes_received, requests, is_reset,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read(samples in vec(sample(), 0..40)) {
+            let file = encode(&samples, at(1_000)).expect("encoded");
+            prop_assert_eq!(decode(file.into()).expect("decoded"), samples);
+        }
+
+        #[test]
+        fn what_is_no_segment_is_an_error(mut file in vec(any::<u8>(), 0..200), is_magic in any::<bool>()) {
+            if is_magic {
+                file.splice(0..0, *b"PAR1");
+                file.extend(*b"PAR1");
+            }
+            prop_assert!(decode(file.into()).is_err());
+        }
+    }
+
+    #[test]
+    fn an_empty_segment_is_a_file_too() {
+        let file = encode(&[], at(0)).expect("encoded");
+        assert_eq!(decode(file.into()).expect("decoded"), []);
+    }
+
+    #[test]
+    fn a_thousand_accounts_are_a_small_file() {
+        const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+        // As random as real ones are: they do not compress.
+        let name = |account: u64| -> String {
+            let mut state = account + 1;
+            let mut letter = || {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                char::from(LETTERS[(state >> 33) as usize % LETTERS.len()])
+            };
+            (0..32).map(|_| letter()).collect()
+        };
+        let samples: Vec<Sample> = (0..1_000u64)
+            .map(|account| Sample {
+                s3uid: name(account),
+                bucket_name: format!("bucket-{account}"),
+                hour: at(3_600),
+                stored_bytes: Some(account << 30),
+                objects: Some(account),
+                noncurrent_bytes: Some(0),
+                multipart_bytes: Some(0),
+                bytes_sent: 0,
+                bytes_received: 0,
+                requests: 0,
+                is_reset: false,
+            })
+            .collect();
+        let file = encode(&samples, at(7_200)).expect("encoded");
+        assert!(file.len() < 50_000, "{}", file.len());
+        assert_eq!(decode(file.into()).expect("decoded"), samples);
+    }
+
+    #[test]
+    fn a_figure_that_does_not_fit_is_refused() {
+        let sample = Sample {
+            s3uid: "a".into(),
+            bucket_name: String::new(),
+            hour: at(0),
+            stored_bytes: Some(u64::MAX),
+            objects: None,
+            noncurrent_bytes: None,
+            multipart_bytes: None,
+            bytes_sent: 0,
+            bytes_received: 0,
+            requests: 0,
+            is_reset: false,
+        };
+        let refused = encode(&[sample], at(0)).expect_err("too large");
+        assert_eq!(
+            refused.to_string(),
+            "column stored_bytes: a value out of range"
+        );
+    }
+}

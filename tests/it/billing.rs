@@ -1,0 +1,175 @@
+//! Periods closed, invoices paid or chased, services ended.
+
+use jiff::ToSpan;
+use serde_json::json;
+use tests::TestApp;
+use wharfage::domain::account::{Status, Suspension};
+use wharfage::domain::money::Currency;
+
+fn eur() -> Currency {
+    Currency::from_code("EUR").expect("EUR")
+}
+
+#[tokio::test]
+async fn a_month_is_renewed_from_credit_on_its_commit_date() {
+    let app = TestApp::start().await;
+    let account = app.order("client", "renewed").await;
+    app.stack
+        .advance_to("2026-02-15T06:00:00Z".parse().expect("time"))
+        .await
+        .expect("advance");
+    let invoices = app.context().database.invoices(1).await.expect("invoices");
+    assert_eq!(invoices.len(), 2);
+    assert_eq!(invoices[1].amount_minor, 1500);
+    assert_eq!(invoices[1].lines[0].from.to_string(), "2026-02-15");
+    assert_eq!(invoices[1].lines[0].to.to_string(), "2026-03-15");
+    assert!(invoices[1].paid_at.is_some());
+    let stored = app
+        .context()
+        .database
+        .account(&account.s3uid)
+        .await
+        .expect("account")
+        .expect("account");
+    assert_eq!(stored.service.next_commit_date.to_string(), "2026-03-15");
+    let balances = app
+        .context()
+        .database
+        .balances(1, eur())
+        .await
+        .expect("balances");
+    assert_eq!(
+        (
+            balances.credit_minor,
+            balances.revenue_minor,
+            balances.sum_minor()
+        ),
+        (17_000, 3_000, 0)
+    );
+}
+
+#[tokio::test]
+async fn an_unpaid_account_is_reminded_suspended_paid_and_resumed() {
+    let mut app = TestApp::start().await;
+    let body = app
+        .call(
+            "client",
+            "create_account",
+            json!({ "plan_id": 2, "bucket_name": "unpaid" }),
+        )
+        .await
+        .ok();
+    let s3uid = body["s3uid"].as_str().expect("s3uid").to_owned();
+    // Spend all credit, so that nothing can be paid from it.
+    let context = std::sync::Arc::clone(app.context());
+    let database = &context.database;
+    let all = database
+        .balances(1, eur())
+        .await
+        .expect("balances")
+        .credit_minor;
+    let spent = wharfage::domain::ledger::Posting::pay(9_999, 1, eur(), app.now(), all);
+    assert!(database.post(&spent, None, &[]).await.expect("post"));
+    // Issued on 15 January, due on the 29th, suspended 14 days after that.
+    app.stack
+        .advance_to("2026-02-12T12:00:00Z".parse().expect("time"))
+        .await
+        .expect("advance");
+    let account = database
+        .account(&s3uid)
+        .await
+        .expect("account")
+        .expect("account");
+    assert_eq!(account.service.status, Status::Suspended);
+    assert_eq!(account.service.suspension, Some(Suspension::Unpaid));
+    app.log_in().await;
+    let refused = app
+        .call(
+            "client",
+            "create_bucket",
+            json!({ "s3uid": s3uid, "bucket_name": "more" }),
+        )
+        .await;
+    assert_eq!(
+        refused.refused(403),
+        "s3/create_bucket: S3 account is suspended"
+    );
+    let reminders = app
+        .stack
+        .events()
+        .iter()
+        .filter(|e| e["detail-type"] == "invoice.reminder")
+        .count();
+    assert_eq!(reminders, 4, "{:#?}", app.stack.events());
+    // Paid late.
+    let top_up = wharfage::domain::ledger::Posting::top_up("late", 1, eur(), app.now(), 5_000);
+    assert!(database.post(&top_up, None, &[]).await.expect("post"));
+    app.stack.advance(1.day()).await.expect("advance");
+    let work = json!({ "work": "settle", "client_id": 1 }).to_string();
+    app.handle_directly("billing", &work).await.expect("settle");
+    let account = database
+        .account(&s3uid)
+        .await
+        .expect("account")
+        .expect("account");
+    assert_eq!(
+        (account.service.status, account.service.suspension),
+        (Status::Active, None)
+    );
+    assert!(database.open_invoices(1).await.expect("open").is_empty());
+}
+
+#[tokio::test]
+async fn a_cancelled_account_ends_on_its_dates() {
+    let mut app = TestApp::start().await;
+    let account = app.order("client", "cancelled").await;
+    let s3 = app.s3("client", &account).await;
+    app.put(&s3, "cancelled", "a", 10).await;
+    app.call(
+        "client",
+        "delete_payment_account",
+        json!({ "s3uid": account.s3uid }),
+    )
+    .await
+    .ok();
+    app.stack
+        .advance_to("2026-02-15T02:00:00Z".parse().expect("time"))
+        .await
+        .expect("advance");
+    let refused = s3.get_object().bucket("cancelled").key("a").send().await;
+    assert!(refused.is_err(), "the keys still work");
+    app.log_in().await;
+    let reply = app
+        .call(
+            "client",
+            "cancel_payment_account_deletion",
+            json!({ "s3uid": account.s3uid }),
+        )
+        .await;
+    assert_eq!(
+        reply.refused(409),
+        "s3/cancel_payment_account_deletion: S3 account is being deleted"
+    );
+    app.stack
+        .advance_to("2026-03-17T06:00:00Z".parse().expect("time"))
+        .await
+        .expect("advance");
+    let stored = app
+        .context()
+        .database
+        .account(&account.s3uid)
+        .await
+        .expect("account")
+        .expect("account");
+    assert_eq!(stored.service.status, Status::Terminated);
+    assert_eq!(stored.commits_on, None);
+    assert_eq!(
+        app.context()
+            .database
+            .invoices(1)
+            .await
+            .expect("invoices")
+            .len(),
+        1
+    );
+}

@@ -1,0 +1,97 @@
+//! `revoke_api_key`.
+
+use insta::assert_json_snapshot;
+use serde_json::{Value, json};
+use tests::TestApp;
+use tests::contract::{Contract, text};
+use wharfage::domain::credential::hash;
+
+const ACTION: &str = "revoke_api_key";
+
+async fn new_key(app: &TestApp) -> Value {
+    let parameters = json!({ "id": app.client_id("client"), "name": "to be revoked" });
+    app.call("admin", "create_api_key", parameters).await.ok()
+}
+
+#[tokio::test]
+async fn revoke_api_key_ends_the_key_and_its_sessions_at_once() {
+    let app = TestApp::start().await;
+    let key = new_key(&app).await;
+    let mut tokens = Vec::new();
+    for _ in 0..3 {
+        let login = app.auth("login", json!({ "key": key["api_key"] })).await;
+        tokens.push(login.body["result"]["token"].clone());
+    }
+    let list = async |token: &Value| {
+        app.post_json("/s3/list_plans", &json!({ "token": token }))
+            .await
+    };
+    for token in &tokens {
+        list(token).await.ok();
+    }
+    let parameters = json!({ "api_key_id": key["api_key_id"] });
+    let mut body = app.call("admin", ACTION, parameters.clone()).await.ok();
+    assert_eq!(body["api_key_id"], key["api_key_id"]);
+    body["api_key_id"] = "[SHA-256 of the key]".into();
+    assert_json_snapshot!("success", body);
+    for token in &tokens {
+        let refused = list(token).await.refused(401);
+        assert_eq!(refused, text("list_plans", "invalid token"));
+        let info = app.auth("info", json!({ "token": token })).await;
+        assert_eq!(info.status, 401);
+    }
+    let login = app.auth("login", json!({ "key": key["api_key"] })).await;
+    assert_eq!(login.status, 401);
+    // The client's other key and its sessions live on.
+    app.call("client", "list_plans", json!({})).await.ok();
+    let other = app.stack.seeded().api_key("client");
+    assert_eq!(app.auth("login", json!({ "key": other })).await.status, 200);
+
+    let reply = app.call("admin", ACTION, parameters).await;
+    assert_eq!(reply.refused(404), text(ACTION, "API key not found"));
+    let history = app.call("client", "history", json!({})).await.ok();
+    let entries = history["history"].as_array().expect("a list");
+    let revoked: Vec<&Value> = entries
+        .iter()
+        .filter(|entry| entry["action"] == ACTION)
+        .collect();
+    assert_eq!(revoked.len(), 1);
+    assert_eq!(
+        revoked[0]["details"],
+        json!({ "api_key_id": key["api_key_id"], "name": "to be revoked" })
+    );
+}
+
+#[tokio::test]
+async fn revoke_api_key_refuses_bad_tokens_and_parameters() {
+    let app = TestApp::start_idle(&[]).await;
+    let key = new_key(&app).await;
+    let contract = Contract {
+        app: &app,
+        who: "admin",
+        action: ACTION,
+        parameters: json!({ "api_key_id": key["api_key_id"] }),
+    };
+    contract.is_for_admins_only().await;
+    let before = app.world().await;
+    contract.refuses_missing(&["api_key_id"]).await;
+    contract.takes_a_line("api_key_id").await;
+    let values = [
+        json!("x"),
+        key["api_key"].clone(),
+        json!("0".repeat(63)),
+        json!("0".repeat(65)),
+        json!("g".repeat(64)),
+        json!("é".repeat(32)),
+    ];
+    contract
+        .refuses("api_key_id", "must be 64 hexadecimal digits", &values)
+        .await;
+    let absent = json!({ "api_key_id": hash("nobody's") });
+    let reply = app.call("admin", ACTION, absent).await;
+    assert_eq!(reply.refused(404), text(ACTION, "API key not found"));
+    app.world()
+        .await
+        .assert_unchanged_since(&before, "what was refused");
+    contract.refuses_bad_tokens().await;
+}

@@ -1,0 +1,141 @@
+//! `update_client`.
+
+use insta::assert_json_snapshot;
+use serde_json::{Value, json};
+use tests::TestApp;
+use tests::contract::{Contract, text};
+use tests::tap::Moment;
+
+use crate::create_client::refuses_bad_fields;
+
+const ACTION: &str = "update_client";
+
+/// The accounts that an admin finds so.
+async fn found(app: &TestApp, filter: Value) -> Vec<Value> {
+    let users = app.call("admin", "get_users", filter).await.ok();
+    let rows = users["s3_users"].as_array().expect("a list");
+    rows.iter().map(|row| row["s3uid"].clone()).collect()
+}
+
+#[tokio::test]
+async fn update_client_takes_its_accounts_along() {
+    let app = TestApp::start().await;
+    let account = app.order("client", "my-bucket").await;
+    let other = app.order("client2", "others-bucket").await;
+    let id = app.client_id("client");
+    let parameters = json!({ "id": id, "billing": "resellers", "email": "Moved@example.com" });
+    let body = app.call("admin", ACTION, parameters).await.ok();
+    assert_json_snapshot!("success", body);
+    app.stack.drain().await.expect("the queues empty");
+    let own = [json!(account.s3uid)];
+    assert_eq!(found(&app, json!({ "billing": "resellers" })).await, own);
+    assert_eq!(
+        found(&app, json!({ "billing": "whmcs" })).await,
+        [Value::Null; 0]
+    );
+    assert_eq!(
+        found(&app, json!({ "billing": "direct" })).await,
+        [json!(other.s3uid)]
+    );
+    assert_eq!(
+        found(&app, json!({ "email": "moved@example.com" })).await,
+        own
+    );
+    let old = json!({ "email": "client@example.com" });
+    let reply = app.call("admin", "get_users", old).await;
+    assert_eq!(reply.refused(404), text("get_users", "customer not found"));
+    // What is ordered later belongs there too.
+    let later = app.order("client", "later").await;
+    let group = found(&app, json!({ "billing": "resellers" })).await;
+    assert!(
+        group.contains(&json!(later.s3uid)) && group.len() == 2,
+        "{group:?}"
+    );
+
+    // The old email is free, the new one is taken.
+    let taken = json!({ "email": "moved@example.com", "currency": "EUR" });
+    app.call("admin", "create_client", taken).await.refused(409);
+    let free = json!({ "email": "client@example.com", "currency": "EUR" });
+    app.call("admin", "create_client", free).await.ok();
+    let history = app.call("client", "history", json!({})).await.ok();
+    let entries = history["history"].as_array().expect("a list");
+    let entry = entries.iter().find(|entry| entry["action"] == ACTION);
+    assert_eq!(entry.expect("the change")["details"], body["client"]);
+}
+
+#[tokio::test]
+async fn update_client_leaves_what_is_not_named() {
+    let app = TestApp::start().await;
+    let id = app.client_id("client");
+    let change = async |parameters: Value| {
+        let mut all = parameters;
+        all["id"] = id.into();
+        app.call("admin", ACTION, all).await.ok()["client"].clone()
+    };
+    let before = change(json!({})).await;
+    assert_eq!(before["email"], "client@example.com");
+    let tagged = change(json!({ "tags": "s3_test,vip" })).await;
+    assert_eq!(tagged["tags"], json!(["s3_test", "vip"]));
+    let plans = app.call("client", "list_plans", json!({})).await.ok();
+    assert_eq!(plans["plans"].as_array().expect("a list").len(), 4);
+    let changed = change(json!({ "currency": "usd", "role": "admin" })).await;
+    assert_eq!(
+        (&changed["currency"], &changed["role"], &changed["tags"]),
+        (&json!("USD"), &json!("admin"), &tagged["tags"])
+    );
+    let key = app.stack.seeded().api_key("client");
+    let login = app.auth("login", json!({ "key": key })).await;
+    assert_eq!(login.body["result"]["role"], "admin");
+    // Given and empty, tags go.
+    let back = change(json!({ "currency": "EUR", "role": "client", "tags": "" })).await;
+    assert_eq!(back, before);
+}
+
+#[tokio::test]
+async fn update_client_again_takes_along_what_a_crash_left() {
+    let app = TestApp::start_idle(&[]).await;
+    let account = app.order("client", "my-bucket").await;
+    let parameters = json!({ "id": app.client_id("client"), "billing": "resellers" });
+    // Where the call dies at any of its calls, the next one does the rest.
+    for (index, billing) in (0_usize..).zip(["a", "b", "c", "d", "e", "f"]) {
+        let mut parameters = parameters.clone();
+        parameters["billing"] = billing.into();
+        let call = app.call_directly("admin", ACTION, parameters.clone());
+        let whole = app.tap.crash_at(index, Moment::Before, call).await;
+        app.call("admin", ACTION, parameters).await.ok();
+        app.stack.drain().await.expect("the queues empty");
+        let group = found(&app, json!({ "billing": billing })).await;
+        assert_eq!(group, [json!(account.s3uid)], "died before call {index}");
+        if whole.is_some() {
+            return;
+        }
+    }
+    panic!("more calls than thought");
+}
+
+#[tokio::test]
+async fn update_client_refuses_bad_tokens_and_parameters() {
+    let app = TestApp::start_idle(&[]).await;
+    let contract = Contract {
+        app: &app,
+        who: "admin",
+        action: ACTION,
+        parameters: json!({ "id": app.client_id("client"), "billing": "whmcs", "tags": "x" }),
+    };
+    contract.is_for_admins_only().await;
+    let before = app.world().await;
+    contract.refuses_missing(&["id"]).await;
+    contract.takes_a_number("id", 1, i64::MAX as u64).await;
+    refuses_bad_fields(&contract).await;
+    let absent = json!({ "id": 888_888, "billing": "x" });
+    let reply = app.call("admin", ACTION, absent).await;
+    assert_eq!(reply.refused(404), text(ACTION, "customer not found"));
+    let taken = json!({ "id": app.client_id("client"), "email": "CLIENT2@example.com" });
+    let reply = app.call("admin", ACTION, taken).await;
+    let wanted = text(ACTION, "another client has this email");
+    assert_eq!(reply.refused(409), wanted);
+    app.world()
+        .await
+        .assert_unchanged_since(&before, "what was refused");
+    contract.refuses_bad_tokens().await;
+}
