@@ -150,6 +150,27 @@ impl Database {
     }
 }
 
+/// The answer to a conditional write; `None` when its condition did not hold and so nothing was written.
+fn written_if_held<T, E, R>(
+    operation: &str,
+    table: &str,
+    sent: Result<T, SdkError<E, R>>,
+) -> Result<Option<T>, Fault>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    match sent {
+        Ok(answer) => Ok(Some(answer)),
+        Err(SdkError::ServiceError(refused))
+            if refused.err().code() == Some("ConditionalCheckFailedException") =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(fault(operation, table, error)),
+    }
+}
+
 /// A failed call as a fault: is it worth another try?
 fn fault<E, R>(operation: &str, table: &str, error: SdkError<E, R>) -> Fault
 where

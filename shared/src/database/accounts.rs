@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::listing::Listing;
 use super::orders::OPEN;
 use super::transaction::Conflict;
-use super::{Database, Item, attribute, fault, item, keys, number, read, string};
+use super::{Database, Item, attribute, fault, item, keys, number, read, string, written_if_held};
 use crate::domain::account::{Account, Group, NextKey, Service, Status};
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
@@ -298,16 +298,7 @@ impl Database {
             .expression_attribute_values(":owner", string(&row.bucket_owner))
             .send()
             .await;
-        match sent {
-            Ok(_) => Ok(true),
-            Err(e)
-                if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(false)
-            }
-            Err(e) => Err(fault("PutItem", table, e)),
-        }
+        Ok(written_if_held("PutItem", table, sent)?.is_some())
     }
 
     /// Gives an account's bucket name back. Repeating it changes nothing, nor does it touch a name that is another's by now.
@@ -326,16 +317,8 @@ impl Database {
             .expression_attribute_values(":owner", string(&row.bucket_owner))
             .send()
             .await;
-        match sent {
-            Ok(_) => Ok(()),
-            Err(e)
-                if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(())
-            }
-            Err(e) => Err(fault("DeleteItem", table, e)),
-        }
+        written_if_held("DeleteItem", table, sent)?;
+        Ok(())
     }
 
     /// Gives an account's bucket name back, with its history entry; `false` when the account does not have the name, so that the
@@ -530,16 +513,8 @@ impl Database {
             .expression_attribute_values(":peak", number(account.period_peak_stored_bytes))
             .send()
             .await;
-        match sent {
-            Ok(_) => Ok(()),
-            Err(e)
-                if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(())
-            }
-            Err(e) => Err(fault("UpdateItem", table, e)),
-        }
+        written_if_held("UpdateItem", table, sent)?;
+        Ok(())
     }
 }
 

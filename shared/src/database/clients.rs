@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, Delete, ReturnValue, Update};
 use serde::Deserialize;
 
 use super::transaction::Conflict;
-use super::{Database, Item, attribute, fault, item, keys, number, read, string};
+use super::{Database, Item, attribute, fault, item, keys, number, read, string, written_if_held};
 use crate::domain::client::Client;
 use crate::domain::history::Entry;
 use crate::error::Fault;
@@ -187,16 +187,8 @@ impl Database {
             .expression_attribute_values(":plans", number(plans))
             .send()
             .await;
-        match sent {
-            Ok(_) => Ok(()),
-            Err(e)
-                if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(())
-            }
-            Err(e) => Err(fault("UpdateItem", table, e)),
-        }
+        written_if_held("UpdateItem", table, sent)?;
+        Ok(())
     }
 
     /// The highest number given to a client.

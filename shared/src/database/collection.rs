@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Database, attribute, fault, item, keys, number, read, string};
+use super::{Database, attribute, fault, item, keys, number, read, string, written_if_held};
 use crate::error::Fault;
 
 /// How often settling begins again because somebody else settled meanwhile.
@@ -109,15 +109,9 @@ impl Database {
             .condition_expression("attribute_not_exists(pk)")
             .send()
             .await;
-        match sent {
-            Ok(_) => Ok(from),
-            Err(e)
-                if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(self.collected_until(location).await?.unwrap_or(from))
-            }
-            Err(e) => Err(fault("PutItem", table, e)),
+        match written_if_held("PutItem", table, sent)? {
+            Some(_) => Ok(from),
+            None => Ok(self.collected_until(location).await?.unwrap_or(from)),
         }
     }
 
@@ -164,16 +158,8 @@ impl Database {
             .condition_expression("attribute_not_exists(pk)")
             .send()
             .await;
-        match sent {
-            Ok(_) => Ok(()),
-            Err(e)
-                if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(())
-            }
-            Err(e) => Err(fault("PutItem", table, e)),
-        }
+        written_if_held("PutItem", table, sent)?;
+        Ok(())
     }
 
     /// Records a shard of an hour as collected. `None` when the hour was complete before.
@@ -199,16 +185,11 @@ impl Database {
             .return_values(ReturnValue::AllNew)
             .send()
             .await;
-        match sent {
-            Ok(updated) => updated.attributes.map(|row| read(table, row)).transpose(),
-            Err(e)
-                if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(None)
-            }
-            Err(e) => Err(fault("UpdateItem", table, e)),
-        }
+        let updated = written_if_held("UpdateItem", table, sent)?;
+        updated
+            .and_then(|updated| updated.attributes)
+            .map(|row| read(table, row))
+            .transpose()
     }
 
     /// Moves the time a location is complete until over the hours that have become so, and forgets their records. Whoever calls it, and
@@ -262,16 +243,7 @@ impl Database {
             .expression_attribute_values(":until", attribute(until)?)
             .send()
             .await;
-        match sent {
-            Ok(_) => Ok(true),
-            Err(e)
-                if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(false)
-            }
-            Err(e) => Err(fault("UpdateItem", table, e)),
-        }
+        Ok(written_if_held("UpdateItem", table, sent)?.is_some())
     }
 
     async fn forget_hour(&self, location: &str, hour: Timestamp) -> Result<(), Fault> {
@@ -347,15 +319,7 @@ impl Database {
             .condition_expression("attribute_exists(metered_until)")
             .send()
             .await;
-        match sent {
-            Ok(_) => Ok(()),
-            Err(e)
-                if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(())
-            }
-            Err(e) => Err(fault("UpdateItem", table, e)),
-        }
+        written_if_held("UpdateItem", table, sent)?;
+        Ok(())
     }
 }

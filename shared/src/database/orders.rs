@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::accounts::{BucketRow, account_item, bucket_delete, new_bucket_put};
 use super::billing::Issue;
 use super::transaction::Conflict;
-use super::{Database, Item, attribute, fault, item, keys, number, read, string};
+use super::{Database, Item, attribute, fault, item, keys, number, read, string, written_if_held};
 use crate::config::Rules;
 use crate::domain::account::Account;
 use crate::domain::event::Event;
@@ -144,16 +144,11 @@ impl Database {
             .return_values(ReturnValue::AllNew)
             .send()
             .await;
-        match sent {
-            Ok(updated) => updated.attributes.map(|row| read(table, row)).transpose(),
-            Err(e)
-                if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(None)
-            }
-            Err(e) => Err(fault("UpdateItem", table, e)),
-        }
+        let updated = written_if_held("UpdateItem", table, sent)?;
+        updated
+            .and_then(|updated| updated.attributes)
+            .map(|row| read(table, row))
+            .transpose()
     }
 
     /// Turns an order back: from now on it is being undone. `false` when it has ended already.
@@ -175,16 +170,7 @@ impl Database {
             .expression_attribute_values(":refusal", attribute(refusal)?)
             .send()
             .await;
-        match sent {
-            Ok(_) => Ok(true),
-            Err(e)
-                if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(false)
-            }
-            Err(e) => Err(fault("UpdateItem", table, e)),
-        }
+        Ok(written_if_held("UpdateItem", table, sent)?.is_some())
     }
 
     /// Fulfils an order: the account begins, the money moves, the invoice is issued, history is written. All of it, once; the

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::orders::{OPEN, sortable};
 use super::transaction::Conflict;
-use super::{Database, attribute, fault, item, keys, number, read, string};
+use super::{Database, attribute, fault, item, keys, number, read, string, written_if_held};
 use crate::domain::history::Entry;
 use crate::domain::task::{Answer, Callback, Task};
 use crate::error::Fault;
@@ -88,16 +88,7 @@ impl Database {
             .set_expression_attribute_values(put.get_expression_attribute_values().clone())
             .send()
             .await;
-        match sent {
-            Ok(_) => Ok(true),
-            Err(e)
-                if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(false)
-            }
-            Err(e) => Err(fault("PutItem", table, e)),
-        }
+        Ok(written_if_held("PutItem", table, sent)?.is_some())
     }
 
     /// A task by its id.
@@ -137,16 +128,11 @@ impl Database {
             .return_values(ReturnValue::AllNew)
             .send()
             .await;
-        match sent {
-            Ok(updated) => updated.attributes.map(|row| read(table, row)).transpose(),
-            Err(e)
-                if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(None)
-            }
-            Err(e) => Err(fault("UpdateItem", table, e)),
-        }
+        let updated = written_if_held("UpdateItem", table, sent)?;
+        updated
+            .and_then(|updated| updated.attributes)
+            .map(|row| read(table, row))
+            .transpose()
     }
 
     /// Notes that a task was handed to the queue again.
@@ -166,16 +152,8 @@ impl Database {
             .expression_attribute_values(":now", string(sortable(now)))
             .send()
             .await;
-        match sent {
-            Ok(_) => Ok(()),
-            Err(e)
-                if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(())
-            }
-            Err(e) => Err(fault("UpdateItem", table, e)),
-        }
+        written_if_held("UpdateItem", table, sent)?;
+        Ok(())
     }
 
     /// Answers a task: for everybody who asked at `requested_at` or before.
@@ -279,15 +257,6 @@ impl Database {
             .condition_expression("attribute_exists(pk)")
             .send()
             .await;
-        match sent {
-            Ok(_) => Ok(true),
-            Err(e)
-                if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(false)
-            }
-            Err(e) => Err(fault("DeleteItem", table, e)),
-        }
+        Ok(written_if_held("DeleteItem", table, sent)?.is_some())
     }
 }

@@ -6,7 +6,9 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::listing::Listing;
-use super::{AccountOrder, Database, Page, attribute, fault, item, keys, read, string};
+use super::{
+    AccountOrder, Database, Page, attribute, fault, item, keys, read, string, written_if_held,
+};
 use crate::domain::account::Group;
 use crate::domain::usage::Day;
 use crate::error::Fault;
@@ -129,16 +131,8 @@ impl Database {
                 .expression_attribute_names("#day", "day")
                 .expression_attribute_values(":before", attribute(before)?),
         };
-        match put.send().await {
-            Ok(_) => Ok(true),
-            Err(e)
-                if e.as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(false)
-            }
-            Err(e) => Err(fault("PutItem", table, e)),
-        }
+        let sent = put.send().await;
+        Ok(written_if_held("PutItem", table, sent)?.is_some())
     }
 
     /// Sets an account's totals for the month that `date` is in.
