@@ -1,7 +1,7 @@
 //! Periods closed, invoices paid or chased, services ended. Every piece of work may be done twice, by two at once, or be left half done:
 //! what decides is the one transaction at its end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan};
@@ -9,18 +9,24 @@ use serde_json::{Value, json};
 use wharfage::context::Context;
 use wharfage::database::{Conflict, Issue, OpenInvoice, Started};
 use wharfage::domain::account::{Account, Group, Service, Status, Suspension};
-use wharfage::domain::closing::{Closing, close};
+use wharfage::domain::client::Client;
+use wharfage::domain::closing::{ClosedPeriod, Closing, Part, close};
+use wharfage::domain::credential::hash;
 use wharfage::domain::dunning::Step;
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::history::Actor;
 use wharfage::domain::invoice::{Invoice, InvoiceStatus};
-use wharfage::domain::ledger::Posting;
+use wharfage::domain::ledger::{Balances, Posting};
 use wharfage::domain::money::Currency;
 use wharfage::domain::period::{date_of, start_of};
 use wharfage::domain::plan::Plan;
+use wharfage::domain::plan_change::{PlanChanges, Refused, is_free_for, renewed_on};
 use wharfage::domain::task::{Task, Work};
 use wharfage::domain::usage::Usage;
-use wharfage::error::Fault;
+use wharfage::error::{Error, Fault};
+use wharfage::telemetry::{self, Figure};
+
+use crate::metering::quota_event;
 
 /// How often a transaction is tried again because somebody else was quicker.
 const TRIES: usize = 10;
@@ -58,7 +64,7 @@ pub(crate) fn issue_events(context: &Context, invoice: &Invoice) -> Vec<Event> {
 /// An invoice to be issued now, and how it is posted: paid from credit where credit suffices, else left open; a negative one is a
 /// credit note.
 pub(crate) struct Draft {
-    invoice: Invoice,
+    pub invoice: Invoice,
     posting: Posting,
     invoices_before: u64,
     open: Option<OpenInvoice>,
@@ -135,12 +141,36 @@ pub(crate) struct Period {
     pub to: Date,
     /// What was used in it.
     pub usage: Usage,
-    /// The plan in the version that the period was sold in.
+    /// The same, by the plans that it was on.
+    pub parts: Vec<Part>,
+    /// The account's plan in the version that it has.
     pub rated_by: Plan,
     /// The plan as it is sold now.
     pub sold_now: Plan,
+    /// The plan that was asked for from the next period on, as it is sold now.
+    pub next: Option<Plan>,
+    /// Who pays.
+    pub client: Client,
     /// What the client is billed in.
     pub currency: Currency,
+}
+
+impl Period {
+    /// The plan of the next period, and why it is not the one that was asked for.
+    pub(crate) fn renewed_on(
+        &self,
+        context: &Context,
+        account: &Account,
+    ) -> (&Plan, Option<Refused>) {
+        renewed_on(
+            account,
+            &self.client,
+            &self.rated_by,
+            &self.sold_now,
+            self.next.as_ref(),
+            context.rules.free_accounts_per_client,
+        )
+    }
 }
 
 /// Reads the period of an account that ends on its next commit date; its usage until `until`.
@@ -152,31 +182,83 @@ pub(crate) async fn period(
     account: &Account,
     until: Timestamp,
 ) -> Result<Period, Fault> {
-    let to = account.service.next_commit_date;
-    let from = account.service.period_start(to.yesterday().unwrap_or(to));
+    let database = &context.database;
+    let (from, to) = account.service.period();
     let missing = |what: &str| {
         Fault::permanent(
             "reading a period",
             format!("{what} of account {} is missing", account.s3uid),
         )
     };
-    let (days, stored_before_bytes, rated_by, sold_now, client) = futures::try_join!(
-        context.database.days(&account.s3uid, from, to),
-        context.database.stored_before(&account.s3uid, from),
-        context
-            .database
-            .plan_version(account.plan_id, account.plan_version),
-        context.database.plan(account.plan_id),
-        context.database.client(account.client_id),
+    let changes = &account.plan_changes;
+    let earlier_plans = changes
+        .earlier
+        .iter()
+        .map(|earlier| database.plan_version(earlier.plan_id, earlier.plan_version));
+    let next_plan = async {
+        match changes.next_plan_id {
+            Some(plan_id) => database.plan(plan_id).await,
+            None => Ok(None),
+        }
+    };
+    let (days, stored_before_bytes, rated_by, sold_now, client, earlier_plans, next) = futures::try_join!(
+        database.days(&account.s3uid, from, to),
+        database.stored_before(&account.s3uid, from),
+        database.plan_version(account.plan_id, account.plan_version),
+        database.plan(account.plan_id),
+        database.client(account.client_id),
+        futures::future::try_join_all(earlier_plans),
+        next_plan,
     )?;
+    let rated_by = rated_by.ok_or_else(|| missing("the plan"))?;
+    let client = client.ok_or_else(|| missing("the client"))?;
+    if changes.next_plan_id.is_some() && next.is_none() {
+        return Err(missing("the next plan"));
+    }
+    let until = until.min(start_of(to));
+    let mut earlier = Vec::new();
+    for (plan, before) in earlier_plans.into_iter().zip(&changes.earlier) {
+        let plan = plan.ok_or_else(|| missing("an earlier plan"))?;
+        earlier.push((plan, before.until));
+    }
+    let parts = parts((from, to), earlier, rated_by.clone(), |since, part_to| {
+        Usage::part(stored_before_bytes, &days, from, since, until.min(part_to))
+    });
     Ok(Period {
         from,
         to,
-        usage: Usage::of(stored_before_bytes, &days, from, until.min(start_of(to))),
-        rated_by: rated_by.ok_or_else(|| missing("the plan"))?,
+        usage: Usage::of(stored_before_bytes, &days, from, until),
+        parts,
+        rated_by,
         sold_now: sold_now.ok_or_else(|| missing("the plan"))?,
-        currency: client.ok_or_else(|| missing("the client"))?.currency,
+        next,
+        currency: client.currency,
+        client,
     })
+}
+
+/// The parts of a period that was on the `earlier` plans, each until an instant, and then on the `last`, with the usage between two
+/// instants.
+pub(crate) fn parts(
+    (from, to): (Date, Date),
+    earlier: Vec<(Plan, Timestamp)>,
+    last: Plan,
+    usage: impl Fn(Timestamp, Timestamp) -> Usage,
+) -> Vec<Part> {
+    let mut since = start_of(from);
+    let plans = earlier.into_iter().chain([(last, start_of(to))]);
+    plans
+        .map(|(plan, until)| {
+            let part = Part {
+                from: since,
+                to: until,
+                plan,
+                usage: usage(since, until),
+            };
+            since = until;
+            part
+        })
+        .collect()
 }
 
 /// Closes the period of an account that ends on `commits_on`.
@@ -194,16 +276,10 @@ pub(crate) async fn close_period(
             return Ok(());
         }
         let period = period(context, &account, start_of(commits_on)).await?;
-        let closing = close(
-            &account,
-            period.from,
-            period.to,
-            &period.usage,
-            &period.rated_by,
-            &period.sold_now,
-            period.currency,
-        )
-        .map_err(|e| Fault::permanent(format!("closing a period of {s3uid}"), e))?;
+        let (sold, refused) = period.renewed_on(context, &account);
+        let dates = (period.from, period.to);
+        let closing = close(&account, dates, &period.parts, sold, period.currency)
+            .map_err(|e| Fault::permanent(format!("closing a period of {s3uid}"), e))?;
         let id = match invoice_id {
             Some(id) => id,
             None if closing.lines.is_empty() => 0,
@@ -220,28 +296,69 @@ pub(crate) async fn close_period(
             now,
         )
         .await?;
-        let sold = if closing.plan_version == period.sold_now.version {
-            &period.sold_now
-        } else {
-            &period.rated_by
-        };
-        if closing.is_renewed && sold.storage_limit_bytes() != period.rated_by.storage_limit_bytes()
-        {
-            let provider = &context.clusters.of(&account.location)?.provider;
-            provider
-                .set_storage_limit(s3uid, sold.storage_limit_bytes())
-                .await
-                .map_err(|error| error.into_fault("setting a storage limit"))?;
+        let mut after = account.clone();
+        if closing.is_renewed {
+            // What costs nothing on one plan is counted so until it is on another.
+            let is_free = match sold.id == account.plan_id {
+                true => account.is_free,
+                false => is_free_for(sold, &account.location, period.currency)
+                    .map_err(|e| Fault::permanent(format!("closing a period of {s3uid}"), e))?,
+            };
+            after = account.on_plan(sold, is_free, PlanChanges::default());
+            if sold.id != account.plan_id {
+                context.database.put_group(&after.group()).await?;
+            }
+            // After a change within the period, whoever made it may have died before the cluster heard of it.
+            let is_limit_due = account.plan_changes.latest.is_some()
+                || sold.storage_limit_bytes() != period.rated_by.storage_limit_bytes();
+            if is_limit_due {
+                let provider = &context.clusters.of(&account.location)?.provider;
+                provider
+                    .set_storage_limit(s3uid, sold.storage_limit_bytes())
+                    .await
+                    .map_err(|error| error.into_fault("setting a storage limit"))?;
+            }
         }
-        let (entry, events) = closing_record(context, &account, &period, &closing, draft.as_ref());
+        let mut details = closing_details(&period, &closing, draft.as_ref());
+        if after.plan_id != account.plan_id {
+            details["plan_id"] = after.plan_id.into();
+            details["previous_plan_id"] = account.plan_id.into();
+        }
+        if let (true, Some(refused)) = (closing.is_renewed, refused) {
+            details["refused_plan_id"] = account.plan_changes.next_plan_id.into();
+            details["refused"] = refused.to_string().into();
+        }
+        let entry = context.account_entry(
+            account.client_id,
+            s3uid,
+            "period_closed",
+            Actor::system("billing"),
+            details,
+        );
+        let mut events = draft
+            .as_ref()
+            .map(|draft| issue_events(context, &draft.invoice))
+            .unwrap_or_default();
+        events.extend(plan_events(context, &account, &after));
         let issue = draft.as_ref().map(Draft::issue);
+        let terms = ClosedPeriod {
+            s3uid: account.s3uid.clone(),
+            from: period.from,
+            to: period.to,
+            earlier: account.plan_changes.earlier.clone(),
+            rated_by: (&period.rated_by).into(),
+            next: closing.is_renewed.then_some(sold.into()),
+            currency: period.currency,
+            invoice_id: draft.as_ref().map(|draft| draft.invoice.invoice_id),
+        };
         let closed = context
             .database
             .close_period(
                 &account,
-                period.from,
+                &terms,
                 &closing,
-                sold.quota_gb,
+                &after,
+                context.rules.free_accounts_per_client,
                 issue,
                 &entry,
                 &events,
@@ -257,42 +374,69 @@ pub(crate) async fn close_period(
     ))
 }
 
-fn closing_record(
-    context: &Context,
-    account: &Account,
-    period: &Period,
-    closing: &Closing,
-    draft: Option<&Draft>,
-) -> (wharfage::domain::history::Entry, Vec<Event>) {
-    let details = json!({
+fn closing_details(period: &Period, closing: &Closing, draft: Option<&Draft>) -> Value {
+    json!({
         "period_from": period.from,
         "period_to": period.to,
         "invoice_id": draft.map(|draft| draft.invoice.invoice_id),
         "amount_minor": closing.amount_minor(),
         "currency": period.currency,
         "is_renewed": closing.is_renewed,
-    });
-    let entry = context.account_entry(
-        account.client_id,
-        &account.s3uid,
-        "period_closed",
-        Actor::system("billing"),
-        details,
-    );
-    (
-        entry,
-        draft
-            .map(|draft| issue_events(context, &draft.invoice))
-            .unwrap_or_default(),
+    })
+}
+
+/// What the world is told of an account that goes on as `after`: of another plan, and of a quota that moved past what is stored.
+pub(crate) fn plan_events(context: &Context, account: &Account, after: &Account) -> Vec<Event> {
+    let mut events = Vec::new();
+    if after.plan_id != account.plan_id {
+        let detail = json!({
+            "plan_id": after.plan_id,
+            "plan_version": after.plan_version,
+            "previous_plan_id": account.plan_id,
+        });
+        let (client_id, s3uid) = (account.client_id, &account.s3uid);
+        events.push(context.account_event(Kind::AccountPlanChanged, client_id, s3uid, detail));
+    }
+    if after.quota_told != account.quota_told {
+        events.push(quota_event(context, after));
+    }
+    events
+}
+
+/// Tells the cluster what an account may store on its plan, and again as long as the plan is changed meanwhile.
+pub(crate) async fn tell_storage_limit(context: &Context, account: &Account) -> Result<(), Error> {
+    let mut account = account.clone();
+    for _ in 0..TRIES {
+        let plan = context
+            .database
+            .plan_version(account.plan_id, account.plan_version)
+            .await?
+            .ok_or_else(|| Fault::permanent("setting a storage limit", "the plan is missing"))?;
+        let provider = &context.clusters.of(&account.location)?.provider;
+        provider
+            .set_storage_limit(&account.s3uid, plan.storage_limit_bytes())
+            .await?;
+        match context.database.account(&account.s3uid).await? {
+            Some(now) if (now.plan_id, now.plan_version) != (plan.id, plan.version) => {
+                account = now;
+            }
+            _ => return Ok(()),
+        }
+    }
+    Err(Fault::retryable(
+        "setting a storage limit",
+        format!("account {} keeps changing", account.s3uid),
     )
+    .into())
 }
 
 /// Pays a client's open invoices from its credit, the one due first first, as far as credit goes; then lifts the suspension of accounts
-/// that owe nothing overdue any more.
-pub(crate) async fn settle(context: &Context, client_id: u64) -> Result<u32, Fault> {
+/// that owe nothing overdue any more. What stands in the way of lifting one is the answer: the others are lifted all the same.
+pub(crate) async fn settle(context: &Context, client_id: u64) -> Result<Result<(), Fault>, Fault> {
     let open = context.database.open_invoices(client_id).await?;
     let mut paid = Vec::new();
     let mut unpaid = Vec::new();
+    let mut lifted = Ok(());
     for invoice in open {
         // An older invoice that cannot be paid keeps its place: a younger, smaller one does not overtake it.
         let is_blocked = unpaid
@@ -320,10 +464,13 @@ pub(crate) async fn settle(context: &Context, client_id: u64) -> Result<u32, Fau
             .iter()
             .any(|other| other.s3uid == s3uid && other.due_on <= date_of(context.now()));
         if !still_owes {
-            resume(context, s3uid, Suspension::Unpaid, Actor::system("billing")).await?;
+            let resumed = resume(context, s3uid, Suspension::Unpaid, Actor::system("billing"));
+            if let Err(fault) = resumed.await {
+                lifted = Err(fault);
+            }
         }
     }
-    Ok(u32::try_from(paid.len()).unwrap_or(u32::MAX))
+    Ok(lifted)
 }
 
 /// Pays one open invoice from credit; `false` when credit does not suffice.
@@ -344,8 +491,8 @@ async fn pay(context: &Context, open: &OpenInvoice) -> Result<bool, Fault> {
         .await?
     {
         Ok(()) => Ok(true),
-        // Paid before, by another copy of this work: what follows a payment may still be to do.
-        Err(conflicts) => Ok(!conflicts.contains(&Conflict::NotEnoughCredit)),
+        // Paid before, by another copy of this work, whatever credit there is now: what follows a payment may still be to do.
+        Err(conflicts) => Ok(conflicts.contains(&Conflict::Changed)),
     }
 }
 
@@ -357,13 +504,25 @@ pub(crate) async fn chase(
     due_on: Date,
     invoice_id: u64,
 ) -> Result<(), Fault> {
-    settle(context, client_id).await?;
+    // A cluster that keeps another account of the client suspended does not keep this invoice from its step.
+    let lifted = settle(context, client_id).await?;
+    step_of_chasing(context, client_id, due_on, invoice_id).await?;
+    lifted
+}
+
+async fn step_of_chasing(
+    context: &Context,
+    client_id: u64,
+    due_on: Date,
+    invoice_id: u64,
+) -> Result<(), Fault> {
     let today = date_of(context.now());
-    let Some(open) = context
-        .database
-        .open_invoice(client_id, due_on, invoice_id)
-        .await?
-    else {
+    let database = &context.database;
+    let Some(open) = database.open_invoice(client_id, due_on, invoice_id).await? else {
+        // Whoever was about to suspend the account may have died, with its keys stopped and nothing recorded, before it was paid for.
+        if let Some(invoice) = database.invoice(client_id, invoice_id).await? {
+            conform(context, &invoice.s3uid).await?;
+        }
         return Ok(());
     };
     let Some((date, step)) = context.rules.dunning.next(open.due_on, open.steps) else {
@@ -372,20 +531,12 @@ pub(crate) async fn chase(
     if date > today {
         return Ok(());
     }
-    match step {
-        Step::Remind => {}
-        Step::Suspend => {
-            suspend(
-                context,
-                &open.s3uid,
-                Suspension::Unpaid,
-                Actor::system("billing"),
-            )
-            .await?;
-        }
-        Step::Terminate => terminate(context, &open.s3uid).await?,
+    if step == Step::Suspend {
+        let actor = Actor::system("billing");
+        suspend(context, &open.s3uid, Suspension::Unpaid, actor).await?;
     }
     let next = context.rules.dunning.next(open.due_on, open.steps + 1);
+    let next_on = next.map(|(date, _)| date);
     let detail = json!({
         "invoice_id": open.invoice_id,
         "amount_minor": open.amount_minor,
@@ -395,20 +546,36 @@ pub(crate) async fn chase(
         "next_step": next.map(|(date, step)| json!({ "step": step, "on": date })),
     });
     let event = context.account_event(Kind::InvoiceReminder, client_id, &open.s3uid, detail);
-    context
-        .database
-        .record_dunning_step(&open, next.map(|(date, _)| date), &[event])
+    let events = [event];
+    // Nothing undoes a termination, so it begins in the transaction that sees that the invoice is still open.
+    let task = (step == Step::Terminate).then(|| removal(context, &open.s3uid));
+    let mut recorded = database
+        .record_dunning_step(&open, next_on, &events, task.as_ref())
         .await?;
+    match (&recorded, &task) {
+        (Ok(()), Some(task)) => context.queue.send(task).await?,
+        // The account goes already.
+        (Err(conflicts), Some(_)) if *conflicts == [Conflict::UnderWay] => {
+            recorded = database
+                .record_dunning_step(&open, next_on, &events, None)
+                .await?;
+        }
+        _ => {}
+    }
+    if recorded.is_err() {
+        // It was paid meanwhile, maybe before the account was suspended for it.
+        settle(context, client_id).await??;
+    }
     Ok(())
 }
 
-/// Stops an account's keys. `false` when it is going anyway.
+/// Stops an account's keys. The account as it is then; none when it is going anyway.
 pub(crate) async fn suspend(
     context: &Context,
     s3uid: &str,
     reason: Suspension,
     actor: Actor,
-) -> Result<bool, Fault> {
+) -> Result<Option<Account>, Fault> {
     let detail = json!({ "reason": reason });
     let decide = |service: &Service| service.suspend(reason).ok();
     change(
@@ -424,13 +591,13 @@ pub(crate) async fn suspend(
     .await
 }
 
-/// Lets an account's keys work again, if they were stopped for that reason. `false` when they were not.
+/// Lets an account's keys work again, if they were stopped for that reason. The account as it is then; none when they were not.
 pub(crate) async fn resume(
     context: &Context,
     s3uid: &str,
     reason: Suspension,
     actor: Actor,
-) -> Result<bool, Fault> {
+) -> Result<Option<Account>, Fault> {
     let detail = json!({ "reason": reason });
     let decide = |service: &Service| match service.suspension {
         Some(suspension) if suspension == reason => service.resume().ok(),
@@ -449,7 +616,8 @@ pub(crate) async fn resume(
     .await
 }
 
-/// Changes a service and whether the keys work. The cluster comes first: it may be told again, and what is recorded is true.
+/// Changes a service and whether the keys work. The cluster comes first: should this die in between, whoever does it again finds it
+/// still to be done. Of several at once each sees to it, last of all, that the cluster does what the record says.
 #[allow(
     clippy::too_many_arguments,
     reason = "suspending and resuming are one thing with two names"
@@ -463,37 +631,40 @@ async fn change(
     detail: Value,
     is_suspended: bool,
     decide: impl Fn(&Service) -> Option<Service>,
-) -> Result<bool, Fault> {
-    for _ in 0..TRIES {
+) -> Result<Option<Account>, Fault> {
+    for attempt in 0..TRIES {
         let Some(account) = context.database.account(s3uid).await? else {
-            return Ok(false);
+            return Ok(None);
         };
         let Some(service) = decide(&account.service) else {
-            return Ok(false);
+            if attempt > 0 {
+                conform(context, s3uid).await?;
+            }
+            return Ok(None);
         };
         let provider = &context.clusters.of(&account.location)?.provider;
         provider
             .set_suspended(s3uid, is_suspended)
             .await
             .map_err(|error| error.into_fault("changing an account's suspension"))?;
-        if service == account.service {
-            return Ok(true);
+        if service != account.service {
+            let entry = context.account_entry(
+                account.client_id,
+                s3uid,
+                action,
+                actor.clone(),
+                detail.clone(),
+            );
+            let event = context.account_event(kind, account.client_id, s3uid, detail.clone());
+            if !context
+                .database
+                .change_service(&account, &service, &entry, &[event])
+                .await?
+            {
+                continue;
+            }
         }
-        let entry = context.account_entry(
-            account.client_id,
-            s3uid,
-            action,
-            actor.clone(),
-            detail.clone(),
-        );
-        let event = context.account_event(kind, account.client_id, s3uid, detail.clone());
-        if context
-            .database
-            .change_service(&account, &service, &entry, &[event])
-            .await?
-        {
-            return Ok(true);
-        }
+        return conform(context, s3uid).await;
     }
     Err(Fault::retryable(
         "changing an account",
@@ -501,12 +672,46 @@ async fn change(
     ))
 }
 
-/// Begins the purge of an account, with its data.
-pub(crate) async fn terminate(context: &Context, s3uid: &str) -> Result<(), Fault> {
+/// Has the cluster stop an account's keys or let them work, as the account's record says, until the record stays as it was meanwhile.
+/// The account as it is then; none when it is gone.
+///
+/// Everybody who told the cluster something does this afterwards, and also when the record was not to be changed any more: so whoever
+/// tells the cluster last tells it what was recorded last.
+async fn conform(context: &Context, s3uid: &str) -> Result<Option<Account>, Fault> {
+    let mut told = None;
+    for _ in 0..TRIES {
+        let account = context.database.account(s3uid).await?;
+        let Some(account) = account.filter(Account::is_visible) else {
+            return Ok(None);
+        };
+        let is_stopped = account.are_keys_stopped();
+        if told == Some(is_stopped) {
+            return Ok(Some(account));
+        }
+        let provider = &context.clusters.of(&account.location)?.provider;
+        match provider.set_suspended(s3uid, is_stopped).await {
+            // It is being removed.
+            Err(error) if account.is_going() && error.is("NoSuchUser") => return Ok(Some(account)),
+            done => done.map_err(|error| error.into_fault("changing an account's suspension"))?,
+        }
+        told = Some(is_stopped);
+    }
+    Err(Fault::retryable(
+        "changing an account's suspension",
+        format!("account {s3uid} keeps changing"),
+    ))
+}
+
+fn removal(context: &Context, s3uid: &str) -> Task {
     let work = Work::RemoveAccount {
         s3uid: s3uid.into(),
     };
-    let task = Task::new(work, Actor::system("billing"), context.now());
+    Task::new(work, Actor::system("billing"), context.now())
+}
+
+/// Begins the purge of an account, with its data.
+async fn terminate(context: &Context, s3uid: &str) -> Result<(), Fault> {
+    let task = removal(context, s3uid);
     // The record stands: should the message not get out, the job that looks for silent tasks sends it.
     match context.database.start_task(task, None).await? {
         Started::New(task) => context.queue.send(&task).await,
@@ -518,7 +723,7 @@ pub(crate) async fn terminate(context: &Context, s3uid: &str) -> Result<(), Faul
 /// termination date.
 pub(crate) async fn end_service(context: &Context, s3uid: &str) -> Result<(), Fault> {
     let today = date_of(context.now());
-    for _ in 0..TRIES {
+    for attempt in 0..TRIES {
         let Some(account) = context.database.account(s3uid).await? else {
             return Ok(());
         };
@@ -547,11 +752,17 @@ pub(crate) async fn end_service(context: &Context, s3uid: &str) -> Result<(), Fa
                     .change_service(&account, &service, &entry, &[event])
                     .await?
                 {
+                    conform(context, s3uid).await?;
                     return Ok(());
                 }
             }
             Status::Terminating if is_due => return terminate(context, s3uid).await,
-            _ => return Ok(()),
+            _ => {
+                if attempt > 0 {
+                    conform(context, s3uid).await?;
+                }
+                return Ok(());
+            }
         }
     }
     Err(Fault::retryable(
@@ -594,14 +805,45 @@ pub(crate) async fn regroup(context: &Context, client_id: u64) -> Result<(), Fau
     Ok(())
 }
 
-/// Recounts a client's balances from its postings. The differences, by currency; none is as it should be.
-pub(crate) async fn recount(context: &Context, client_id: u64) -> Result<Vec<Value>, Fault> {
+/// Recounts a client's balances from its postings, and tells of the differences, by currency; none is as it should be.
+pub(crate) async fn recount(context: &Context, client_id: u64) -> Result<(), Fault> {
+    let mut seen = Vec::new();
+    for _ in 0..TRIES {
+        let differences = differences(context, client_id).await?;
+        if differences != seen {
+            // Something may have been posted between the reading of the postings and of the balances: what is wrong stays so.
+            seen = differences;
+            continue;
+        }
+        telemetry::add(Figure::LedgerDifferences, differences.len() as u64);
+        let now = context.now();
+        for difference in differences {
+            tracing::error!(%difference, "a ledger balance is not what its postings add up to");
+            let event = Event {
+                // Told once a day, however often it is found.
+                event_id: hash(&format!("{} {difference}", date_of(now))),
+                at: now,
+                kind: Kind::LedgerDifference,
+                client_id,
+                s3uid: None,
+                detail: difference,
+            };
+            context.database.put_event(&event).await?;
+        }
+        return Ok(());
+    }
+    Err(Fault::retryable(
+        "recounting balances",
+        format!("those of client {client_id} keep changing"),
+    ))
+}
+
+async fn differences(context: &Context, client_id: u64) -> Result<Vec<Value>, Fault> {
     let (postings, balances) = futures::try_join!(
         context.database.postings(client_id),
         context.database.all_balances(client_id)
     )?;
-    let mut counted: std::collections::BTreeMap<Currency, wharfage::domain::ledger::Balances> =
-        std::collections::BTreeMap::new();
+    let mut counted: BTreeMap<Currency, Balances> = BTreeMap::new();
     for posting in &postings {
         counted.entry(posting.currency).or_default().apply(posting);
     }
@@ -617,18 +859,6 @@ pub(crate) async fn recount(context: &Context, client_id: u64) -> Result<Vec<Val
         differences.push(
             json!({ "client_id": client_id, "currency": currency, "stored": null, "counted": sum }),
         );
-    }
-    for difference in &differences {
-        tracing::error!(%difference, "a ledger balance is not what its postings add up to");
-        let event = Event {
-            event_id: context.random.id(),
-            at: context.now(),
-            kind: Kind::LedgerDifference,
-            client_id,
-            s3uid: None,
-            detail: difference.clone(),
-        };
-        context.database.put_event(&event).await?;
     }
     Ok(differences)
 }

@@ -33,8 +33,8 @@ struct ListedBucket {
     created_at: String,
     stored_bytes: u64,
     objects: u64,
-    noncurrent_bytes: u64,
-    multipart_bytes: u64,
+    noncurrent_bytes: Option<u64>,
+    multipart_bytes: Option<u64>,
 }
 
 impl BucketList {
@@ -82,6 +82,7 @@ pub(crate) async fn handle(context: &Context, call: &Call, action: &str) -> Resu
             Ok(Answer::ok(fields(context, &account, action, result).await?))
         }
         Some(TaskAnswer::Refused { text }) => Err(Rejection::conflict(text).into()),
+        Some(TaskAnswer::Unavailable) => Err(Rejection::storage_unavailable().into()),
         None => {
             let callback_key = context.random.callback_key();
             let callback = Callback {

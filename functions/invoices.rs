@@ -32,10 +32,10 @@ pub(crate) fn line(line: &Line, currency: Currency) -> Value {
     let basis = match &line.basis {
         Basis::Recurring => json!({ "component": "recurring" }),
         Basis::Prorated {
-            days,
-            days_of_period,
+            hours,
+            hours_of_period,
         } => {
-            json!({ "component": "prorated", "days": days, "days_of_period": days_of_period })
+            json!({ "component": "prorated", "hours": hours, "hours_of_period": hours_of_period })
         }
         Basis::Storage(storage) => json!({
             "component": "storage",

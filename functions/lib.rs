@@ -6,12 +6,17 @@
 mod billing;
 mod bucket_lists;
 mod clients;
+mod differences;
 mod files;
 mod invoices;
 mod metering;
 mod plans;
 mod provisioning;
+pub mod rebuild;
+pub mod replay;
 mod services;
+
+pub use differences::Difference;
 
 use wharfage::http::Action;
 use wharfage::runtime::Function;
@@ -36,16 +41,58 @@ macro_rules! s3_action {
         pub const FUNCTION: wharfage::runtime::Function = wharfage::runtime::Function {
             name: NAME,
             entry: wharfage::runtime::Entry::Http(|context, request| {
-                Box::pin(wharfage::http::answer(
-                    context,
-                    request,
-                    wharfage::http::Route::Path(&ACTION),
-                ))
+                let route = wharfage::http::Route::Path(&ACTION);
+                let answer = wharfage::http::answer(context, request, route);
+                Box::pin(wharfage::telemetry::invoked(NAME, answer))
             }),
         };
     };
 }
 use s3_action;
+
+/// Makes a folder an endpoint of its own: the parameter `action` says which of several is wanted, at one path.
+macro_rules! endpoint {
+    ($name:literal, $path:literal, $actions:expr) => {
+        /// Its Lambda function.
+        pub const FUNCTION: wharfage::runtime::Function = wharfage::runtime::Function {
+            name: $name,
+            entry: wharfage::runtime::Entry::Http(|context, request| {
+                let route = wharfage::http::Route::Parameter($path, $actions);
+                let answer = wharfage::http::answer(context, request, route);
+                Box::pin(wharfage::telemetry::invoked($name, answer))
+            }),
+        };
+    };
+}
+use endpoint;
+
+/// Makes a folder a job, with `async fn run(context)`.
+macro_rules! job {
+    ($name:literal) => {
+        /// Its Lambda function.
+        pub const FUNCTION: wharfage::runtime::Function = wharfage::runtime::Function {
+            name: $name,
+            entry: wharfage::runtime::Entry::Schedule(|context| {
+                Box::pin(wharfage::telemetry::invoked($name, run(context)))
+            }),
+        };
+    };
+}
+use job;
+
+/// Makes a folder a worker, with `async fn handle(context, body)`.
+macro_rules! worker {
+    ($name:literal) => {
+        /// Its Lambda function.
+        pub const FUNCTION: wharfage::runtime::Function = wharfage::runtime::Function {
+            name: $name,
+            entry: wharfage::runtime::Entry::Queue(|context, body| {
+                Box::pin(wharfage::telemetry::invoked($name, handle(context, body)))
+            }),
+        };
+    };
+}
+use worker;
 
 macro_rules! list {
     (actions: $($action:ident)+; endpoints: $($endpoint:ident)+; groups: $($group:ident { $($member:ident)+ })+) => {
@@ -74,6 +121,7 @@ list! {
     actions:
         add_credit
         cancel_payment_account_deletion
+        change_plan
         create_account
         create_api_key
         create_bucket
@@ -112,6 +160,7 @@ list! {
             chase_invoices
             close_periods
             collect_usage
+            create_first_admin
             end_services
             publish_events
             recount_ledger

@@ -1,13 +1,18 @@
-//! One account's usage, as its cluster counts it.
+//! Accounts' usage: as their cluster counts it, as their segments tell it, and what is made from their days.
 
-use jiff::SignedDuration;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde_json::{Value, json};
 use wharfage::cluster::{Bucket, ClusterError};
 use wharfage::context::Context;
+use wharfage::database::MonthUsage;
 use wharfage::domain::account::Account;
+use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::figures::gb;
 use wharfage::domain::period::{date_of, hour_of, start_of};
-use wharfage::domain::usage::{Usage, days_of_traffic};
+use wharfage::domain::usage::{Day, Sample, Usage, days_of_traffic};
 use wharfage::error::{Error, Fault};
 
 use crate::provisioning::bucket_row;
@@ -56,16 +61,19 @@ pub(crate) async fn look(context: &Context, account: &Account) -> Result<Seen, L
     let now = context.now();
     let today = date_of(now);
     let period_from = account.service.period_start(today);
-    let provider = &context.clusters.of(&account.location)?.provider;
+    let cluster = context.clusters.of(&account.location)?;
+    let (provider, counts_traffic) = (&cluster.provider, cluster.capabilities().traffic);
     let next_hour = hour_of(now) + SignedDuration::from_hours(1);
     let live_from = start_of(period_from).max(next_hour - SignedDuration::from_hours(LIVE_HOURS));
     let s3uids = [account.s3uid.as_str()];
     let (seen, known) = futures::join!(
         async {
-            futures::try_join!(
-                provider.buckets(&account.s3uid),
-                provider.traffic(&s3uids, live_from, next_hour),
-            )
+            futures::try_join!(provider.buckets(&account.s3uid), async {
+                match counts_traffic {
+                    true => provider.traffic(&s3uids, live_from, next_hour).await,
+                    false => Ok(Vec::new()),
+                }
+            },)
         },
         async {
             futures::try_join!(
@@ -130,10 +138,223 @@ pub(crate) async fn look(context: &Context, account: &Account) -> Result<Seen, L
     Ok(Seen { account, buckets })
 }
 
+/// What the world is told of an account whose quota level is another by now.
+pub(crate) fn quota_event(context: &Context, account: &Account) -> Event {
+    let detail = json!({
+        "level": account.quota_told,
+        "stored_bytes": account.stored_bytes,
+        "quota_bytes": account.quota_bytes(),
+        "plan_id": account.plan_id,
+    });
+    context.account_event(
+        Kind::QuotaThreshold,
+        account.client_id,
+        &account.s3uid,
+        detail,
+    )
+}
+
 /// The running period's figures as the wire shows them.
 pub(crate) fn metering(account: &Account) -> Value {
     json!({
         "total_traffic_period_gb": gb(account.period_bytes_sent),
         "total_storage_peak_gb": gb(account.period_peak_stored_bytes),
     })
+}
+
+/// An account's days from a day on, and what was stored before them.
+pub(crate) struct Metered {
+    /// The first day.
+    pub from: Date,
+    /// What was stored before it, where that matters.
+    pub before_bytes: u64,
+    /// The days that say something.
+    pub days: BTreeMap<Date, Day>,
+}
+
+impl Metered {
+    /// The days as they are stored.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub(crate) async fn read(
+        context: &Context,
+        account: &Account,
+        from: Date,
+        to: Date,
+    ) -> Result<Metered, Fault> {
+        let database = &context.database;
+        let days = database.days(&account.s3uid, from, to).await?;
+        let first = days.get(&from).and_then(|day| day.stored.first());
+        // Where the first hour is told, it does not matter what was before; nor is there anything before an account's own first day.
+        let is_told = first.is_some_and(|stored| stored.hour == 0);
+        let before_bytes = match is_told || from <= date_of(account.created_at) {
+            true => 0,
+            false => database.stored_before(&account.s3uid, from).await?,
+        };
+        Ok(Metered {
+            from,
+            before_bytes,
+            days,
+        })
+    }
+
+    /// What was used from 00:00 of a day, which is not before the first, until an instant.
+    pub(crate) fn usage(&self, from: Date, until: Timestamp) -> Usage {
+        let carried = Usage::of(self.before_bytes, &self.days, self.from, start_of(from));
+        Usage::of(carried.stored_bytes, &self.days, from, until)
+    }
+
+    /// What was used in a part of the period that begins on `from`: from one whole hour until another.
+    pub(crate) fn part(&self, from: Date, since: Timestamp, until: Timestamp) -> Usage {
+        let carried = Usage::of(self.before_bytes, &self.days, self.from, start_of(from));
+        Usage::part(carried.stored_bytes, &self.days, from, since, until)
+    }
+
+    /// The account with its figures now. The days reach back to the start of its running period.
+    pub(crate) fn figures(
+        &self,
+        account: &Account,
+        buckets: Option<u64>,
+        now: Timestamp,
+    ) -> Account {
+        let period_from = account.service.period_start(date_of(now));
+        let of_period = self.usage(period_from, now);
+        Account {
+            buckets: buckets.unwrap_or(account.buckets),
+            stored_bytes: of_period.stored_bytes,
+            period_from,
+            period_bytes_sent: of_period.bytes_sent,
+            period_peak_stored_bytes: of_period.peak_stored_bytes,
+            ..account.clone()
+        }
+    }
+
+    /// The account's totals for the calendar month that begins on `month`. The days reach back to there.
+    pub(crate) fn month(&self, account: &Account, month: Date, now: Timestamp) -> MonthUsage {
+        let next_month = start_of(month.saturating_add(1.month()));
+        let of_month = self.usage(month, next_month.min(now));
+        MonthUsage::new(
+            &account.s3uid,
+            account.id,
+            account.group_key.as_deref(),
+            month,
+            (of_month.bytes_sent, of_month.peak_stored_bytes),
+        )
+    }
+}
+
+/// The accounts of a segment, in its order.
+pub(crate) fn names(segment: &[Sample]) -> Vec<&str> {
+    let mut seen = HashSet::new();
+    let names = segment.iter().map(|sample| sample.s3uid.as_str());
+    names.filter(|s3uid| seen.insert(*s3uid)).collect()
+}
+
+/// How many buckets an account had in the latest of these hours that can tell. A bucket that was gone at the hour's end has no count of
+/// objects.
+pub(crate) fn buckets<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Option<u64> {
+    let mut latest: Option<(Timestamp, u64)> = None;
+    for sample in samples.into_iter().filter(|s| s.stored_bytes.is_some()) {
+        let (hour, count) = latest.get_or_insert((sample.hour, 0));
+        if sample.hour > *hour {
+            (*hour, *count) = (sample.hour, 0);
+        }
+        if sample.hour == *hour {
+            *count += u64::from(sample.objects.is_some());
+        }
+    }
+    latest.map(|(_, count)| count)
+}
+
+/// What the segments of a shard tell of its accounts.
+#[derive(Default)]
+pub(crate) struct Told {
+    /// Days that have a sample, by account.
+    pub days: HashMap<String, BTreeMap<Date, Day>>,
+    /// Buckets in the last hour that can tell, with its day, by account.
+    pub buckets: HashMap<String, (Date, u64)>,
+}
+
+/// What the segments of a shard tell of the days `[from, to)` of the accounts that `is_wanted`. A day of segments is in memory at a time.
+///
+/// # Errors
+/// When S3 cannot answer.
+pub(crate) async fn told(
+    context: &Context,
+    location: &str,
+    shard: u64,
+    is_wanted: impl Fn(&str) -> bool,
+    from: Date,
+    to: Date,
+) -> Result<Told, Fault> {
+    let mut told = Told::default();
+    let mut date = from;
+    while date < to {
+        let next = date.saturating_add(1.day());
+        let segments = context
+            .segments
+            .range(location, shard, start_of(date), start_of(next))
+            .await?;
+        let mut samples: HashMap<&str, Vec<&Sample>> = HashMap::new();
+        for sample in segments.iter().flat_map(|segment| segment.iter()) {
+            if is_wanted(&sample.s3uid) {
+                samples.entry(&sample.s3uid).or_default().push(sample);
+            }
+        }
+        for (s3uid, samples) in samples {
+            if let Some(count) = buckets(samples.iter().copied()) {
+                told.buckets.insert(s3uid.to_owned(), (date, count));
+            }
+            let days = told.days.entry(s3uid.to_owned()).or_default();
+            days.insert(date, Day::from_samples(samples));
+        }
+        date = next;
+    }
+    Ok(told)
+}
+
+/// What accounts of a shard had stored before a day, by the last hour that tells, as far back as their first. Accounts that nothing is
+/// told of are absent. One segment answers for all that were there in the hour before; more are read only for the others.
+///
+/// # Errors
+/// When S3 cannot answer.
+pub(crate) async fn told_before(
+    context: &Context,
+    location: &str,
+    shard: u64,
+    accounts: &[&Account],
+    date: Date,
+) -> Result<HashMap<String, u64>, Fault> {
+    let mut until = start_of(date);
+    let mut unknown: HashMap<&str, Timestamp> = accounts
+        .iter()
+        .map(|account| (account.s3uid.as_str(), hour_of(account.created_at)))
+        .collect();
+    let mut before = HashMap::new();
+    let mut hours = 1;
+    loop {
+        unknown.retain(|_, created_at| *created_at < until);
+        let Some(first) = unknown.values().min() else {
+            return Ok(before);
+        };
+        let from = (until - SignedDuration::from_hours(hours)).max(*first);
+        let segments = context.segments.range(location, shard, from, until).await?;
+        for segment in segments.iter().rev() {
+            let mut stored: HashMap<&str, u64> = HashMap::new();
+            for sample in segment.iter() {
+                if let Some(bytes) = sample.stored_bytes
+                    && unknown.contains_key(sample.s3uid.as_str())
+                {
+                    *stored.entry(&sample.s3uid).or_default() += bytes;
+                }
+            }
+            for (s3uid, bytes) in stored {
+                unknown.remove(s3uid);
+                before.insert(s3uid.to_owned(), bytes);
+            }
+        }
+        until = from;
+        hours = 24;
+    }
 }

@@ -79,7 +79,43 @@ pub(crate) fn with_parameters(
     if by_location.any(|(currency, price)| to_minor(*price, *currency).is_err()) {
         return Err(Rejection::invalid("price", "is too large"));
     }
+    if let Some(currency) = plan.traffic_currencies().next()
+        && let Some(location) = uncounted(context, &plan).next()
+    {
+        let name = format!("traffic_overage_price_{}", currency.code().to_lowercase());
+        let rule = format!("must be 0 for a plan offered at {location}, which counts no traffic");
+        return Err(Rejection::invalid(&name, &rule));
+    }
     Ok(plan)
+}
+
+/// The plan's locations whose clusters count no traffic.
+fn uncounted<'a>(context: &'a Context, plan: &'a Plan) -> impl Iterator<Item = &'a str> {
+    let counts_traffic = |code: &str| {
+        let cluster = context.clusters.get(code);
+        cluster.is_none_or(|cluster| cluster.capabilities().traffic)
+    };
+    let locations = plan.locations.iter().map(String::as_str);
+    locations.filter(move |code| !counts_traffic(code))
+}
+
+/// Checks that what a plan charges for can be told at a location. Plans are checked when they are written; but what a location counts is
+/// its operator's to change.
+///
+/// # Errors
+/// Names the location.
+pub(crate) fn check_counted(
+    context: &Context,
+    plan: &Plan,
+    location: &str,
+) -> Result<(), Rejection> {
+    let is_charged = plan.traffic_currencies().next().is_some();
+    if is_charged && uncounted(context, plan).any(|code| code == location) {
+        return Err(Rejection::conflict(format!(
+            "the plan charges for traffic, and location {location} counts none"
+        )));
+    }
+    Ok(())
 }
 
 /// A price's prefix on the wire, and how it is set.

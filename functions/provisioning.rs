@@ -26,6 +26,8 @@ use wharfage::domain::ledger::Posting;
 use wharfage::domain::money::to_minor;
 use wharfage::domain::order::{IdempotencyRecord, Order, Payment, Refusal, State};
 use wharfage::domain::period::next_anniversary;
+use wharfage::domain::plan_change::PlanChanges;
+use wharfage::domain::quota::QuotaLevel;
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
@@ -33,6 +35,7 @@ use wharfage::http::parameters::ID;
 use wharfage::http::tokens::{authenticate, token};
 
 use crate::billing;
+use crate::plans::check_counted;
 
 /// How long the process that works on an order has it for itself: twice what a function may run.
 const LEASE: SignedDuration = SignedDuration::from_secs(60);
@@ -110,6 +113,7 @@ pub(crate) async fn place(
     if !plan.locations.contains(&location) {
         return Err(Rejection::invalid("location", "the plan is not offered there").into());
     }
+    check_counted(context, &plan, &location)?;
     let price = plan
         .monthly_price(&location, client.currency)
         .ok_or_else(|| {
@@ -370,9 +374,9 @@ fn refusal(error: ClusterError) -> Refusal {
             status: 409,
             text: message,
         },
-        ClusterError::Unavailable(_) => Refusal {
+        ClusterError::Unavailable(_) | ClusterError::NoAccess(_) => Refusal {
             status: 503,
-            text: "the storage cannot answer now, try again later".into(),
+            text: Rejection::storage_unavailable().text,
         },
     }
 }
@@ -598,6 +602,8 @@ fn account(order: &Order, now: Timestamp) -> Account {
         ending: None,
         ends_on: None,
         metered_at: Some(order.location.clone()),
+        plan_changes: PlanChanges::default(),
+        quota_told: QuotaLevel::default(),
         revision: 0,
     }
 }

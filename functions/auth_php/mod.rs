@@ -8,22 +8,11 @@ use wharfage::domain::credential::{Session, hash};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::envelope::Answer;
 use wharfage::http::tokens::token;
-use wharfage::http::{Action, Call, Route, answer};
-use wharfage::runtime::{Entry, Function};
+use wharfage::http::{Action, Call};
 
 use crate::ACTIONS;
 
-/// Its Lambda function.
-pub const FUNCTION: Function = Function {
-    name: "auth_php",
-    entry: Entry::Http(|context, request| {
-        Box::pin(answer(
-            context,
-            request,
-            Route::Parameter("/auth.php", SESSIONS),
-        ))
-    }),
-};
+crate::endpoint!("auth_php", "/auth.php", SESSIONS);
 
 /// What it does.
 const SESSIONS: &[&Action] = &[
@@ -53,8 +42,9 @@ const SESSIONS: &[&Action] = &[
 const DEFAULT_TTL_SECONDS: u64 = 3_600;
 
 /// What only administrators may do.
-const ADMIN_ACTIONS: [&str; 10] = [
+const ADMIN_ACTIONS: [&str; 11] = [
     "add_credit",
+    "change_plan",
     "create_api_key",
     "create_client",
     "create_plan",

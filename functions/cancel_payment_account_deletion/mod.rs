@@ -1,7 +1,7 @@
 //! `cancel_payment_account_deletion`: undoes a cancelling that has not taken effect.
 
 use wharfage::context::Context;
-use wharfage::domain::account::Service;
+use wharfage::domain::period::date_of;
 use wharfage::error::Error;
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
@@ -11,5 +11,6 @@ use crate::services;
 crate::s3_action!("cancel_payment_account_deletion");
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    services::change(context, call, NAME, Service::undo_cancel).await
+    let today = date_of(context.now());
+    services::change(context, call, NAME, |service| service.undo_cancel(today)).await
 }

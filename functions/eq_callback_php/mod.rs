@@ -5,22 +5,11 @@ use wharfage::context::Context;
 use wharfage::domain::task::{Answer as TaskAnswer, Work};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::envelope::{Answer, with_head};
-use wharfage::http::{Action, Call, Route, answer};
-use wharfage::runtime::{Entry, Function};
+use wharfage::http::{Action, Call};
 
 use crate::bucket_lists;
 
-/// Its Lambda function.
-pub const FUNCTION: Function = Function {
-    name: "eq_callback_php",
-    entry: Entry::Http(|context, request| {
-        Box::pin(answer(
-            context,
-            request,
-            Route::Parameter("/eq_callback.php", CHECKS),
-        ))
-    }),
-};
+crate::endpoint!("eq_callback_php", "/eq_callback.php", CHECKS);
 
 /// What it does.
 const CHECKS: &[&Action] = &[&Action {
@@ -55,6 +44,7 @@ async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
     };
     let outcome = match task_answer {
         TaskAnswer::Refused { text } => Err(Rejection::conflict(text.clone())),
+        TaskAnswer::Unavailable => Err(Rejection::storage_unavailable()),
         TaskAnswer::Done { result } => Ok(match &task.work {
             Work::ListBuckets { s3uid } => {
                 let account = context.database.account(s3uid).await?;

@@ -15,11 +15,16 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         .clusters
         .iter()
         .map(|cluster| {
+            let capabilities = cluster.capabilities();
             json!({
                 "code": cluster.location.code,
                 "name": cluster.location.name,
                 "endpoint": cluster.location.s3_endpoint,
                 "is_default": cluster.location.code == context.rules.default_location,
+                "capabilities": {
+                    "traffic": capabilities.traffic,
+                    "versions": capabilities.versions,
+                },
             })
         })
         .collect();

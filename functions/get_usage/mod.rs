@@ -52,6 +52,10 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         context.database.stored_before(&account.s3uid, from),
     )?;
     let end = start_of(to.saturating_add(1.day())).min(now);
+    let counts_traffic = context
+        .clusters
+        .get(&account.location)
+        .is_none_or(|cluster| cluster.capabilities().traffic);
     let mut rows: Vec<Value> = Vec::new();
     let mut stored_bytes = stored_before_bytes;
     for (part_from, part_to) in parts(&by, account.service.ordered_on, from, to) {
@@ -65,14 +69,15 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
                 }
                 let until = start + jiff::SignedDuration::from_hours(1);
                 let so_far = Usage::of(stored_bytes, &days, date_of(part_from), until);
-                rows.push(row(start, until, &difference(&so_far, &day)));
+                let usage = difference(&so_far, &day);
+                rows.push(row(start, until, &usage, counts_traffic));
                 day = so_far;
             }
             stored_bytes = day.stored_bytes;
         } else {
             let usage = Usage::of(stored_bytes, &days, date_of(part_from), part_to.min(end));
             stored_bytes = usage.stored_bytes;
-            rows.push(row(part_from, part_to.min(end), &usage));
+            rows.push(row(part_from, part_to.min(end), &usage, counts_traffic));
         }
     }
     Ok(Answer::ok(
@@ -116,7 +121,9 @@ fn difference(so_far: &Usage, before: &Usage) -> Usage {
     }
 }
 
-fn row(from: Timestamp, to: Timestamp, usage: &Usage) -> Value {
+/// A part of the range. What nobody counts is null.
+fn row(from: Timestamp, to: Timestamp, usage: &Usage, counts_traffic: bool) -> Value {
+    let moved = |figure: u64| counts_traffic.then_some(figure);
     json!({
         "from": format!("{from:.0}"),
         "to": format!("{to:.0}"),
@@ -124,10 +131,10 @@ fn row(from: Timestamp, to: Timestamp, usage: &Usage) -> Value {
         "stored_byte_hours": usage.stored_byte_hours.to_string(),
         "stored_bytes": usage.stored_bytes,
         "peak_stored_bytes": usage.peak_stored_bytes,
-        "bytes_sent": usage.bytes_sent,
-        "bytes_received": usage.bytes_received,
-        "requests": usage.requests,
-        "traffic": gb(usage.bytes_sent),
+        "bytes_sent": moved(usage.bytes_sent),
+        "bytes_received": moved(usage.bytes_received),
+        "requests": moved(usage.requests),
+        "traffic": moved(usage.bytes_sent).map(gb),
         "total_storage_peak_gb": gb(usage.peak_stored_bytes),
     })
 }

@@ -21,25 +21,10 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let now = context.now();
     let period = billing::period(context, &account, now).await?;
     let fault = |e| Fault::permanent("previewing an invoice", e);
-    let so_far = overage_lines(
-        &account,
-        period.from,
-        period.to,
-        &period.usage,
-        &period.rated_by,
-        period.currency,
-    )
-    .map_err(fault)?;
-    let closing = close(
-        &account,
-        period.from,
-        period.to,
-        &Default::default(),
-        &period.rated_by,
-        &period.sold_now,
-        period.currency,
-    )
-    .map_err(fault)?;
+    let dates = (period.from, period.to);
+    let so_far = overage_lines(&account, dates, &period.parts, period.currency).map_err(fault)?;
+    let (sold, _) = period.renewed_on(context, &account);
+    let closing = close(&account, dates, &[], sold, period.currency).map_err(fault)?;
     let lines: Vec<_> = so_far.into_iter().chain(closing.lines).collect();
     let amount_minor: i64 = lines.iter().map(|line| line.amount_minor).sum();
     let shown: Vec<Value> = lines
@@ -52,6 +37,8 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         "period_to": period.to,
         "as_of": date_of(now),
         "currency": period.currency,
+        "plan_id": account.plan_id,
+        "next_plan_id": account.plan_changes.next_plan_id,
         "amount": number(to_major(amount_minor, period.currency)),
         "lines": shown,
         "usage": {

@@ -18,14 +18,9 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         .service
         .suspension
         .ok_or_else(|| Rejection::conflict("S3 account is not suspended"))?;
-    if !billing::resume(context, &account.s3uid, reason, caller.actor()).await? {
-        return Err(Rejection::conflict("S3 account is not suspended, or being deleted").into());
-    }
-    let account = context
-        .database
-        .account(&account.s3uid)
+    let account = billing::resume(context, &account.s3uid, reason, caller.actor())
         .await?
-        .unwrap_or(account);
+        .ok_or_else(|| Rejection::conflict("S3 account is not suspended, or being deleted"))?;
     Ok(Answer::ok(
         json!({ "s3uid": account.s3uid, "service": services::wire(&account.service) }),
     ))

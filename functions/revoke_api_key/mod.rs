@@ -30,9 +30,11 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     );
     // The sessions go first: should this stop half-way, the key is still there to be revoked again. One opened in between ends last.
     context.database.delete_sessions_of(&api_key_id).await?;
-    context.database.delete_api_key(&api_key_id).await?;
+    let is_revoked = context.database.delete_api_key(&api_key_id, &entry).await?;
     context.database.delete_sessions_of(&api_key_id).await?;
-    context.database.put_history(&entry).await?;
+    if !is_revoked {
+        return Err(Rejection::not_found("API key not found").into());
+    }
     Ok(Answer::ok(
         json!({ "client_id": client_id, "api_key_id": api_key_id }),
     ))

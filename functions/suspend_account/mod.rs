@@ -15,21 +15,14 @@ crate::s3_action!("suspend_account");
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let (caller, account) = caller_and_account(context, call).await?;
     caller.must_be_admin()?;
-    if !billing::suspend(
+    let account = billing::suspend(
         context,
         &account.s3uid,
         Suspension::Administrator,
         caller.actor(),
     )
     .await?
-    {
-        return Err(Rejection::conflict("S3 account is being deleted").into());
-    }
-    let account = context
-        .database
-        .account(&account.s3uid)
-        .await?
-        .unwrap_or(account);
+    .ok_or_else(|| Rejection::conflict("S3 account is being deleted"))?;
     Ok(Answer::ok(
         json!({ "s3uid": account.s3uid, "service": services::wire(&account.service) }),
     ))

@@ -2,6 +2,9 @@
 
 mod embedded;
 pub mod files;
+mod garage;
+mod http;
+mod rgw;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,9 +17,7 @@ use crate::config::{Location, Provider};
 use crate::context::Outside;
 use crate::domain::usage::TrafficHour;
 use crate::error::{Error, Fault, Rejection};
-
-/// Seconds after which to ask again for what a cluster could not answer.
-const RETRY_AFTER_SECONDS: u32 = 30;
+use crate::secrets::Secrets;
 
 /// Why a cluster did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,9 @@ pub enum ClusterError {
     /// It could not be reached, or could not answer.
     #[error("the cluster cannot answer: {0}")]
     Unavailable(String),
+    /// It does not let us in: the secret with our credentials is missing, malformed or refused. Somebody has to mend that.
+    #[error("the cluster cannot be administered: {0}")]
+    NoAccess(String),
 }
 
 impl ClusterError {
@@ -46,7 +50,9 @@ impl ClusterError {
     pub fn into_fault(self, what: &str) -> Fault {
         match self {
             ClusterError::Unavailable(_) => Fault::retryable(what, self),
-            ClusterError::Refused { .. } => Fault::permanent(what, self),
+            ClusterError::Refused { .. } | ClusterError::NoAccess(_) => {
+                Fault::permanent(what, self)
+            }
         }
     }
 }
@@ -57,14 +63,20 @@ impl From<ClusterError> for Error {
             ClusterError::Refused { message, .. } => Rejection::conflict(message).into(),
             ClusterError::Unavailable(reason) => {
                 tracing::warn!(reason, "a cluster cannot answer");
-                Rejection::unavailable(
-                    "the storage cannot answer now, try again later",
-                    RETRY_AFTER_SECONDS,
-                )
-                .into()
+                Rejection::storage_unavailable().into()
             }
+            ClusterError::NoAccess(_) => error.into_fault("administering a cluster").into(),
         }
     }
+}
+
+/// What a cluster can do beyond storing objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Whether it counts traffic. If not, [`StorageProvider::traffic`] is not asked, and nobody pays for traffic there.
+    pub traffic: bool,
+    /// Whether it can keep old versions of objects.
+    pub versions: bool,
 }
 
 /// An account's S3 keys.
@@ -85,12 +97,12 @@ pub struct Bucket {
     pub created_at: Timestamp,
     /// All bytes it takes: current and old versions, and unfinished multipart uploads.
     pub stored_bytes: u64,
-    /// Current objects.
+    /// Objects: the current ones, or where the cluster counts old versions and parts of uploads too, all of them.
     pub objects: u64,
-    /// Of the bytes, those of old versions.
-    pub noncurrent_bytes: u64,
-    /// Of the bytes, those of unfinished multipart uploads.
-    pub multipart_bytes: u64,
+    /// Of the bytes, those of old versions; none where the cluster does not tell them apart.
+    pub noncurrent_bytes: Option<u64>,
+    /// Of the bytes, those of unfinished multipart uploads; none where the cluster does not tell them apart.
+    pub multipart_bytes: Option<u64>,
 }
 
 /// What one bounded step of emptying a bucket did.
@@ -107,6 +119,9 @@ pub struct PurgeStep {
 /// What a cluster can be asked to do. Everything here may be repeated: what is done already is done.
 #[async_trait]
 pub trait StorageProvider: Send + Sync {
+    /// What this kind of cluster can do. Of a location's cluster ask [`Cluster::capabilities`].
+    fn capabilities(&self) -> Capabilities;
+
     /// Makes an account's user, with these keys and this limit on what it may store.
     async fn create_user(
         &self,
@@ -156,13 +171,17 @@ pub trait StorageProvider: Send + Sync {
         max_entries: u32,
     ) -> Result<PurgeStep, ClusterError>;
 
-    /// What was counted for some accounts' buckets in the hours `[from, to)`.
+    /// What was counted for some accounts' buckets in the hours `[from, to)`. Refused by clusters that do not count.
     async fn traffic(
         &self,
         s3uids: &[&str],
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<TrafficHour>, ClusterError>;
+
+    /// Forgets what was counted for an account that is gone. What was counted outlives the account, and is asked for until all of it has
+    /// been collected.
+    async fn forget_traffic(&self, s3uid: &str) -> Result<(), ClusterError>;
 }
 
 /// A location with its cluster.
@@ -174,6 +193,18 @@ pub struct Cluster {
     pub provider: Arc<dyn StorageProvider>,
 }
 
+impl Cluster {
+    /// What it can do: what its provider can, and was not switched off there.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        let capabilities = self.provider.capabilities();
+        Capabilities {
+            traffic: capabilities.traffic && self.location.counts_traffic,
+            ..capabilities
+        }
+    }
+}
+
 /// The clusters, by location.
 #[derive(Clone)]
 pub struct Clusters {
@@ -183,13 +214,18 @@ pub struct Clusters {
 
 impl Clusters {
     pub(crate) fn new(outside: &Outside<'_>) -> Clusters {
+        let secrets = Secrets::new(outside);
         let by_location = outside
             .config
             .locations
             .iter()
             .map(|location| {
                 let provider: Arc<dyn StorageProvider> = match location.provider {
-                    Provider::Embedded => Arc::new(embedded::Embedded::new(location, outside)),
+                    Provider::Embedded => {
+                        Arc::new(embedded::Embedded::new(location, outside, &secrets))
+                    }
+                    Provider::Garage => Arc::new(garage::Garage::new(location, outside, &secrets)),
+                    Provider::Rgw => Arc::new(rgw::Rgw::new(location, outside, &secrets)),
                 };
                 let cluster = Cluster {
                     location: location.clone(),

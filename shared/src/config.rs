@@ -1,7 +1,8 @@
 //! Configuration, from the environment the template declares. The only file that reads it.
 
+use std::path::PathBuf;
+
 use aws_credential_types::Credentials;
-use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::domain::dunning::Calendar;
@@ -9,6 +10,8 @@ use crate::domain::dunning::Calendar;
 /// What a function is told by its environment.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The stack's name, under which figures are told.
+    pub stack_name: String,
     /// The AWS region, of all services but the clusters.
     pub region: String,
     /// Credentials of the function's role. On Lambda they stand in the environment.
@@ -27,6 +30,8 @@ pub struct Config {
     pub usage_bucket: String,
     /// Where accounts can live.
     pub locations: Vec<Location>,
+    /// A file that tells the time, in place of the machine's clock; the local runner's processes have it.
+    pub clock_file: Option<PathBuf>,
     /// The rules of the business that an operator sets.
     pub rules: Rules,
 }
@@ -42,6 +47,8 @@ pub struct Endpoints {
     pub kms: Option<String>,
     /// `AWS_ENDPOINT_URL_EVENTBRIDGE`
     pub eventbridge: Option<String>,
+    /// `AWS_ENDPOINT_URL_SECRETSMANAGER`
+    pub secretsmanager: Option<String>,
     /// `AWS_ENDPOINT_URL_S3`, for the usage bucket; the clusters have endpoints of their own.
     pub s3: Option<String>,
 }
@@ -84,7 +91,7 @@ pub struct Queues {
     pub usage_shards: String,
 }
 
-/// A location: the code clients know and the cluster behind it.
+/// A location: the code clients know and the cluster behind it. It holds no secret, only the name of one.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Location {
@@ -102,20 +109,33 @@ pub struct Location {
     pub s3_region: String,
     /// Where the cluster is administered.
     pub admin_endpoint: String,
-    /// The bearer token for that.
-    pub admin_token: SecretString,
+    /// The name or ARN of the Secrets Manager secret with the credentials for that. What is in it depends on the provider:
+    /// `{"token"}` for `embedded` and `garage`, `{"access_key","secret_key"}` for `rgw`.
+    pub admin_secret_id: String,
+    /// Whether the cluster counts traffic, where its provider can: it may have been switched off there.
+    #[serde(default = "default_counts_traffic")]
+    pub counts_traffic: bool,
 }
 
 fn default_s3_region() -> String {
     "us-east-1".into()
 }
 
+fn default_counts_traffic() -> bool {
+    true
+}
+
 /// The kinds of cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, strum::Display, strum::EnumString)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Provider {
     /// The local runner's own cluster.
     Embedded,
+    /// Ceph RGW.
+    Rgw,
+    /// Garage.
+    Garage,
 }
 
 /// What an operator sets.
@@ -178,6 +198,7 @@ impl Config {
         let get = |name: &str| lookup(name).filter(|value| !value.is_empty());
         let need = |name: &'static str| get(name).ok_or(ConfigError::Missing(name));
         let config = Config {
+            stack_name: need("STACK_NAME")?,
             region: need("AWS_REGION")?,
             credentials: Credentials::new(
                 need("AWS_ACCESS_KEY_ID")?,
@@ -191,6 +212,7 @@ impl Config {
                 sqs: get("AWS_ENDPOINT_URL_SQS"),
                 kms: get("AWS_ENDPOINT_URL_KMS"),
                 eventbridge: get("AWS_ENDPOINT_URL_EVENTBRIDGE"),
+                secretsmanager: get("AWS_ENDPOINT_URL_SECRETSMANAGER"),
                 s3: get("AWS_ENDPOINT_URL_S3"),
             },
             tables: Tables {
@@ -214,6 +236,7 @@ impl Config {
             event_bus_name: need("EVENT_BUS_NAME")?,
             kms_key_id: need("KMS_KEY_ID")?,
             usage_bucket: need("USAGE_BUCKET")?,
+            clock_file: get("CLOCK_FILE").map(PathBuf::from),
             locations: parse_locations(&need("LOCATIONS")?)?,
             rules: Rules {
                 default_location: need("DEFAULT_LOCATION")?,
@@ -271,41 +294,181 @@ fn parse_locations(json: &str) -> Result<Vec<Location>, ConfigError> {
         name: "LOCATIONS",
         problem,
     };
+    let mut json = serde_json::Deserializer::from_str(json);
     let locations: Vec<Location> =
-        serde_json::from_str(json).map_err(|error| invalid(error.to_string()))?;
+        serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            let problem = error.into_inner();
+            invalid(match path.as_str() {
+                "." => problem.to_string(),
+                path => format!("{path}: {problem}"),
+            })
+        })?;
+    json.end().map_err(|problem| invalid(problem.to_string()))?;
     if locations.is_empty() {
         return Err(invalid("no location is configured".into()));
     }
     for (index, location) in locations.iter().enumerate() {
-        let code_is_valid = !location.code.is_empty()
-            && location.code.len() <= 16
-            && location
-                .code
-                .bytes()
-                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-');
-        if !code_is_valid {
-            return Err(invalid(format!(
-                "[{index}].code: {:?} is not 1 to 16 characters of A-Z, 0-9 and -",
-                location.code
-            )));
+        let in_field =
+            |field: &str, problem: String| invalid(format!("[{index}].{field}: {problem}"));
+        if !is_code(&location.code) {
+            let rule = "is not 1 to 16 characters of A-Z, 0-9 and -";
+            return Err(in_field("code", format!("{:?} {rule}", location.code)));
         }
         if locations[..index].iter().any(|l| l.code == location.code) {
-            return Err(invalid(format!(
-                "[{index}].code: {} stands twice",
-                location.code
-            )));
+            return Err(in_field("code", format!("{} stands twice", location.code)));
         }
         for (field, value) in [
             ("s3_endpoint", &location.s3_endpoint),
             ("admin_endpoint", &location.admin_endpoint),
         ] {
-            let uri: Result<http::Uri, _> = value.parse();
-            if !uri.is_ok_and(|uri| uri.scheme().is_some() && uri.host().is_some()) {
-                return Err(invalid(format!(
-                    "[{index}].{field}: {value:?} is not a URL"
-                )));
-            }
+            check_url(value).map_err(|rule| in_field(field, rule.into()))?;
+        }
+        if location.s3_region.is_empty() {
+            return Err(in_field("s3_region", "is empty".into()));
+        }
+        // It is not repeated: it may be the secret itself, by mistake.
+        if !is_secret_id(&location.admin_secret_id) {
+            let rule = "is neither the name nor the ARN of a Secrets Manager secret";
+            return Err(in_field("admin_secret_id", rule.into()));
         }
     }
     Ok(locations)
+}
+
+/// Whether a text can be a location's code. It stands in keys and in the segments' names.
+#[must_use]
+pub fn is_code(text: &str) -> bool {
+    (1..=16).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// Checks an address that paths are put behind.
+///
+/// # Errors
+/// Says what is wrong, without repeating it.
+pub fn check_url(text: &str) -> Result<(), &'static str> {
+    let uri: http::Uri = text.parse().map_err(|_| "is not a URL")?;
+    let scheme = uri.scheme_str().ok_or("is not a URL with http or https")?;
+    let authority = uri.authority().ok_or("is not a URL with a host")?;
+    if !matches!(scheme, "http" | "https") {
+        return Err("is not a URL with http or https");
+    }
+    if authority.host().is_empty() {
+        return Err("is not a URL with a host");
+    }
+    if authority.as_str().contains('@') {
+        return Err("has credentials in it: they belong into a secret");
+    }
+    if uri.query().is_some() {
+        return Err("has a query");
+    }
+    Ok(())
+}
+
+fn is_secret_id(text: &str) -> bool {
+    (1..=2048).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"/_+=.@-!:".contains(&b))
+        && (text.starts_with("arn:") || !text.contains(':'))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn location(code: &str) -> Value {
+        json!({
+            "code": code,
+            "provider": "embedded",
+            "s3_endpoint": "https://s3.example.com",
+            "admin_endpoint": "https://admin.example.com:8443/",
+            "admin_secret_id": "wharfage/clusters/NL",
+        })
+    }
+
+    fn refusal(locations: &Value) -> String {
+        match parse_locations(&locations.to_string()) {
+            Ok(_) => "taken".into(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_location_needs_only_what_differs() {
+        let json = json!([location("NL"), location("DE-2")]).to_string();
+        let locations = parse_locations(&json).expect("locations");
+        assert_eq!(locations[0].s3_region, "us-east-1");
+        assert!(locations[0].counts_traffic);
+        assert_eq!(locations[1].code, "DE-2");
+    }
+
+    #[test]
+    fn an_error_names_the_location_and_the_field() {
+        let cases = [
+            ("code", json!("nl"), "is not 1 to 16 characters of A-Z"),
+            ("code", json!("NL"), "NL stands twice"),
+            ("provider", json!("tape"), "unknown variant `tape`"),
+            ("s3_endpoint", json!("s3.example.com"), "is not a URL"),
+            (
+                "s3_endpoint",
+                json!("ftp://s3.example.com"),
+                "http or https",
+            ),
+            (
+                "admin_endpoint",
+                json!("https://a:b@host"),
+                "has credentials",
+            ),
+            ("admin_endpoint", json!("https://host/?x=1"), "has a query"),
+            ("admin_endpoint", json!(7), "invalid type"),
+            (
+                "admin_secret_id",
+                json!(""),
+                "is neither the name nor the ARN",
+            ),
+            (
+                "admin_secret_id",
+                json!("{}"),
+                "is neither the name nor the ARN",
+            ),
+            ("s3_region", json!(""), "is empty"),
+            ("counts_traffic", json!("no"), "invalid type"),
+        ];
+        for (field, value, problem) in cases {
+            let mut second = location("DE");
+            second[field] = value;
+            let text = refusal(&json!([location("NL"), second]));
+            let begin = format!("environment variable LOCATIONS: [1].{field}: ");
+            assert!(text.starts_with(&begin) && text.contains(problem), "{text}");
+        }
+        let mut incomplete = location("DE");
+        let fields = incomplete.as_object_mut().expect("an object");
+        fields.remove("admin_secret_id");
+        let text = refusal(&json!([location("NL"), incomplete]));
+        assert!(
+            text.contains("[1]: missing field `admin_secret_id`"),
+            "{text}"
+        );
+        let mut former = location("DE");
+        former["admin_token"] = "visible?".into();
+        let text = refusal(&json!([former]));
+        assert!(text.contains("unknown field `admin_token`"), "{text}");
+        assert!(!text.contains("visible?"), "{text}");
+        assert!(refusal(&json!([])).contains("no location is configured"));
+        assert!(refusal(&json!({})).contains("LOCATIONS: invalid type"));
+    }
+
+    #[test]
+    fn a_secret_that_stands_where_its_name_should_is_not_repeated() {
+        let mut mistaken = location("NL");
+        mistaken["admin_secret_id"] = r#"{"token":"visible?"}"#.into();
+        let text = refusal(&json!([mistaken]));
+        assert!(!text.contains("visible?"), "{text}");
+    }
 }

@@ -25,6 +25,7 @@ use crate::domain::history::{Actor, Entity, Entry};
 use crate::queue::Queue;
 use crate::random::Random;
 use crate::segments::Segments;
+use crate::telemetry;
 use crate::vault::Vault;
 
 /// A host that does not take a connection within this is not there.
@@ -66,8 +67,9 @@ impl Context {
         connector: SharedHttpConnector,
     ) -> Context {
         let outside = Outside {
-            connector,
+            connector: telemetry::counted(connector),
             credentials: SharedCredentialsProvider::new(config.credentials.clone()),
+            clock: Arc::clone(&clock),
             config: &config,
         };
         Context {
@@ -152,6 +154,8 @@ pub(crate) struct Outside<'a> {
     pub connector: SharedHttpConnector,
     /// The function's role.
     pub credentials: SharedCredentialsProvider,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
     /// Endpoints, names, regions.
     pub config: &'a Config,
 }

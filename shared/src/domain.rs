@@ -18,6 +18,8 @@ pub mod money;
 pub mod order;
 pub mod period;
 pub mod plan;
+pub mod plan_change;
+pub mod quota;
 pub mod rating;
 pub mod task;
 pub mod usage;

@@ -3,6 +3,9 @@
 
 use http::StatusCode;
 
+/// Seconds after which to ask again for what a cluster could not answer.
+const STORAGE_RETRY_AFTER_SECONDS: u32 = 30;
+
 /// A request refused, with the status and the text its sender sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
@@ -120,6 +123,15 @@ impl Rejection {
     #[must_use]
     pub fn unavailable(text: impl Into<String>, retry_after_seconds: u32) -> Rejection {
         Rejection::new(StatusCode::SERVICE_UNAVAILABLE, text).retry_after(retry_after_seconds)
+    }
+
+    /// 503: the cluster behind the account cannot answer now.
+    #[must_use]
+    pub fn storage_unavailable() -> Rejection {
+        Rejection::unavailable(
+            "the storage cannot answer now, try again later",
+            STORAGE_RETRY_AFTER_SECONDS,
+        )
     }
 
     /// The same rejection, with a `Retry-After`.

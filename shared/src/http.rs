@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::error::{Error, Rejection};
 use crate::http::envelope::Answer;
 use crate::http::parameters::Parameters;
+use crate::telemetry::{self, Figure};
 
 /// Handles one call of a wire action.
 pub type ActionHandler = for<'a> fn(&'a Context, &'a Call) -> BoxFuture<'a, Result<Answer, Error>>;
@@ -57,8 +58,12 @@ pub struct Call {
 /// Answers a request: reads it, finds its action, has it handled, and writes the answer.
 pub async fn answer(context: &Context, request: Request, route: Route) -> Response<Body> {
     let request_id = request_id(&request);
+    telemetry::set_request(&request_id);
     let (action, outcome) = match read(&request, route) {
-        Ok((action, call)) => (Some(action), (action.handler)(context, &call).await),
+        Ok((action, call)) => {
+            telemetry::set_action(action.name);
+            (Some(action), (action.handler)(context, &call).await)
+        }
         Err((action, rejection)) => (action, Err(rejection.into())),
     };
     let module = match route {
@@ -67,12 +72,18 @@ pub async fn answer(context: &Context, request: Request, route: Route) -> Respon
     };
     match outcome {
         Ok(answer) => answer.into_response(action.map_or("", |action| action.name)),
-        Err(error) => envelope::failure(
-            module,
-            action.map(|action| action.speaks_as),
-            &error,
-            &request_id,
-        ),
+        Err(error) => {
+            match &error {
+                Error::Rejection(_) => telemetry::add(Figure::Rejections, 1),
+                Error::Fault(fault) => telemetry::add_fault(fault),
+            }
+            envelope::failure(
+                module,
+                action.map(|action| action.speaks_as),
+                &error,
+                &request_id,
+            )
+        }
     }
 }
 

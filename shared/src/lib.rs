@@ -15,5 +15,7 @@ pub mod http;
 pub mod queue;
 pub mod random;
 pub mod runtime;
+pub mod secrets;
 pub mod segments;
+pub mod telemetry;
 pub mod vault;

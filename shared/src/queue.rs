@@ -1,10 +1,15 @@
 //! SQS: handing work over.
 
+use std::collections::HashMap;
+
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::{BehaviorVersion, Region};
 use aws_sdk_sqs::error::DisplayErrorContext;
-use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use aws_sdk_sqs::types::{
+    MessageSystemAttributeNameForSends, MessageSystemAttributeValue, SendMessageBatchRequestEntry,
+};
 use futures::stream::{self, StreamExt, TryStreamExt};
+use serde::Serialize;
 
 use crate::config::Queues;
 use crate::context::Outside;
@@ -12,14 +17,12 @@ use crate::domain::billing::BillingWork;
 use crate::domain::task::{Message, Task};
 use crate::error::Fault;
 use crate::segments::SegmentKey;
+use crate::telemetry;
 
 /// What SQS takes in one call.
 const BATCH_MESSAGES: usize = 10;
 /// Calls at once.
 const BATCHES_AT_ONCE: usize = 8;
-
-/// The most messages that SQS takes at once.
-const BATCH: usize = 10;
 
 /// The queues.
 #[derive(Debug, Clone)]
@@ -50,32 +53,7 @@ impl Queue {
     /// # Errors
     /// When SQS cannot answer, or takes only some of it: then all may be sent again.
     pub async fn send_billing(&self, work: &[BillingWork]) -> Result<(), Fault> {
-        for batch in work.chunks(BATCH) {
-            let mut send = self
-                .client
-                .send_message_batch()
-                .queue_url(&self.queues.billing);
-            for (index, work) in batch.iter().enumerate() {
-                let body = serde_json::to_string(work)
-                    .map_err(|e| Fault::permanent("writing a message", e))?;
-                let entry = SendMessageBatchRequestEntry::builder()
-                    .id(index.to_string())
-                    .message_body(body)
-                    .build()
-                    .map_err(|e| Fault::permanent("building SQS SendMessageBatch", e))?;
-                send = send.entries(entry);
-            }
-            let sent = send.send().await.map_err(|e| {
-                Fault::retryable("SQS SendMessageBatch", DisplayErrorContext(e).to_string())
-            })?;
-            if let Some(failed) = sent.failed.first() {
-                return Err(Fault::retryable(
-                    "SQS SendMessageBatch",
-                    failed.code.clone(),
-                ));
-            }
-        }
-        Ok(())
+        self.send_all(&self.queues.billing, work).await
     }
 
     /// Hands a task's next step to the queue of its kind.
@@ -98,6 +76,7 @@ impl Queue {
             .send_message()
             .queue_url(queue_url)
             .message_body(body)
+            .set_message_system_attributes(trace()?)
             .send()
             .await
             .map_err(|e| Fault::retryable("SQS SendMessage", DisplayErrorContext(e).to_string()))?;
@@ -109,9 +88,13 @@ impl Queue {
     /// # Errors
     /// When SQS cannot answer, or does not take all of them. Some may have been sent then; sending them again does no harm.
     pub async fn send_segments(&self, segments: &[SegmentKey]) -> Result<(), Fault> {
-        let batches: Vec<_> = segments
+        self.send_all(&self.queues.usage_shards, segments).await
+    }
+
+    async fn send_all<T: Serialize>(&self, queue_url: &str, messages: &[T]) -> Result<(), Fault> {
+        let batches: Vec<_> = messages
             .chunks(BATCH_MESSAGES)
-            .map(|batch| self.send_batch(batch))
+            .map(|batch| self.send_batch(queue_url, batch))
             .collect();
         stream::iter(batches)
             .buffer_unordered(BATCHES_AT_ONCE)
@@ -119,16 +102,18 @@ impl Queue {
             .await
     }
 
-    async fn send_batch(&self, segments: &[SegmentKey]) -> Result<(), Fault> {
-        let entries = segments
+    async fn send_batch<T: Serialize>(&self, queue_url: &str, batch: &[T]) -> Result<(), Fault> {
+        let trace = trace()?;
+        let entries = batch
             .iter()
             .enumerate()
-            .map(|(index, segment)| {
-                let body = serde_json::to_string(segment)
+            .map(|(index, message)| {
+                let body = serde_json::to_string(message)
                     .map_err(|e| Fault::permanent("writing a message", e))?;
                 SendMessageBatchRequestEntry::builder()
                     .id(index.to_string())
                     .message_body(body)
+                    .set_message_system_attributes(trace.clone())
                     .build()
                     .map_err(|e| Fault::permanent("writing a message", e))
             })
@@ -136,7 +121,7 @@ impl Queue {
         let answer = self
             .client
             .send_message_batch()
-            .queue_url(&self.queues.usage_shards)
+            .queue_url(queue_url)
             .set_entries(Some(entries))
             .send()
             .await
@@ -148,4 +133,22 @@ impl Queue {
             Some(failed) => Err(Fault::retryable("SQS SendMessageBatch", failed.code())),
         }
     }
+}
+
+type SystemAttributes = HashMap<MessageSystemAttributeNameForSends, MessageSystemAttributeValue>;
+
+/// The trace that is under way, so that what a message starts belongs to what it was sent by.
+fn trace() -> Result<Option<SystemAttributes>, Fault> {
+    let Some(header) = telemetry::trace() else {
+        return Ok(None);
+    };
+    let value = MessageSystemAttributeValue::builder()
+        .data_type("String")
+        .string_value(header)
+        .build()
+        .map_err(|e| Fault::permanent("writing a message", e))?;
+    Ok(Some(HashMap::from([(
+        MessageSystemAttributeNameForSends::AwsTraceHeader,
+        value,
+    )])))
 }

@@ -1,16 +1,20 @@
 //! From a Lambda event to a handler and back. Handlers are function pointers, so this is compiled once for all of them.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent};
-use futures::future::BoxFuture;
-use lambda_http::{Body, Request, Response};
+use futures::future::{BoxFuture, join_all};
+use lambda_http::{Body, Request, RequestExt, Response};
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::Value;
 
-use crate::clock::SystemClock;
+use crate::clock::{Clock, FileClock, SystemClock};
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::Fault;
 use crate::random::Random;
+use crate::telemetry::{self, Invocation};
 
 /// Answers one HTTP request. Never fails: what goes wrong becomes a response.
 pub type HttpHandler = for<'a> fn(&'a Context, Request) -> BoxFuture<'a, Response<Body>>;
@@ -53,35 +57,58 @@ pub fn run(function: &'static Function) -> Result<(), Stop> {
         .with_target(false)
         .init();
     let config = Config::from_env()?;
+    let stack = config.stack_name.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let clock: Arc<dyn Clock> = match &config.clock_file {
+        Some(file) => Arc::new(FileClock::new(file.clone())),
+        None => Arc::new(SystemClock),
+    };
     runtime.block_on(async move {
         let context = Context::new(
             config,
-            std::sync::Arc::new(SystemClock),
+            clock,
             Random::from_os(),
             crate::context::connector(),
         );
-        let context = &context;
+        let on = Lambda {
+            function,
+            context: &context,
+            stack: &stack,
+        };
+        let on = &on;
         match function.entry {
             Entry::Http(handler) => {
                 lambda_http::run(service_fn(move |request: Request| async move {
-                    Ok::<_, lambda_runtime::Error>(handler(context, request).await)
+                    let trace = request
+                        .lambda_context_ref()
+                        .and_then(|lambda| lambda.xray_trace_id.clone());
+                    let response = on.invoke(trace, handler(on.context, request)).await;
+                    Ok::<_, lambda_runtime::Error>(response)
                 }))
                 .await
             }
             Entry::Queue(handler) => {
                 lambda_runtime::run(service_fn(move |event: LambdaEvent<SqsEvent>| async move {
-                    Ok::<_, lambda_runtime::Error>(
-                        handle_batch(context, handler, event.payload).await,
-                    )
+                    let batch = handle_batch(on.context, handler, event.payload);
+                    let response = on.invoke(event.context.xray_trace_id, batch).await;
+                    Ok::<_, lambda_runtime::Error>(response)
                 }))
                 .await
             }
             Entry::Schedule(handler) => {
-                lambda_runtime::run(service_fn(move |_: LambdaEvent<Value>| async move {
-                    handler(context).await.map_err(lambda_runtime::Error::from)
+                lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
+                    let work = async {
+                        let result = handler(on.context).await;
+                        if let Err(fault) = &result {
+                            tracing::error!(error = %fault, "a scheduled run failed");
+                            telemetry::add_fault(fault);
+                        }
+                        result
+                    };
+                    let result = on.invoke(event.context.xray_trace_id, work).await;
+                    result.map_err(lambda_runtime::Error::from)
                 }))
                 .await
             }
@@ -89,21 +116,50 @@ pub fn run(function: &'static Function) -> Result<(), Stop> {
     })
 }
 
-/// Hands the messages of a batch to the handler one by one, and names those that are to come again.
+/// A function on Lambda.
+struct Lambda<'a> {
+    function: &'static Function,
+    context: &'a Context,
+    stack: &'a str,
+}
+
+impl Lambda<'_> {
+    /// Does an invocation's work, then writes down what it counted, where CloudWatch finds it.
+    async fn invoke<T>(&self, trace: Option<String>, work: impl Future<Output = T>) -> T {
+        let invocation = Invocation::begin(self.function.name, trace);
+        let began = Instant::now();
+        let result = invocation.run(work).await;
+        let document = invocation.document(self.stack, self.context.now(), began.elapsed());
+        println!("{document}");
+        result
+    }
+}
+
+/// Hands the messages of a batch to the handler, all at once, and names those that are to come again. One that waits for a cluster
+/// keeps no other waiting.
 pub async fn handle_batch(
     context: &Context,
     handler: QueueHandler,
     event: SqsEvent,
 ) -> SqsBatchResponse {
-    let mut response = SqsBatchResponse::default();
-    for message in event.records {
+    let handled = event.records.into_iter().map(|message| async move {
         let id = message.message_id.unwrap_or_default();
-        if let Err(fault) = handler(context, message.body.as_deref().unwrap_or_default()).await {
-            tracing::error!(message_id = %id, error = %fault, "a queue message failed");
-            let mut failure = BatchItemFailure::default();
-            failure.item_identifier = id;
-            response.batch_item_failures.push(failure);
-        }
-    }
+        let trace = message.attributes.get("AWSTraceHeader").map(String::as_str);
+        let body = message.body.unwrap_or_default();
+        let work = async {
+            let result = handler(context, &body).await;
+            if let Err(fault) = &result {
+                tracing::error!(message_id = %id, error = %fault, "a queue message failed");
+                telemetry::add_fault(fault);
+            }
+            result
+        };
+        telemetry::on_message(&id, trace, work).await.err()?;
+        let mut failure = BatchItemFailure::default();
+        failure.item_identifier = id;
+        Some(failure)
+    });
+    let mut response = SqsBatchResponse::default();
+    response.batch_item_failures = join_all(handled).await.into_iter().flatten().collect();
     response
 }

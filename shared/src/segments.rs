@@ -322,9 +322,9 @@ mod tests {
             objects: None,
             noncurrent_bytes: None,
             multipart_bytes: None,
-            bytes_sent: 0,
-            bytes_received: 0,
-            requests: 0,
+            bytes_sent: None,
+            bytes_received: None,
+            requests: None,
             is_reset: false,
         };
         let mut cache = Cache::default();

@@ -1,4 +1,4 @@
-//! What each action costs: its calls to AWS and the clusters, and how many of them have to come one after the other. The table of it
+//! What each action costs in a process that has the clusters' secrets: its calls to AWS and the clusters, and how many of them have to come one after the other. The table of it
 //! stands in ARCHITECTURE.md; `UPDATE_CALLS=1 cargo test -p tests calls` writes it anew.
 
 use std::fmt::Write as _;
@@ -158,6 +158,18 @@ async fn success(app: &TestApp, action: &str) -> (&'static str, Value) {
             json!({ "name": "New", "quota": 1, "monthly_eur": 1 }),
         ),
         "update_plan" => ("admin", json!({ "plan_id": 3, "quota": 1 })),
+        "change_plan" => {
+            let account = app.order("client", &name).await;
+            let plan = json!({ "name": "Larger", "quota": 9000, "storage_limit": 9000, "monthly_eur": 20 });
+            let plan = app.call("admin", "create_plan", plan).await.ok();
+            let parameters = json!({
+                "s3uid": account.s3uid,
+                "id": app.client_id("client"),
+                "plan_id": plan["plan"]["id"],
+                "when": "now",
+            });
+            ("admin", parameters)
+        }
         "resume_account" | "suspend_account" => {
             let account = app.order("client", &name).await;
             let parameters = json!({ "s3uid": account.s3uid, "id": app.client_id("client") });
@@ -188,6 +200,8 @@ async fn table() -> String {
     let (app, idle) = futures::join!(TestApp::start(), TestApp::start_idle(&[]));
     for app in [&app, &idle] {
         app.top_up("client", "for many orders", 1_000_000).await;
+        // What a process fetches once, it has from here on.
+        app.order("client", "for-warmth").await;
     }
     let mut rows =
         String::from("| action | calls | depth | which, in order |\n|---|---|---|---|\n");

@@ -255,6 +255,8 @@ async fn an_unchanged_account_costs_no_write() {
         "cluster POST stats",
         "cluster POST usage",
         "S3 PUT",
+        // The cluster's secret, which was an hour old.
+        "SecretsManager GetSecretValue",
     ]);
     expected.extend(["DynamoDB BatchGetItem", "DynamoDB UpdateItem"]);
     expected.sort_unstable();
@@ -273,7 +275,7 @@ async fn an_unchanged_account_costs_no_write() {
     );
     assert_eq!(day(&app, &account).await.stored, [stored(10, 100)]);
 
-    // One that did change costs its days, its figures, its month and its day; hours 00 to 09 are asked for again.
+    // One that did change costs its days, twice, its figures, its month and its day; hours 00 to 09 are asked for again.
     app.put(&s3, "my-bucket", "b", 1).await;
     wait_until(&app, "2026-01-15T13:05:00Z");
     let message = at_noon;
@@ -282,7 +284,7 @@ async fn an_unchanged_account_costs_no_write() {
     result.expect("handled");
     let mut changed = calls(changed);
     changed.sort();
-    expected.extend(["DynamoDB BatchGetItem", "DynamoDB Query"]);
+    expected.extend(["DynamoDB BatchGetItem", "DynamoDB Query", "DynamoDB Query"]);
     expected.extend([
         "DynamoDB UpdateItem",
         "DynamoDB PutItem",
@@ -370,10 +372,11 @@ async fn the_job_may_die_anywhere_and_come_twice() {
         let under_way = app
             .context()
             .database
-            .hours_under_way("NL")
+            .collection("NL")
             .await
-            .expect("hours");
-        assert_eq!(under_way, []);
+            .expect("collection")
+            .expect("a collection");
+        assert_eq!(under_way.hours, []);
         if ended.is_some() {
             break;
         }
@@ -739,4 +742,44 @@ async fn get_users_ranks_accounts_over_a_month() {
         .await
         .refused(400);
     assert!(refused.contains("a whole calendar month"), "{refused}");
+}
+
+#[tokio::test]
+async fn the_first_hour_of_a_quiet_day_costs_one_write_and_no_look_at_the_days() {
+    let app = TestApp::start_idle(&[]).await;
+    let account = app.order("client", "my-bucket").await;
+    let s3 = app.s3("client", &account).await;
+    app.put(&s3, "my-bucket", "a", 100).await;
+    advance_to(&app, "2026-01-15T11:05:00Z").await;
+    let midnight = message("NL", "2026-01-16T00:00:00Z");
+    wait_until(&app, "2026-01-16T01:05:00Z");
+    let run = app.handle_directly("usage_shards", &midnight);
+    let (result, calls) = app.tap.scope(run).await;
+    result.expect("handled");
+    let mut calls: Vec<String> = calls.into_iter().map(|call| call.name).collect();
+    calls.retain(|call| call.starts_with("DynamoDB"));
+    calls.sort();
+    let expected = [
+        "DynamoDB BatchGetItem",
+        "DynamoDB BatchGetItem",
+        "DynamoDB PutItem",
+        "DynamoDB Query",
+        "DynamoDB UpdateItem",
+    ];
+    assert_eq!(calls, expected);
+    let tomorrow = date(2026, 1, 16);
+    let days = app
+        .context()
+        .database
+        .days(&account.s3uid, tomorrow, tomorrow);
+    let days = days.await.expect("days");
+    assert_eq!(days[&tomorrow].stored, [stored(0, 100)]);
+    // One with traffic does look, even if no more is stored.
+    get(&s3, "my-bucket", "a").await;
+    wait_until(&app, "2026-01-16T02:05:00Z");
+    handle(&app, "2026-01-16T01:00:00Z").await;
+    assert_eq!(
+        user(&app, &account).await["traffic"],
+        100.0 / f64::from(1 << 30)
+    );
 }

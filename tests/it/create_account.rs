@@ -1,13 +1,16 @@
 //! `create_account`.
 
 use insta::assert_json_snapshot;
+use jiff::SignedDuration;
 use jiff::civil::date;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, masked, text};
+use tests::tap::Moment;
 use wharfage::domain::money::Currency;
 
 const ACTION: &str = "create_account";
+const LEASE_AND_MORE: SignedDuration = SignedDuration::from_secs(61);
 
 #[tokio::test]
 async fn create_account_leaves_its_invoice_open() {
@@ -163,4 +166,27 @@ async fn create_account_numbers_the_invoices_of_many_orders_at_once_without_gaps
         .map(|number| format!("1-EUR-{number:04}"))
         .collect();
     assert_eq!(numbers, wanted);
+}
+
+#[tokio::test]
+async fn create_account_is_finished_by_a_repetition_with_its_idempotency_key() {
+    let app = TestApp::start_idle(&[]).await;
+    let parameters = json!({
+        "plan_id": 2, "bucket_name": "begun-twice", "idempotency_key": "k-1",
+    });
+    // It dies once the order stands, before what it is for does.
+    for index in 0.. {
+        let work = app.call_directly("client", ACTION, parameters.clone());
+        let died = app.tap.crash_at(index, Moment::After, work).await.is_none();
+        assert!(died, "the order came to its end");
+        let later = app.now() + LEASE_AND_MORE;
+        let open = app.context().database.abandoned_orders(later, 1).await;
+        if !open.expect("orders").is_empty() {
+            break;
+        }
+    }
+    app.let_pass(LEASE_AND_MORE);
+    let made = app.call("client", ACTION, parameters.clone()).await.ok();
+    assert_eq!(made["bucket_name"], "begun-twice");
+    assert_eq!(app.call("client", ACTION, parameters).await.ok(), made);
 }

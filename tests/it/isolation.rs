@@ -69,6 +69,13 @@ impl Scene {
                 .iter()
                 .flat_map(|rest| self.on_accounts(rest))
                 .collect(),
+            "change_plan" => [
+                json!({ "plan_id": 1 }),
+                json!({ "plan_id": 1, "when": "now" }),
+            ]
+            .iter()
+            .flat_map(|rest| self.on_accounts(rest))
+            .collect(),
             // Whoever is no administrator is told so, whether or not there is what it names.
             "add_credit" => {
                 let rest = json!({ "amount": 1, "reference": "x" });

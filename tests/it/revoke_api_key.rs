@@ -4,6 +4,7 @@ use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, text};
+use tests::tap::Moment;
 use wharfage::domain::credential::hash;
 
 const ACTION: &str = "revoke_api_key";
@@ -60,6 +61,41 @@ async fn revoke_api_key_ends_the_key_and_its_sessions_at_once() {
         revoked[0]["details"],
         json!({ "api_key_id": key["api_key_id"], "name": "to be revoked" })
     );
+}
+
+#[tokio::test]
+async fn revoke_api_key_that_dies_anywhere_is_recorded_once_and_leaves_no_session() {
+    let app = TestApp::start_idle(&[]).await;
+    for moment in [Moment::Before, Moment::After] {
+        for index in 0.. {
+            assert!(index < 20, "no end");
+            let key = new_key(&app).await;
+            let login = app.auth("login", json!({ "key": key["api_key"] })).await;
+            let token = login.body["result"]["token"].clone();
+            let parameters = json!({ "api_key_id": key["api_key_id"] });
+            let revoke = || app.call_directly("admin", ACTION, parameters.clone());
+            let ended = app.tap.crash_at(index, moment, revoke()).await;
+            let is_whole = ended.is_some();
+            ended.map(tests::Reply::ok);
+            let again = revoke().await;
+            assert!([200, 404].contains(&again.status), "{:#}", again.body);
+            let list = json!({ "token": token });
+            app.post_json("/s3/list_plans", &list).await.refused(401);
+            let login = app.auth("login", json!({ "key": key["api_key"] })).await;
+            assert_eq!(login.status, 401);
+            let parameters = json!({ "limit": 100 });
+            let history = app.call("client", "history", parameters).await.ok();
+            let entries = history["history"].as_array().expect("a list").iter();
+            let revoked = entries.filter(|entry| {
+                entry["action"] == ACTION && entry["details"]["api_key_id"] == key["api_key_id"]
+            });
+            assert_eq!(revoked.count(), 1, "{moment:?} call {index}");
+            if is_whole {
+                assert!(index >= 6, "{index} calls are too few to have been all");
+                break;
+            }
+        }
+    }
 }
 
 #[tokio::test]

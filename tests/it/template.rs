@@ -49,7 +49,7 @@ fn kind(entry: &Entry) -> &'static str {
     }
 }
 
-fn template() -> Value {
+pub(crate) fn template() -> Value {
     serde_yaml_ng::from_str(&text("infra/template.yaml")).expect("the template is YAML")
 }
 
@@ -64,7 +64,7 @@ fn resources<'a>(template: &'a Value, kind: &str) -> BTreeMap<&'a str, &'a Value
 }
 
 /// The template's functions by the binary they run.
-fn functions_of(template: &Value) -> BTreeMap<&str, &Value> {
+pub(crate) fn functions_of(template: &Value) -> BTreeMap<&str, &Value> {
     let functions = resources(template, "AWS::Serverless::Function");
     let count = functions.len();
     let by_binary: BTreeMap<&str, &Value> = functions
@@ -78,12 +78,12 @@ fn functions_of(template: &Value) -> BTreeMap<&str, &Value> {
     by_binary
 }
 
+/// What starts a function. None where it is started by hand.
 fn events(function: &Value) -> Vec<&Value> {
     function["Properties"]["Events"]
         .as_mapping()
-        .expect("events")
-        .values()
-        .collect()
+        .map(|events| events.values().collect())
+        .unwrap_or_default()
 }
 
 fn listed() -> BTreeSet<String> {
@@ -173,13 +173,21 @@ fn every_action_has_a_function_of_its_own_and_a_route() {
     assert_eq!(routes, expected);
 }
 
+/// Functions that nothing starts but an operator.
+const STARTED_BY_HAND: [&str; 1] = ["create_first_admin"];
+
 #[test]
 fn what_starts_a_function_is_what_its_handler_takes() {
     let template = template();
     let functions = functions_of(&template);
     for function in FUNCTIONS {
         let events = events(functions[function.name]);
-        assert!(!events.is_empty(), "nothing starts {}", function.name);
+        assert_eq!(
+            events.is_empty(),
+            STARTED_BY_HAND.contains(&function.name),
+            "what starts {}?",
+            function.name
+        );
         for event in events {
             assert_eq!(
                 event["Type"].as_str(),
@@ -229,8 +237,143 @@ fn every_queue_has_a_worker_with_time_for_a_message_and_a_place_for_what_fails()
             &properties["RedrivePolicy"]["deadLetterTargetArn"],
         ));
     }
+    // Runs that could not be started.
+    for function in functions.values() {
+        for event in events(function)
+            .into_iter()
+            .filter(|event| event["Type"].as_str() == Some("ScheduleV2"))
+        {
+            let properties = &event["Properties"];
+            // SAM would give it a name that is the same in every stack.
+            assert_eq!(properties["OmitName"].as_bool(), Some(true));
+            let retries = &properties["RetryPolicy"];
+            assert!(retries["MaximumRetryAttempts"].as_u64() > Some(0));
+            assert!(retries["MaximumEventAgeInSeconds"].as_u64() >= Some(60));
+            set_aside.insert(reference(&properties["DeadLetterConfig"]["Arn"]));
+        }
+    }
+    // Whoever looks at a queue looks at the alarms: old messages, and any that were set aside.
+    let alarms = resources(&template, "AWS::CloudWatch::Alarm");
+    let watched = |queue: &str, metric: &str| {
+        alarms.values().any(|alarm| {
+            let text = serde_yaml_ng::to_string(alarm).expect("YAML");
+            text.contains(metric) && text.contains(&format!("!GetAtt {queue}.QueueName"))
+        })
+    };
+    for queue in worked_on.keys() {
+        assert!(watched(queue, "ApproximateAgeOfOldestMessage"), "{queue}");
+    }
+    for queue in &set_aside {
+        assert!(
+            watched(queue, "ApproximateNumberOfMessagesVisible"),
+            "{queue}"
+        );
+    }
     let all: BTreeSet<String> = worked_on.into_keys().chain(set_aside).collect();
     assert_eq!(all, set(queues.into_keys()), "a queue that nobody works on");
+}
+
+#[test]
+fn every_table_can_be_restored_and_is_not_deleted_and_forgets_what_expires() {
+    let template = template();
+    let mut forgetting = BTreeSet::new();
+    for (name, table) in resources(&template, "AWS::DynamoDB::Table") {
+        let properties = &table["Properties"];
+        let recovery = &properties["PointInTimeRecoverySpecification"];
+        assert_eq!(
+            recovery["PointInTimeRecoveryEnabled"].as_bool(),
+            Some(true),
+            "{name}"
+        );
+        assert_eq!(
+            reference(&properties["DeletionProtectionEnabled"]),
+            "DeletionProtection"
+        );
+        assert_eq!(table["DeletionPolicy"].as_str(), Some("Retain"), "{name}");
+        assert_eq!(properties["BillingMode"].as_str(), Some("PAY_PER_REQUEST"));
+        let expiry = &properties["TimeToLiveSpecification"];
+        if expiry["Enabled"].as_bool() == Some(true) {
+            assert_eq!(expiry["AttributeName"].as_str(), Some("expires_at_epoch"));
+            forgetting.insert(name.to_owned());
+        }
+    }
+    // Sessions, idempotency keys, callback keys, events that were sent. Everything else is kept.
+    let expected = [
+        "CredentialsTable",
+        "OrdersTable",
+        "TasksTable",
+        "EventsTable",
+    ];
+    assert_eq!(forgetting, set(expected));
+}
+
+#[test]
+fn every_alarm_is_described_and_watches_something_that_is_told() {
+    let template = template();
+    let operating = text("docs/operating.md");
+    let alarms = resources(&template, "AWS::CloudWatch::Alarm");
+    assert!(alarms.len() > 10);
+    for (name, alarm) in alarms {
+        assert!(
+            operating.contains(&format!("`{name}`")),
+            "docs/operating.md does not say what {name} means"
+        );
+        let properties = &alarm["Properties"];
+        assert_eq!(reference(&properties["AlarmActions"][0]), "AlarmTopic");
+        if properties["Namespace"].as_str() == Some(wharfage::telemetry::NAMESPACE) {
+            let metric = properties["MetricName"].as_str().expect("a metric");
+            assert!(
+                metric.parse::<wharfage::telemetry::Figure>().is_ok(),
+                "nobody tells {metric}"
+            );
+            let stack = &properties["Dimensions"][0];
+            assert_eq!(stack["Name"].as_str(), Some("Stack"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_parameter_has_its_place_in_the_form() {
+    let template = template();
+    let groups = &template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"];
+    let shown: Vec<String> = groups
+        .as_sequence()
+        .expect("groups")
+        .iter()
+        .flat_map(|group| group["Parameters"].as_sequence().expect("parameters"))
+        .map(|name| name.as_str().expect("a name").to_owned())
+        .collect();
+    let parameters = template["Parameters"].as_mapping().expect("parameters");
+    let known = set(parameters.keys().map(|name| name.as_str().expect("a name")));
+    assert_eq!(set(shown.iter().map(String::as_str)), known);
+    assert_eq!(shown.len(), known.len(), "a parameter stands twice");
+}
+
+#[test]
+fn no_access_log_has_a_query_string() {
+    let template = template();
+    let format = &template["Resources"]["Api"]["Properties"]["AccessLogSettings"]["Format"];
+    let format = format.as_str().expect("a format");
+    let fields: serde_json::Value = serde_json::from_str(format).expect("JSON");
+    for value in fields.as_object().expect("fields").values() {
+        let variable = value.as_str().expect("a variable");
+        let holds_no_parameter = [
+            "requestId",
+            "requestTimeEpoch",
+            "identity.sourceIp",
+            "httpMethod",
+            "path",
+            "routeKey",
+            "status",
+            "responseLength",
+            "responseLatency",
+            "integrationLatency",
+            "integrationErrorMessage",
+        ]
+        .iter()
+        .any(|known| variable.strip_prefix("$context.") == Some(*known));
+        assert!(holds_no_parameter, "{variable}");
+    }
 }
 
 /// The resource that a `!GetAtt Name.Arn` names.

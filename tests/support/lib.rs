@@ -1,22 +1,29 @@
 //! What the tests stand on: a whole Wharfage on loopback for each of them, and a tap on every call it makes.
 
+pub mod clusters;
 pub mod contract;
+pub mod permissions;
+pub mod proxy;
 pub mod tap;
 pub mod world;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use http::header::CONTENT_TYPE;
 use http::{Method, Request};
 use jiff::Timestamp;
 use lambda_http::Body;
-use local::{Options, Stack};
+use local::processes::Binaries;
+use local::{AdjustEnvironment, GivenCluster, Options, Stack};
 use serde_json::{Value, json};
+use wharfage::config::Config;
 use wharfage::context::Context;
+use wharfage::random::Random;
 use wharfage::runtime::Entry;
 
+use crate::proxy::Proxy;
 use crate::tap::Tap;
 
 /// When every test begins, unless it says otherwise.
@@ -83,29 +90,58 @@ impl TestApp {
 
     /// The same, with other values for some of the template's parameters.
     pub async fn start_with(parameters: &[(&str, &str)]) -> TestApp {
-        TestApp::start_from(parameters, true).await
+        TestApp::start_from(parameters, Some(START), true, Vec::new(), None).await
     }
 
     /// The same, with queues that are only worked on when the test says so.
     pub async fn start_idle(parameters: &[(&str, &str)]) -> TestApp {
-        TestApp::start_from(parameters, false).await
+        TestApp::start_from(parameters, Some(START), false, Vec::new(), None).await
     }
 
-    async fn start_from(parameters: &[(&str, &str)], background: bool) -> TestApp {
+    /// The same, with each function a process of its own whose calls pass a proxy.
+    pub async fn start_processes(parameters: &[(&str, &str)], proxy: &Proxy) -> TestApp {
+        let proxy = Some(proxy.clone());
+        TestApp::start_from(parameters, Some(START), false, Vec::new(), proxy).await
+    }
+
+    /// A system in the present, which is where the clusters live that are not its own; its clock runs. Idle, or with queues that are
+    /// polled and schedules that run by themselves.
+    pub async fn start_over(
+        clusters: Vec<GivenCluster>,
+        parameters: &[(&str, &str)],
+        background: bool,
+    ) -> TestApp {
+        TestApp::start_from(parameters, None, background, clusters, None).await
+    }
+
+    async fn start_from(
+        parameters: &[(&str, &str)],
+        clock: Option<&str>,
+        background: bool,
+        clusters: Vec<GivenCluster>,
+        proxy: Option<Proxy>,
+    ) -> TestApp {
         // `RUST_LOG=debug cargo test … -- --nocapture` shows what happens.
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
         let tap = Tap::new();
+        let processes = (proxy.is_some() || wants_processes()).then(binaries);
+        let adjust_environment = proxy.map(|proxy| -> AdjustEnvironment {
+            Box::new(move |environment| proxy.lead_through(environment))
+        });
         let options = Options {
-            clock: Some(START.parse().expect("a time")),
+            clusters,
+            clock: clock.map(|start| start.parse().expect("a time")),
             parameters: parameters
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
             connector: Some(tap.connector()),
             background,
+            processes,
+            adjust_environment,
             ..Options::default()
         };
         let stack = Stack::start(options).await.expect("the stack starts");
@@ -204,14 +240,54 @@ impl TestApp {
         reply(self.stack.invoke_http(request).await)
     }
 
-    /// Calls an action by its handler, on this very task, so that the tap can tell its calls from others'.
-    pub async fn call_directly(&self, who: &str, action: &str, mut parameters: Value) -> Reply {
+    /// The product over the same services with some of its environment changed, its memory empty.
+    pub fn context_with(&self, changes: &[(&str, String)]) -> Context {
+        let mut environment = self.stack.environment().clone();
+        for (name, value) in changes {
+            environment.insert((*name).to_owned(), value.clone());
+        }
+        let config = Config::from_lookup(|name| environment.get(name).cloned());
+        Context::new(
+            config.expect("a configuration"),
+            Arc::clone(&self.context().clock),
+            Random::from_os(),
+            self.tap.connector(),
+        )
+    }
+
+    /// `LOCATIONS` with one field of one location set to something else.
+    pub fn locations_with(&self, code: &str, field: &str, value: Value) -> String {
+        let mut locations: Value =
+            serde_json::from_str(&self.stack.environment()["LOCATIONS"]).expect("a list");
+        let location = locations
+            .as_array_mut()
+            .expect("a list")
+            .iter_mut()
+            .find(|location| location["code"] == code)
+            .expect("a location");
+        location[field] = value;
+        locations.to_string()
+    }
+
+    /// Calls an action by its handler, of a product that is given.
+    pub async fn call_in(
+        &self,
+        context: &Context,
+        who: &str,
+        action: &str,
+        mut parameters: Value,
+    ) -> Reply {
         parameters["token"] = self.token(who).into();
         let request = form_request(&format!("/s3/{action}"), &parameters);
         match function(action).entry {
-            Entry::Http(handler) => reply(handler(self.context(), request).await),
+            Entry::Http(handler) => reply(handler(context, request).await),
             _ => panic!("{action} is not an action"),
         }
+    }
+
+    /// Calls an action by its handler, on this very task, so that the tap can tell its calls from others'.
+    pub async fn call_directly(&self, who: &str, action: &str, parameters: Value) -> Reply {
+        self.call_in(self.context(), who, action, parameters).await
     }
 
     /// Runs a scheduled job by its handler, on this very task.
@@ -269,6 +345,13 @@ impl TestApp {
         self.s3_with(&account.location, &keys[0], &keys[1])
     }
 
+    /// A location as the product knows it.
+    #[track_caller]
+    pub fn location(&self, code: &str) -> &wharfage::config::Location {
+        let cluster = self.context().clusters.get(code);
+        &cluster.expect("a configured location").location
+    }
+
     /// An S3 client with any keys.
     pub fn s3_with(
         &self,
@@ -278,8 +361,8 @@ impl TestApp {
     ) -> aws_sdk_s3::Client {
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .region(Region::from_static("us-east-1"))
-            .endpoint_url(&self.stack.locations()[location])
+            .region(Region::new(self.location(location).s3_region.clone()))
+            .endpoint_url(&self.location(location).s3_endpoint)
             .force_path_style(true)
             .credentials_provider(Credentials::new(access_key, secret_key, None, None, "test"))
             .http_client(aws_smithy_http_client::Builder::new().build_http())
@@ -297,6 +380,23 @@ impl TestApp {
             .await
             .expect("the upload succeeds");
     }
+}
+
+/// Whether all tests are to run each function as processes of its own: with `WHARFAGE_PROCESSES` set. What passes the tap is then
+/// only what the tests call themselves.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "it decides how the tests run, not what the product does"
+)]
+fn wants_processes() -> bool {
+    std::env::var_os("WHARFAGE_PROCESSES").is_some()
+}
+
+/// The functions' binaries, built once.
+fn binaries() -> Binaries {
+    static BUILT: OnceLock<Binaries> = OnceLock::new();
+    let built = || local::processes::build("dev").expect("the binaries are built");
+    BUILT.get_or_init(built).clone()
 }
 
 /// A function by its name.

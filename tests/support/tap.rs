@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, SharedHttpConnector,
 };
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use tokio::sync::Notify;
+
+use crate::permissions::{self, Permission};
 
 tokio::task_local! {
     static SCOPE: Arc<Scope>;
@@ -33,6 +35,8 @@ pub struct Noted {
     pub name: String,
     /// How many calls, this one included, had to come one after the other until its end.
     pub depth: usize,
+    /// The trace that the messages it sends belong to.
+    pub trace: Option<String>,
 }
 
 /// What happens within one [`Tap::scope`].
@@ -171,11 +175,20 @@ impl fmt::Debug for Tap {
 
 impl HttpConnector for Tap {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let needed = permissions::needed(&request);
+        let told = needed.clone();
+        if let Err(problem) = permissions::check(needed) {
+            eprintln!("{problem}");
+            return HttpConnectorFuture::ready(Err(ConnectorError::user(problem.into())));
+        }
+        let inner = self.inner.clone();
         let Ok(scope) = SCOPE.try_with(Arc::clone) else {
-            return self.inner.call(request);
+            return HttpConnectorFuture::new(
+                async move { permitted(told, inner.call(request).await) },
+            );
         };
         let name = name(&request);
-        let inner = self.inner.clone();
+        let trace = trace(&request);
         HttpConnectorFuture::new(async move {
             let (index, depth) = {
                 let mut state = scope.lock();
@@ -192,13 +205,13 @@ impl HttpConnector for Tap {
             if scope.crash == Some((index, Moment::Before)) {
                 scope.die().await;
             }
-            let result = inner.call(request).await;
+            let result = permitted(told, inner.call(request).await);
             if scope.crash == Some((index, Moment::After)) {
                 scope.die().await;
             }
             let mut state = scope.lock();
             state.ended_depth = state.ended_depth.max(depth);
-            state.calls.push(Noted { name, depth });
+            state.calls.push(Noted { name, depth, trace });
             result
         })
     }
@@ -212,14 +225,34 @@ impl Scope {
     }
 }
 
+/// The answer, if the function may see it.
+fn permitted(
+    needed: Vec<Permission>,
+    answer: Result<HttpResponse, ConnectorError>,
+) -> Result<HttpResponse, ConnectorError> {
+    if let Ok(response) = &answer {
+        let besides = permissions::needed_to_be_told(&needed, response.status().as_u16());
+        permissions::check(besides).map_err(|problem| ConnectorError::user(problem.into()))?;
+    }
+    answer
+}
+
+fn trace(request: &HttpRequest) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(request.body().bytes()?).ok()?;
+    let message = body["Entries"].get(0).unwrap_or(&body);
+    let header = &message["MessageSystemAttributes"]["AWSTraceHeader"];
+    header["StringValue"].as_str().map(str::to_owned)
+}
+
 /// The service and the operation, from what every SDK puts into its requests.
-fn name(request: &HttpRequest) -> String {
+pub fn name(request: &HttpRequest) -> String {
     if let Some(target) = request.headers().get("x-amz-target") {
         let operation = target.rsplit('.').next().unwrap_or_default();
         let service = match target {
             _ if target.starts_with("DynamoDB_") => "DynamoDB",
             _ if target.starts_with("AmazonSQS") => "SQS",
             _ if target.starts_with("TrentService") => "KMS",
+            _ if target.starts_with("secretsmanager") => "SecretsManager",
             _ => "AWS",
         };
         return format!("{service} {operation}");
@@ -227,6 +260,9 @@ fn name(request: &HttpRequest) -> String {
     let path = http::Uri::try_from(request.uri())
         .map(|uri| uri.path().to_owned())
         .unwrap_or_default();
+    if let Some(resource) = path.strip_prefix("/admin/") {
+        return format!("cluster {} {resource}", request.method());
+    }
     match path.strip_prefix("/_admin/v1/") {
         // What is being administered, without anybody's name.
         Some(path) => {

@@ -83,6 +83,70 @@ impl TestApp {
         aws_sdk_dynamodb::Client::from_conf(config)
     }
 
+    /// Changes what a client's balances say, as nothing in the product would.
+    pub async fn break_balance(&self, who: &str) {
+        let client = self.client(who).await;
+        let balances = (
+            format!("CLIENT#{}", client.client_id),
+            format!("BALANCES#{}", client.currency),
+        );
+        self.update_item("LEDGER_TABLE", &balances, "ADD credit_minor :one")
+            .await;
+    }
+
+    /// Changes an item past the product, by its partition and sort key; `:one` is the number 1, and `#name` an attribute whose
+    /// name DynamoDB reserves.
+    pub async fn update_item(&self, table: &str, (pk, sk): &(String, String), update: &str) {
+        let names: HashMap<String, String> = update
+            .split(|c: char| c != '#' && !c.is_ascii_alphanumeric())
+            .filter_map(|word| Some((word.to_owned(), word.strip_prefix('#')?.to_owned())))
+            .collect();
+        self.dynamodb()
+            .update_item()
+            .table_name(&self.stack.environment()[table])
+            .key("pk", AttributeValue::S(pk.clone()))
+            .key("sk", AttributeValue::S(sk.clone()))
+            .update_expression(update)
+            .set_expression_attribute_names((!names.is_empty()).then_some(names))
+            .set_expression_attribute_values(
+                update
+                    .contains(":one")
+                    .then(|| HashMap::from([(":one".into(), AttributeValue::N("1".into()))])),
+            )
+            .send()
+            .await
+            .expect("the item is changed");
+    }
+
+    /// Deletes an item past the product.
+    pub async fn delete_item(&self, table: &str, (pk, sk): &(String, String)) {
+        self.dynamodb()
+            .delete_item()
+            .table_name(&self.stack.environment()[table])
+            .key("pk", AttributeValue::S(pk.clone()))
+            .key("sk", AttributeValue::S(sk.clone()))
+            .send()
+            .await
+            .expect("the item is deleted");
+    }
+
+    /// The sort keys of a partition.
+    pub async fn sort_keys(&self, table: &str, pk: &str) -> Vec<String> {
+        let answer = self
+            .dynamodb()
+            .query()
+            .table_name(&self.stack.environment()[table])
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", AttributeValue::S(pk.to_owned()))
+            .send()
+            .await
+            .expect("a query succeeds");
+        let rows = answer.items.unwrap_or_default();
+        rows.iter()
+            .map(|row| row["sk"].as_s().expect("a text").clone())
+            .collect()
+    }
+
     /// Has nothing collected for an account from now on, so that the usage a test sets stays as it is.
     pub async fn leave_out_of_collection(&self, s3uid: &str) {
         self.dynamodb()
@@ -94,6 +158,39 @@ impl TestApp {
             .send()
             .await
             .expect("the account is changed");
+    }
+
+    /// Says that all usage of a location was collected until now.
+    pub async fn collected_until_now(&self, location: &str) {
+        let now = wharfage::domain::period::hour_of(self.now());
+        self.dynamodb()
+            .put_item()
+            .table_name(&self.stack.environment()["USAGE_TABLE"])
+            .item("pk", AttributeValue::S(format!("COLLECTION#{location}")))
+            .item("sk", AttributeValue::S("STATE".into()))
+            .item("complete_until", AttributeValue::S(now.to_string()))
+            .send()
+            .await
+            .expect("the state is set");
+    }
+
+    /// Adds to a client's stored credit what no posting tells of.
+    pub async fn falsify_credit(&self, who: &str, amount_minor: i64) {
+        let client = self.client(who).await;
+        let (pk, sk) = (
+            format!("CLIENT#{}", client.client_id),
+            format!("BALANCES#{}", client.currency),
+        );
+        self.dynamodb()
+            .update_item()
+            .table_name(&self.stack.environment()["LEDGER_TABLE"])
+            .key("pk", AttributeValue::S(pk))
+            .key("sk", AttributeValue::S(sk))
+            .update_expression("ADD credit_minor :amount")
+            .expression_attribute_values(":amount", AttributeValue::N(amount_minor.to_string()))
+            .send()
+            .await
+            .expect("the balance is changed");
     }
 
     /// Asks a cluster's administration, past the product; status and body.

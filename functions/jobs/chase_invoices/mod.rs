@@ -5,13 +5,8 @@ use wharfage::context::Context;
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::period::date_of;
 use wharfage::error::Fault;
-use wharfage::runtime::{Entry, Function};
 
-/// Its Lambda function.
-pub const FUNCTION: Function = Function {
-    name: "chase_invoices",
-    entry: Entry::Schedule(|context| Box::pin(run(context))),
-};
+crate::job!("chase_invoices");
 
 /// Invoices handed over in one run; the next run goes on.
 const AT_MOST: i32 = 1_000;

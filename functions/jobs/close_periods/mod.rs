@@ -2,19 +2,14 @@
 
 use std::collections::HashMap;
 
-use jiff::ToSpan;
+use jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
 use wharfage::context::Context;
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::period::{date_of, start_of};
 use wharfage::error::Fault;
-use wharfage::runtime::{Entry, Function};
 
-/// Its Lambda function.
-pub const FUNCTION: Function = Function {
-    name: "close_periods",
-    entry: Entry::Schedule(|context| Box::pin(run(context))),
-};
+crate::job!("close_periods");
 
 /// Accounts found by one query.
 const PAGE: i32 = 1_000;
@@ -23,14 +18,8 @@ const AT_MOST: usize = 50_000;
 
 async fn run(context: &Context) -> Result<Value, Fault> {
     let today = date_of(context.now());
-    let mut collected_until = HashMap::new();
-    for cluster in context.clusters.iter() {
-        let location = &cluster.location.code;
-        collected_until.insert(
-            location.clone(),
-            context.database.collected_until(location).await?,
-        );
-    }
+    // By location, once somebody there commits.
+    let mut collected_until: HashMap<String, Option<Timestamp>> = HashMap::new();
     let known = context.database.closed_before().await?;
     let mut closed_before = known.unwrap_or(today);
     let mut date = closed_before;
@@ -44,6 +33,13 @@ async fn run(context: &Context) -> Result<Value, Fault> {
                 .committing_accounts(date, PAGE, after)
                 .await?;
             is_empty &= accounts.is_empty();
+            for account in &accounts {
+                let location = &account.location;
+                if !collected_until.contains_key(location) {
+                    let until = context.database.collected_until(location).await?;
+                    collected_until.insert(location.clone(), until);
+                }
+            }
             let (ready, unready): (Vec<_>, Vec<_>) = accounts.into_iter().partition(|account| {
                 let collected_until = collected_until.get(&account.location).copied().flatten();
                 collected_until.is_some_and(|until| until >= start_of(date))

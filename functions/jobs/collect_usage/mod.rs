@@ -6,17 +6,13 @@ use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use wharfage::context::Context;
-use wharfage::database::HourUnderWay;
+use wharfage::database::{Collection, HourUnderWay};
 use wharfage::domain::period::hour_of;
 use wharfage::error::Fault;
-use wharfage::runtime::{Entry, Function};
 use wharfage::segments::{SegmentKey, shard_of};
+use wharfage::telemetry::{self, Figure};
 
-/// Its Lambda function.
-pub const FUNCTION: Function = Function {
-    name: "collect_usage",
-    entry: Entry::Schedule(|context| Box::pin(run(context))),
-};
+crate::job!("collect_usage");
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// Hours of a location sent in one run; the next run goes on.
@@ -59,13 +55,12 @@ async fn run(context: &Context) -> Result<Value, Fault> {
 async fn collect(context: &Context, location: &str, shards: u64) -> Result<Value, Fault> {
     let database = &context.database;
     let running = hour_of(context.now());
-    let begin = database.begin_collection(location, running - HOUR).await?;
-    let under_way: BTreeMap<Timestamp, HourUnderWay> = database
-        .hours_under_way(location)
-        .await?
-        .into_iter()
-        .map(|hour| (hour.hour, hour))
-        .collect();
+    let Collection {
+        complete_until: begin,
+        hours,
+    } = database.begin_collection(location, running - HOUR).await?;
+    let mut under_way: BTreeMap<Timestamp, HourUnderWay> =
+        hours.into_iter().map(|hour| (hour.hour, hour)).collect();
     let mut sent = 0u64;
     for hour in due(begin, running) {
         let record = match under_way.get(&hour) {
@@ -77,6 +72,7 @@ async fn collect(context: &Context, location: &str, shards: u64) -> Result<Value
                     done: Default::default(),
                 };
                 database.begin_hour(location, &record).await?;
+                under_way.insert(hour, record.clone());
                 record
             }
         };
@@ -91,9 +87,20 @@ async fn collect(context: &Context, location: &str, shards: u64) -> Result<Value
         context.queue.send_segments(&missing).await?;
         sent += missing.len() as u64;
     }
+    telemetry::add(Figure::MissedHours, hours_between(begin, running - HOUR));
     // Whoever collected the last shard of an hour may have died before saying so.
-    let complete_until = database.settle_hours(location).await?;
+    let seen = Collection {
+        complete_until: begin,
+        hours: under_way.into_values().collect(),
+    };
+    let complete_until = database.settle_hours(location, Some(seen)).await?;
+    let lag = hours_between(complete_until.unwrap_or(begin), running);
+    telemetry::raise(Figure::MeteringLagHours, lag);
     Ok(json!({ "sent": sent, "complete_until": complete_until }))
+}
+
+fn hours_between(from: Timestamp, until: Timestamp) -> u64 {
+    u64::try_from(until.duration_since(from).as_hours()).unwrap_or(0)
 }
 
 /// The hours to ask for. The one that has just ended comes first, since only now its stored bytes can be told; then the oldest, so that

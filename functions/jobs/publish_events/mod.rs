@@ -3,14 +3,11 @@
 use serde_json::{Value, json};
 use wharfage::bus::BATCH;
 use wharfage::context::Context;
+use wharfage::domain::event::Kind;
 use wharfage::error::Fault;
-use wharfage::runtime::{Entry, Function};
+use wharfage::telemetry::{self, Figure};
 
-/// Its Lambda function.
-pub const FUNCTION: Function = Function {
-    name: "publish_events",
-    entry: Entry::Schedule(|context| Box::pin(run(context))),
-};
+crate::job!("publish_events");
 
 /// Batches sent in one run; the next run goes on.
 const AT_MOST: usize = 100;
@@ -31,6 +28,9 @@ async fn run(context: &Context) -> Result<Value, Fault> {
             if *is_taken {
                 context.database.mark_event_sent(event).await?;
                 sent += 1;
+                if event.kind == Kind::InvoiceIssued {
+                    telemetry::add(Figure::InvoicesIssued, 1);
+                }
             } else {
                 refused += 1;
             }

@@ -4,13 +4,8 @@ use serde_json::{Value, json};
 use wharfage::context::Context;
 use wharfage::domain::billing::BillingWork;
 use wharfage::error::Fault;
-use wharfage::runtime::{Entry, Function};
 
-/// Its Lambda function.
-pub const FUNCTION: Function = Function {
-    name: "recount_ledger",
-    entry: Entry::Schedule(|context| Box::pin(run(context))),
-};
+crate::job!("recount_ledger");
 
 /// Clients recounted by one message.
 const BLOCK: u64 = 50;

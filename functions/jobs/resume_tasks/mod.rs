@@ -4,13 +4,8 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use wharfage::context::Context;
 use wharfage::error::Fault;
-use wharfage::runtime::{Entry, Function};
 
-/// Its Lambda function.
-pub const FUNCTION: Function = Function {
-    name: "resume_tasks",
-    entry: Entry::Schedule(|context| Box::pin(run(context))),
-};
+crate::job!("resume_tasks");
 
 /// Longer than a step takes and than a message waits to be tried again.
 const SILENCE: SignedDuration = SignedDuration::from_mins(10);

@@ -3,19 +3,24 @@
 use wharfage::context::Context;
 use wharfage::domain::billing::BillingWork;
 use wharfage::error::Fault;
-use wharfage::runtime::{Entry, Function};
+use wharfage::telemetry;
 
 use crate::billing;
 
-/// Its Lambda function.
-pub const FUNCTION: Function = Function {
-    name: "billing",
-    entry: Entry::Queue(|context, body| Box::pin(handle(context, body))),
-};
+crate::worker!("billing");
 
 async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
     let work: BillingWork =
         serde_json::from_str(body).map_err(|e| Fault::permanent("reading a queue message", e))?;
+    match &work {
+        BillingWork::Close { s3uid, .. } | BillingWork::End { s3uid } => {
+            telemetry::set_account(s3uid);
+        }
+        BillingWork::Chase { client_id, .. }
+        | BillingWork::Settle { client_id }
+        | BillingWork::Regroup { client_id } => telemetry::set_client(*client_id),
+        BillingWork::Recount { .. } => {}
+    }
     match work {
         BillingWork::Close { s3uid, commits_on } => {
             billing::close_period(context, &s3uid, commits_on).await
@@ -26,7 +31,7 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
             due_on,
             invoice_id,
         } => billing::chase(context, client_id, due_on, invoice_id).await,
-        BillingWork::Settle { client_id } => billing::settle(context, client_id).await.map(|_| ()),
+        BillingWork::Settle { client_id } => billing::settle(context, client_id).await?,
         BillingWork::Regroup { client_id } => billing::regroup(context, client_id).await,
         BillingWork::Recount { from, to } => {
             for client_id in from..=to {

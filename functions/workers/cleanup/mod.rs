@@ -9,16 +9,12 @@ use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
 use wharfage::domain::task::{Answer, Message, Task, Work};
 use wharfage::error::Fault;
-use wharfage::runtime::{Entry, Function};
+use wharfage::telemetry;
 
 use crate::delete_account::stopped;
 use crate::provisioning::bucket_row;
 
-/// Its Lambda function.
-pub const FUNCTION: Function = Function {
-    name: "cleanup",
-    entry: Entry::Queue(|context, body| Box::pin(handle(context, body))),
-};
+crate::worker!("cleanup");
 
 /// What a step did.
 struct Step {
@@ -34,6 +30,7 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
     let Some(task) = context.database.task(&message.task_id).await? else {
         return Ok(());
     };
+    telemetry::set_account(task.work.s3uid());
     let is_over = task.answer_for(task.requested_at).is_some();
     if is_over || message.step < task.steps {
         return Ok(());

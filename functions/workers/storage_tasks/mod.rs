@@ -5,16 +5,12 @@ use wharfage::cluster::ClusterError;
 use wharfage::context::Context;
 use wharfage::domain::task::{Answer, Message, Work};
 use wharfage::error::Fault;
-use wharfage::runtime::{Entry, Function};
+use wharfage::telemetry;
 
 use crate::bucket_lists::BucketList;
 use crate::metering::{LookError, look};
 
-/// Its Lambda function.
-pub const FUNCTION: Function = Function {
-    name: "storage_tasks",
-    entry: Entry::Queue(|context, body| Box::pin(handle(context, body))),
-};
+crate::worker!("storage_tasks");
 
 async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
     let message: Message =
@@ -22,6 +18,7 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
     let Some(task) = context.database.task(&message.task_id).await? else {
         return Ok(());
     };
+    telemetry::set_account(task.work.s3uid());
     if task.answer_for(task.requested_at).is_some() {
         return Ok(());
     }
@@ -39,7 +36,12 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
                     .map_err(|e| Fault::permanent("writing a task's answer", e))?,
             },
             Err(LookError::Cluster(ClusterError::Refused { message, .. })) => refused(&message),
-            Err(LookError::Cluster(error)) => return Err(error.into_fault("listing buckets")),
+            // Its caller still waits, and is better told than kept waiting.
+            Err(LookError::Cluster(error)) => {
+                let fault = error.into_fault("listing buckets");
+                tracing::error!(s3uid, error = %fault, "a bucket list could not be made");
+                Answer::Unavailable
+            }
             Err(LookError::Fault(fault)) => return Err(fault),
         },
     };

@@ -4,29 +4,29 @@
 //! - The segment is written once; whoever comes later works with what it says.
 //! - A day is made from all segments of the day there are, and replaces the one that was read *before* the segments were. So of several
 //!   runs at once the last to write its segment sees all of them, and no other can undo what it set.
+//! - An account's figures are made from all of its days, so they are made again when another day was set on the way.
 //! - The day is written after everything that is made from it: as long as it is missing, all of that is made again.
+//! - Who crosses a threshold of the quota is told of it by an event that is written with the level it tells, if the level told before is
+//!   still the one that was read.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::civil::Date;
-use jiff::{SignedDuration, Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp};
 use wharfage::cluster::Bucket;
 use wharfage::context::Context;
-use wharfage::database::{AccountUsage, MeteredAccount, MonthUsage};
+use wharfage::database::{AccountUsage, MeteredAccount};
 use wharfage::domain::account::Account;
-use wharfage::domain::period::{date_of, hour_of, start_of};
-use wharfage::domain::usage::{Day, Sample, TrafficHour, Usage};
+use wharfage::domain::period::{date_of, hour_of};
+use wharfage::domain::usage::{Day, Sample, TrafficHour};
 use wharfage::error::Fault;
-use wharfage::runtime::{Entry, Function};
 use wharfage::segments::SegmentKey;
 
-/// Its Lambda function.
-pub const FUNCTION: Function = Function {
-    name: "usage_shards",
-    entry: Entry::Queue(|context, body| Box::pin(handle(context, body))),
-};
+use crate::metering::{Metered, buckets, names, quota_event};
+
+crate::worker!("usage_shards");
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// Accounts written at once.
@@ -51,14 +51,16 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
         None => Some(collect(context, &key, &accounts).await?),
     };
     if let Some(segment) = segment {
-        set_days(context, &key, &segment).await?;
+        let date = date_of(key.hour);
+        let names = names(&segment);
+        set_days(context, &key.location, key.shard, date, names, Tell::Quota).await?;
     }
     let hour = context
         .database
         .shard_collected(&key.location, key.hour, key.shard)
         .await?;
     if hour.is_some_and(|hour| hour.is_complete()) {
-        context.database.settle_hours(&key.location).await?;
+        context.database.settle_hours(&key.location, None).await?;
     }
     Ok(())
 }
@@ -79,6 +81,7 @@ async fn metered_accounts(
     let has_ended =
         |account: &MeteredAccount| account.metered_until.is_some_and(|until| until <= key.hour);
     if accounts.iter().any(has_ended) {
+        let provider = &context.clusters.of(&key.location)?.provider;
         let complete_until = context.database.collected_until(&key.location).await?;
         let is_over = |until: Timestamp| {
             complete_until.is_some_and(|complete| complete >= hour_of(until) + HOUR)
@@ -87,7 +90,14 @@ async fn metered_accounts(
             .iter()
             .filter(|account| account.metered_until.is_some_and(is_over))
         {
-            context.database.stop_metering(&account.s3uid).await?;
+            // All of it lies in segments by now, and clusters keep what they counted until they are told not to.
+            match provider.forget_traffic(&account.s3uid).await {
+                Ok(()) => context.database.stop_metering(&account.s3uid).await?,
+                // The next hour tries again.
+                Err(error) => {
+                    tracing::warn!(s3uid = %account.s3uid, %error, "traffic could not be forgotten");
+                }
+            }
         }
         accounts.retain(|account| !has_ended(account));
     }
@@ -101,7 +111,8 @@ async fn collect(
     accounts: &[MeteredAccount],
 ) -> Result<Arc<[Sample]>, Fault> {
     let now = context.now();
-    let provider = &context.clusters.of(&key.location)?.provider;
+    let cluster = context.clusters.of(&key.location)?;
+    let (provider, counts_traffic) = (&cluster.provider, cluster.capabilities().traffic);
     let s3uids: Vec<&str> = accounts
         .iter()
         .map(|account| account.s3uid.as_str())
@@ -114,21 +125,47 @@ async fn collect(
                 false => Ok(None),
             }
         },
-        provider.traffic(&s3uids, key.hour, key.hour + HOUR),
+        async {
+            match counts_traffic {
+                true => provider
+                    .traffic(&s3uids, key.hour, key.hour + HOUR)
+                    .await
+                    .map(Some),
+                false => Ok(None),
+            }
+        },
     )
     .map_err(|error| error.into_fault("collecting usage"))?;
-    let samples = samples(key.hour, &s3uids, buckets, traffic);
+    let mut samples = samples(key.hour, &s3uids, buckets, traffic);
+    // However late it is: an account that ended in the hour had nothing stored at its end.
+    let ended: HashSet<&str> = accounts
+        .iter()
+        .filter(|account| {
+            account
+                .metered_until
+                .is_some_and(|until| until < key.hour + HOUR)
+        })
+        .map(|account| account.s3uid.as_str())
+        .collect();
+    for sample in samples
+        .iter_mut()
+        .filter(|sample| ended.contains(sample.s3uid.as_str()))
+    {
+        sample.stored_bytes = Some(0);
+    }
     context.segments.put(key, samples, now).await
 }
 
-/// The rows of a segment: by account in the given order, and by bucket. Without `buckets`, nobody can tell any more what was stored.
+/// The rows of a segment: by account in the given order, and by bucket. Without `buckets`, nobody can tell any more what was stored;
+/// without `traffic`, what moved.
 fn samples(
     hour: Timestamp,
     s3uids: &[&str],
     buckets: Option<Vec<(String, Bucket)>>,
-    traffic: Vec<TrafficHour>,
+    traffic: Option<Vec<TrafficHour>>,
 ) -> Vec<Sample> {
     let is_in_time = buckets.is_some();
+    let nothing_moved = traffic.is_some().then_some(0);
     let mut rows: HashMap<String, BTreeMap<String, Sample>> = HashMap::new();
     let empty = |s3uid: &str, bucket_name: &str| Sample {
         s3uid: s3uid.to_owned(),
@@ -138,30 +175,35 @@ fn samples(
         objects: None,
         noncurrent_bytes: None,
         multipart_bytes: None,
-        bytes_sent: 0,
-        bytes_received: 0,
-        requests: 0,
+        bytes_sent: nothing_moved,
+        bytes_received: nothing_moved,
+        requests: nothing_moved,
         is_reset: false,
     };
     for (s3uid, bucket) in buckets.into_iter().flatten() {
         let sample = Sample {
             stored_bytes: Some(bucket.stored_bytes),
             objects: Some(bucket.objects),
-            noncurrent_bytes: Some(bucket.noncurrent_bytes),
-            multipart_bytes: Some(bucket.multipart_bytes),
+            noncurrent_bytes: bucket.noncurrent_bytes,
+            multipart_bytes: bucket.multipart_bytes,
             ..empty(&s3uid, &bucket.name)
         };
         rows.entry(s3uid).or_default().insert(bucket.name, sample);
     }
-    for moved in traffic.into_iter().filter(|moved| moved.hour == hour) {
+    let traffic = traffic.into_iter().flatten();
+    for moved in traffic.filter(|moved| moved.hour == hour) {
         let sample = rows
             .entry(moved.s3uid.clone())
             .or_default()
             .entry(moved.bucket_name.clone())
             .or_insert_with(|| empty(&moved.s3uid, &moved.bucket_name));
-        sample.bytes_sent += moved.bytes_sent;
-        sample.bytes_received += moved.bytes_received;
-        sample.requests += moved.requests;
+        for (figure, more) in [
+            (&mut sample.bytes_sent, moved.bytes_sent),
+            (&mut sample.bytes_received, moved.bytes_received),
+            (&mut sample.requests, moved.requests),
+        ] {
+            *figure = Some(figure.unwrap_or(0) + more);
+        }
     }
     s3uids
         .iter()
@@ -172,19 +214,31 @@ fn samples(
         .collect()
 }
 
-/// Sets the day of every account of the segment, with what is made from it, where that changes.
-async fn set_days(context: &Context, key: &SegmentKey, segment: &[Sample]) -> Result<(), Fault> {
-    let date = date_of(key.hour);
-    let mut seen = HashSet::new();
-    let mut s3uids: Vec<&str> = segment.iter().map(|sample| sample.s3uid.as_str()).collect();
-    s3uids.retain(|s3uid| seen.insert(*s3uid));
+/// Who is told when an account crosses a threshold of its quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tell {
+    /// Whoever listens to events.
+    Quota,
+    /// Nobody: while totals are made again an account passes through figures that it never had.
+    Nobody,
+}
+
+/// Sets a day of these accounts of a shard, with what is made from it, where that changes.
+pub(crate) async fn set_days(
+    context: &Context,
+    location: &str,
+    shard: u64,
+    date: Date,
+    mut s3uids: Vec<&str>,
+    tell: Tell,
+) -> Result<(), Fault> {
     let mut is_first = true;
     for _ in 0..TRIES {
         // Read before the segments: see above.
         let mut stored = context.database.usage_on(&s3uids, date).await?;
         let segments = context
             .segments
-            .day(&key.location, key.shard, date, context.now())
+            .day(location, shard, date, context.now())
             .await?;
         let mut samples: HashMap<&str, Vec<&Sample>> = HashMap::new();
         for sample in segments.iter().flat_map(|segment| segment.iter()) {
@@ -216,7 +270,7 @@ async fn set_days(context: &Context, key: &SegmentKey, segment: &[Sample]) -> Re
                 let account = accounts.get(s3uid);
                 async move {
                     let is_set = match account {
-                        Some(account) => change.write(context, account).await?,
+                        Some(account) => change.write(context, account, tell).await?,
                         None => true,
                     };
                     Ok::<_, Fault>((!is_set).then_some(s3uid))
@@ -249,53 +303,47 @@ struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// Sets the account's figures and its month, and then the day; `false` when somebody else has set the day meanwhile.
-    async fn write(self, context: &Context, account: &Account) -> Result<bool, Fault> {
+    /// Sets the account's figures and its month, and then the day; `false` when somebody else has set a day meanwhile, or told of the
+    /// account's quota.
+    async fn write(self, context: &Context, account: &Account, tell: Tell) -> Result<bool, Fault> {
         let database = &context.database;
         let now = context.now();
         let today = date_of(now);
         let month = self.date.first_of_month();
-        let period_from = account.service.period_start(today);
-        let from = month.min(period_from);
-        let (mut days, before_bytes) =
-            futures::try_join!(database.days(&account.s3uid, from, today), async {
-                match from <= date_of(account.created_at) {
-                    true => Ok(0),
-                    false => database.stored_before(&account.s3uid, from).await,
-                }
-            },)?;
-        let is_latest = days.range(self.date..).all(|(date, _)| *date == self.date);
-        days.insert(self.date, self.day.clone());
-        let usage = |from_date: Date, until: Timestamp| {
-            let carried = Usage::of(before_bytes, &days, from, start_of(from_date));
-            Usage::of(carried.stored_bytes, &days, from_date, until)
+        if self.is_as_before(account, today) {
+            return database
+                .replace_day(&account.s3uid, self.date, None, &self.day)
+                .await;
+        }
+        let from = month.min(account.service.period_start(today));
+        let mut metered = Metered::read(context, account, from, today).await?;
+        let is_latest = metered
+            .days
+            .range(self.date..)
+            .all(|(date, _)| *date == self.date);
+        metered.days.insert(self.date, self.day.clone());
+        let buckets = buckets(self.samples.iter().copied()).filter(|_| is_latest);
+        let figures = metered.figures(account, buckets, now);
+        let new_month = metered.month(account, month, now);
+        let told = match account.listed_for {
+            Some(_) if tell == Tell::Quota => account
+                .quota_told
+                .next(figures.stored_bytes, account.quota_bytes()),
+            _ => None,
         };
-        let next_month = start_of(month.saturating_add(1.month()));
-        let of_month = usage(month, next_month.min(now));
-        let of_period = usage(period_from, now);
-        let figures = Account {
-            buckets: match buckets(&self.samples) {
-                Some(buckets) if is_latest => buckets,
-                _ => account.buckets,
-            },
-            stored_bytes: of_period.stored_bytes,
-            period_from,
-            period_bytes_sent: of_period.bytes_sent,
-            period_peak_stored_bytes: of_period.peak_stored_bytes,
-            ..account.clone()
-        };
-        let new_month = MonthUsage::new(
-            &account.s3uid,
-            account.id,
-            account.group_key.as_deref(),
-            month,
-            (of_month.bytes_sent, of_month.peak_stored_bytes),
-        );
-        futures::try_join!(
+        let (is_told, ()) = futures::try_join!(
             async {
-                match figures == *account {
-                    true => Ok(()),
-                    false => database.set_account_figures(&figures).await,
+                match told {
+                    Some(quota_told) => {
+                        let after = Account {
+                            quota_told,
+                            ..figures
+                        };
+                        let event = quota_event(context, &after);
+                        database.tell_quota_level(account, &after, &event).await
+                    }
+                    None if figures == *account => Ok(true),
+                    None => database.set_account_figures(&figures).await.map(|()| true),
                 }
             },
             async {
@@ -305,27 +353,40 @@ impl Change<'_> {
                 }
             },
         )?;
-        let before = self.stored.day.as_ref();
-        if before.cloned().unwrap_or_default() == self.day {
-            return Ok(true);
+        if !is_told {
+            return Ok(false);
         }
-        database
-            .replace_day(&account.s3uid, self.date, before, &self.day)
-            .await
+        let before = self.stored.day.as_ref();
+        let is_set = before.cloned().unwrap_or_default() == self.day
+            || database
+                .replace_day(&account.s3uid, self.date, before, &self.day)
+                .await?;
+        if !is_set {
+            return Ok(false);
+        }
+        // The figures are made from other days too: whoever sets a day last sees all of them.
+        let mut days_after = database.days(&account.s3uid, from, today).await?;
+        days_after.insert(self.date, self.day);
+        Ok(days_after == metered.days)
     }
-}
 
-/// How many buckets the latest hour shows that can tell. A bucket that was gone at the hour's end has no count of objects.
-fn buckets(samples: &[&Sample]) -> Option<u64> {
-    let latest = samples
-        .iter()
-        .filter(|sample| sample.stored_bytes.is_some())
-        .map(|sample| sample.hour)
-        .max()?;
-    let there = samples
-        .iter()
-        .filter(|sample| sample.hour == latest && sample.objects.is_some());
-    Some(there.count() as u64)
+    /// Whether this is the first hour told of today and nothing has moved in it, nor changed before: then the account's figures and its
+    /// month are right without its days being read.
+    fn is_as_before(&self, account: &Account, today: Date) -> bool {
+        let (Some(month), None) = (&self.stored.month, &self.stored.day) else {
+            return false;
+        };
+        let bytes = account.stored_bytes;
+        // Of a day in the past a later one may be known, and carry something else.
+        self.date == today
+            && self.day.moved.is_empty()
+            && self.day.stored.iter().all(|stored| stored.bytes == bytes)
+            && account.period_from == account.service.period_start(today)
+            && account.period_peak_stored_bytes >= bytes
+            && month.peak_stored_bytes >= bytes
+            && month.stands_in(account.group_key.as_deref(), self.date)
+            && buckets(self.samples.iter().copied()).is_none_or(|count| count == account.buckets)
+    }
 }
 
 #[cfg(test)]
@@ -342,8 +403,8 @@ mod tests {
             created_at: at(0),
             stored_bytes,
             objects: 1,
-            noncurrent_bytes: 0,
-            multipart_bytes: 0,
+            noncurrent_bytes: Some(0),
+            multipart_bytes: Some(0),
         };
         (s3uid.into(), bucket)
     }
@@ -360,7 +421,7 @@ mod tests {
     }
 
     /// Account, bucket, stored bytes, bytes sent.
-    type Row<'a> = (&'a str, &'a str, Option<u64>, u64);
+    type Row<'a> = (&'a str, &'a str, Option<u64>, Option<u64>);
 
     fn rows<'a>(samples: &'a [Sample]) -> Vec<Row<'a>> {
         let row = |sample: &'a Sample| {
@@ -386,25 +447,36 @@ mod tests {
             moved("a", "gone", 3, 20),
             moved("a", "x", 4, 99),
         ];
-        let samples = samples(at(3), &["b", "a"], Some(buckets), traffic);
+        let samples = samples(at(3), &["b", "a"], Some(buckets), Some(traffic));
         let expected: [Row<'_>; 4] = [
-            ("b", "", Some(0), 0),
-            ("a", "gone", Some(0), 20),
-            ("a", "x", Some(7), 10),
-            ("a", "y", Some(5), 0),
+            ("b", "", Some(0), Some(0)),
+            ("a", "gone", Some(0), Some(20)),
+            ("a", "x", Some(7), Some(10)),
+            ("a", "y", Some(5), Some(0)),
         ];
         assert_eq!(rows(&samples), expected);
         let of_a: Vec<&Sample> = samples
             .iter()
             .filter(|sample| sample.s3uid == "a")
             .collect();
-        assert_eq!(super::buckets(&of_a), Some(2));
+        assert_eq!(crate::metering::buckets(of_a), Some(2));
     }
 
     #[test]
     fn an_hour_collected_late_tells_traffic_only() {
-        let samples = samples(at(3), &["a", "b"], None, vec![moved("a", "x", 3, 10)]);
-        assert_eq!(rows(&samples), [("a", "x", None, 10), ("b", "", None, 0)]);
-        assert_eq!(super::buckets(&samples.iter().collect::<Vec<_>>()), None);
+        let traffic = vec![moved("a", "x", 3, 10)];
+        let samples = samples(at(3), &["a", "b"], None, Some(traffic));
+        let expected = [("a", "x", None, Some(10)), ("b", "", None, Some(0))];
+        assert_eq!(rows(&samples), expected);
+        assert_eq!(buckets(&samples), None);
+    }
+
+    #[test]
+    fn where_traffic_is_not_counted_it_is_unknown_rather_than_none() {
+        let in_time = samples(at(3), &["a", "b"], Some(vec![bucket("a", "x", 7)]), None);
+        let expected = [("a", "x", Some(7), None), ("b", "", Some(0), None)];
+        assert_eq!(rows(&in_time), expected);
+        let late = samples(at(3), &["a"], None, None);
+        assert_eq!(rows(&late), [("a", "", None, None)]);
     }
 }

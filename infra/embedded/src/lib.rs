@@ -1,11 +1,11 @@
 //! The services Wharfage needs, as real servers on loopback: an S3 cluster for many accounts,
-//! DynamoDB, SQS, KMS and EventBridge.
+//! DynamoDB, SQS, KMS, Secrets Manager and EventBridge.
 //!
 //! Each `start` binds the address it is given (port 0 picks a free one), must be called inside a
 //! tokio runtime, and returns a handle with the endpoint; the service stops when the handle is
 //! dropped. Nothing is global: a test may start a whole set of its own.
 //!
-//! These are for one machine: the endpoints speak plain HTTP, and DynamoDB, SQS and KMS check no
+//! These are for one machine: the endpoints speak plain HTTP, and the services of AWS check no
 //! signatures. Only the S3 cluster authenticates its callers, because accounts are what it is for.
 
 pub mod dynamodb;
@@ -13,6 +13,7 @@ pub mod eventbridge;
 pub mod kms;
 mod random;
 pub mod s3;
+pub mod secretsmanager;
 mod server;
 pub mod sqs;
 

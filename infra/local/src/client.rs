@@ -50,11 +50,20 @@ pub(crate) fn sqs(endpoint: &str, http: &SharedHttpClient) -> aws_sdk_sqs::Clien
 }
 
 pub(crate) fn s3(endpoint: &str, http: &SharedHttpClient) -> aws_sdk_s3::Client {
+    s3_as(endpoint, http, credentials())
+}
+
+/// The same with keys of one's own, as a client of a cluster has them.
+pub(crate) fn s3_as(
+    endpoint: &str,
+    http: &SharedHttpClient,
+    credentials: Credentials,
+) -> aws_sdk_s3::Client {
     aws_sdk_s3::Client::from_conf(
         aws_sdk_s3::Config::builder()
             .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
             .region(aws_sdk_s3::config::Region::new(REGION))
-            .credentials_provider(credentials())
+            .credentials_provider(credentials)
             .http_client(http.clone())
             .sleep_impl(sleep())
             .endpoint_url(endpoint)

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
-use wharfage::clock::Clock;
+use wharfage::clock::{Clock, Told};
 
 use crate::data::write_private;
 use crate::error::Error;
@@ -30,13 +29,6 @@ enum Pace {
     Still,
     /// Goes as the system clock does, ahead of it by this much.
     Running { ahead: SignedDuration },
-}
-
-/// What is kept over a restart.
-#[derive(Serialize, Deserialize)]
-struct Saved {
-    at: Timestamp,
-    ahead_seconds: Option<i64>,
 }
 
 impl VirtualClock {
@@ -72,7 +64,7 @@ impl VirtualClock {
                 .get_mut()
                 .unwrap_or_else(PoisonError::into_inner);
             if let Pace::Running { ahead } = &mut state.pace {
-                let kept = SignedDuration::from_secs(saved.ahead_seconds.unwrap_or_default());
+                let kept = saved.ahead.unwrap_or_default();
                 // Data made while the clock stood still may be ahead of the system clock.
                 *ahead = kept
                     .max(saved.at.duration_since(state.last))
@@ -131,11 +123,11 @@ impl VirtualClock {
         let saved = {
             let mut state = self.lock();
             let at = state.now();
-            let ahead_seconds = match state.pace {
+            let ahead = match state.pace {
                 Pace::Still => None,
-                Pace::Running { ahead } => Some(ahead.as_secs()),
+                Pace::Running { ahead } => Some(ahead),
             };
-            Saved { at, ahead_seconds }
+            Told { at, ahead }
         };
         let json = serde_json::to_vec(&saved).map_err(|error| Error::Data {
             path: file.clone(),
@@ -169,7 +161,7 @@ fn add(instant: Timestamp, duration: SignedDuration) -> Timestamp {
     instant.checked_add(duration).unwrap_or(Timestamp::MAX)
 }
 
-fn read(file: &Path) -> Result<Option<Saved>, Error> {
+fn read(file: &Path) -> Result<Option<Told>, Error> {
     let text = match std::fs::read(file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

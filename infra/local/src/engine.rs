@@ -13,8 +13,8 @@ use wharfage::context::Context;
 use crate::clock::VirtualClock;
 use crate::error::Error;
 use crate::gateway::Gateway;
-use crate::invoke::{self, Life};
 use crate::queues::{Drained, Queues};
+use crate::runner::Runner;
 use crate::schedule::Schedule;
 use crate::wiring::Job;
 
@@ -67,7 +67,7 @@ pub(crate) struct Engine {
     pub(crate) queues: Arc<Queues>,
     jobs: Vec<Job>,
     database: Weak<embedded::dynamodb::Server>,
-    life: Life,
+    runner: Runner,
     /// Whoever moves time or runs schedules holds this.
     driven: Mutex<Driven>,
     moved: Notify,
@@ -94,7 +94,7 @@ impl Engine {
         queues: Arc<Queues>,
         jobs: Vec<Job>,
         database: Weak<embedded::dynamodb::Server>,
-        life: Life,
+        runner: Runner,
     ) -> Engine {
         let now = clock.now();
         Engine {
@@ -104,7 +104,7 @@ impl Engine {
             queues,
             jobs,
             database,
-            life,
+            runner,
             driven: Mutex::new(Driven {
                 until: now,
                 swept: now,
@@ -252,17 +252,8 @@ impl Engine {
     }
 
     async fn run(&self, job: &Job) -> Result<Value, String> {
-        let context = Arc::clone(&self.context);
-        let handler = job.handler;
-        let ended = invoke::run(job.timeout, self.life.clone(), async move {
-            handler(&context).await
-        })
-        .await;
-        match ended {
-            Ok(Ok(result)) => Ok(result),
-            Ok(Err(fault)) => Err(fault.to_string()),
-            Err(crash) => Err(crash.to_string()),
-        }
+        let ended = self.runner.run(job).await;
+        ended.map_err(|crash| crash.to_string())
     }
 
     /// DynamoDB removes what has expired by itself, sooner or later; the embedded one when told.

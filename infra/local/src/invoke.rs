@@ -1,4 +1,4 @@
-//! Runs a function as Lambda does: within its time-out, and with nobody else the worse for it when it crashes.
+//! Runs a function in this process as Lambda does: within its time-out, and with nobody else the worse for it when it crashes.
 
 use std::any::Any;
 use std::fmt;
@@ -14,6 +14,12 @@ pub(crate) enum Crash {
     Panicked(String),
     /// It took longer than it may.
     TimedOut(Duration),
+    /// It ended by itself, with an error.
+    Failed(String),
+    /// Its process could not be started, or was not ready in time.
+    Init(String),
+    /// Its process ended, with this status.
+    Exited(String),
     /// The stack is being stopped.
     Stopped,
 }
@@ -23,6 +29,9 @@ impl fmt::Display for Crash {
         match self {
             Crash::Panicked(text) => write!(f, "panicked: {text}"),
             Crash::TimedOut(timeout) => write!(f, "timed out after {} s", timeout.as_secs_f64()),
+            Crash::Failed(text) => f.write_str(text),
+            Crash::Init(text) => write!(f, "did not start: {text}"),
+            Crash::Exited(status) => write!(f, "its process ended: {status}"),
             Crash::Stopped => f.write_str("stopped with the local runner"),
         }
     }

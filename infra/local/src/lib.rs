@@ -1,5 +1,5 @@
-//! Runs `infra/template.yaml` on this machine, in one process: its routes, queues, schedules and tables, over embedded
-//! services on loopback, with two S3 clusters and a clock that can be moved.
+//! Runs `infra/template.yaml` on this machine, in one process or each function in processes of its own: its routes, queues,
+//! schedules and tables, over embedded services on loopback, with two S3 clusters and a clock that can be moved.
 //!
 //! The template is the only wiring. A route that is missing there is missing here, and what the runner does not
 //! understand in it keeps it from starting.
@@ -12,15 +12,19 @@
 mod buckets;
 mod client;
 pub mod clock;
+mod clusters;
 mod data;
+pub mod demo;
 mod engine;
 mod error;
-mod events;
+pub mod events;
 mod front;
 mod gateway;
 mod invoke;
 mod options;
+pub mod processes;
 mod queues;
+mod runner;
 mod schedule;
 mod seed;
 mod stack;
@@ -28,11 +32,12 @@ mod tables;
 mod template;
 mod wiring;
 
+pub use clusters::{GivenCluster, LocalCluster};
 pub use data::Data;
 pub use engine::{Advanced, Run};
 pub use error::Error;
 pub use gateway::SourceIp;
-pub use options::Options;
+pub use options::{AdjustEnvironment, Options};
 pub use queues::Drained;
 pub use seed::Seeded;
-pub use stack::{LocalCluster, Stack};
+pub use stack::Stack;

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use jiff::Timestamp;
-use local::{Data, Options, Stack};
+use local::{Data, GivenCluster, Options, Stack};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -17,12 +17,23 @@ use tracing_subscriber::filter::LevelFilter;
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Where the API listens; port 0 takes any free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8780")]
     listen: SocketAddr,
     /// Where data is kept over restarts
     #[arg(long, value_name = "DIRECTORY", default_value = ".wharfage")]
     data_dir: PathBuf,
+    /// A cluster that runs elsewhere, behind a location; can be repeated. It is administered with the credentials in the environment
+    /// variables WHARFAGE_<CODE>_ACCESS_KEY and WHARFAGE_<CODE>_SECRET_KEY (rgw) or WHARFAGE_<CODE>_TOKEN (garage), with _ for - in CODE.
+    /// Without S3_URL, S3 is at ADMIN_URL; REGION is that of signatures
+    #[arg(
+        long = "cluster",
+        value_name = "CODE=PROVIDER:ADMIN_URL[,S3_URL[,REGION]]",
+        value_parser = cluster
+    )]
+    clusters: Vec<GivenCluster>,
     /// Keep nothing, whatever --data-dir says
     #[arg(long)]
     ephemeral: bool,
@@ -32,9 +43,26 @@ struct Arguments {
     /// Let time stand still from this instant on, to be moved by POST /_local/clock
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     clock: Option<Timestamp>,
+    /// Build the functions' binaries and run each as processes of its own, as Lambda does
+    #[arg(long)]
+    processes: bool,
     /// Write the functions' environment to this file, for a function that runs outside, as under `cargo lambda watch`
     #[arg(long, value_name = "FILE")]
     env_file: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Tells the life of an account, on a stack of its own that keeps nothing and a clock that is moved
+    Demo,
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "credentials do not belong on a command line"
+)]
+fn cluster(text: &str) -> Result<GivenCluster, String> {
+    GivenCluster::parse(text, |name| std::env::var(name).ok())
 }
 
 fn instant(text: &str) -> Result<Timestamp, String> {
@@ -69,7 +97,13 @@ async fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    match run(arguments).await {
+    let done = match arguments.command {
+        Some(Command::Demo) => local::demo::run(&mut std::io::stdout())
+            .await
+            .map_err(Into::into),
+        None => run(arguments).await,
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("local: {error}");
@@ -86,11 +120,21 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     } else {
         Data::Dir(arguments.data_dir)
     };
+    let processes = match arguments.processes {
+        true => {
+            eprintln!("local: building the functions' binaries");
+            Some(local::processes::build("dev")?)
+        }
+        false => None,
+    };
     let starting = Stack::start(Options {
+        processes,
         listen: arguments.listen,
         data,
+        clusters: arguments.clusters,
         clock: arguments.clock,
         background: true,
+        show_event: |event| eprintln!("local: {}", local::events::line(event)),
         progress: |line| eprintln!("local: {line}"),
         ..Options::default()
     });

@@ -9,8 +9,13 @@ use jiff::Timestamp;
 use wharfage::random::Random;
 use wharfage::runtime::Function;
 
+use crate::clusters::GivenCluster;
 use crate::data::Data;
+use crate::processes::Binaries;
 use crate::template;
+
+/// Changes an environment, given by variables' names.
+pub type AdjustEnvironment = Box<dyn FnOnce(&mut BTreeMap<String, String>) + Send>;
 
 /// How a stack is to be started. The default is for tests: everything on free ports, nothing kept, nothing by itself.
 pub struct Options {
@@ -18,6 +23,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Where data is kept.
     pub data: Data,
+    /// Clusters that run elsewhere, in place of the stack's own or as further locations.
+    pub clusters: Vec<GivenCluster>,
     /// Time stands still at this instant until it is moved. Otherwise it passes as everywhere.
     pub clock: Option<Timestamp>,
     /// Values for parameters of the template, in place of its defaults.
@@ -28,6 +35,10 @@ pub struct Options {
     pub background: bool,
     /// The product's randomness, in place of the operating system's.
     pub random: Option<Random>,
+    /// The functions' binaries, each to be run as processes of its own; otherwise they run in this process.
+    pub processes: Option<Binaries>,
+    /// Changes the environment that the processes get: to lead their calls through a proxy, for example.
+    pub adjust_environment: Option<AdjustEnvironment>,
     /// Whether plans, clients and keys are written at the first start.
     pub seed: bool,
     /// The template, in place of this workspace's.
@@ -45,11 +56,14 @@ impl Default for Options {
         Options {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             data: Data::Ephemeral,
+            clusters: Vec::new(),
             clock: None,
             parameters: BTreeMap::new(),
             connector: None,
             background: false,
             random: None,
+            processes: None,
+            adjust_environment: None,
             seed: true,
             template: template::TEXT,
             functions: functions::FUNCTIONS,
@@ -61,7 +75,6 @@ impl Default for Options {
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Parameters may hold a cluster's token.
         f.debug_struct("Options")
             .field("listen", &self.listen)
             .field("data", &self.data)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
@@ -10,14 +10,15 @@ use aws_sdk_sqs::error::DisplayErrorContext;
 use aws_sdk_sqs::types::{
     DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName, QueueAttributeName,
 };
+use embedded::sqs::Depth;
 use futures::future::try_join_all;
 use lambda_http::aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use wharfage::context::Context;
 
 use crate::error::Error;
-use crate::invoke::{self, Crash, Life};
+use crate::invoke::Crash;
+use crate::runner::Runner;
 use crate::template::{Queue, REGION};
 use crate::wiring::Source;
 
@@ -115,20 +116,20 @@ impl Mapping {
 /// The queues that start functions.
 pub(crate) struct Queues {
     client: Client,
-    context: Arc<Context>,
+    sqs: Weak<embedded::sqs::Server>,
+    runner: Runner,
     mappings: Vec<Arc<Mapping>>,
-    life: Life,
 }
 
 impl Queues {
     /// Joins the functions to the queues at their URLs (by logical id, as [`create`] returned them).
     pub(crate) fn new(
         client: Client,
-        context: Arc<Context>,
+        sqs: Weak<embedded::sqs::Server>,
+        runner: Runner,
         sources: Vec<Source>,
         queues: &[Queue],
         urls: &BTreeMap<String, String>,
-        life: Life,
     ) -> Result<Queues, Error> {
         let mut mappings = Vec::with_capacity(sources.len());
         for source in sources {
@@ -152,9 +153,9 @@ impl Queues {
         }
         Ok(Queues {
             client,
-            context,
+            sqs,
+            runner,
             mappings,
-            life,
         })
     }
 
@@ -198,7 +199,7 @@ impl Queues {
             let mut progress = false;
             for mapping in &self.mappings {
                 self.unpark(mapping).await?;
-                let (visible, hidden) = self.count(mapping).await?;
+                let Depth { visible, hidden } = self.depth(mapping).await?;
                 let held = mapping.held.load(Ordering::SeqCst);
                 // A message on its way to a poller is hidden, and held only once it is there.
                 let awaited = held > 0 || (hidden > 0 && quiet_since.elapsed() < DRAIN_GRACE);
@@ -237,27 +238,12 @@ impl Queues {
         }
     }
 
-    async fn count(&self, mapping: &Mapping) -> Result<(usize, usize), Error> {
-        let answer = self
-            .client
-            .get_queue_attributes()
-            .queue_url(&mapping.url)
-            .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
-            .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)
-            .send()
-            .await
-            .map_err(|error| service(mapping, "GetQueueAttributes", error))?;
-        let attributes = answer.attributes.unwrap_or_default();
-        let number = |name: QueueAttributeName| {
-            attributes
-                .get(&name)
-                .and_then(|number| number.parse().ok())
-                .unwrap_or_default()
-        };
-        Ok((
-            number(QueueAttributeName::ApproximateNumberOfMessages),
-            number(QueueAttributeName::ApproximateNumberOfMessagesNotVisible),
-        ))
+    async fn depth(&self, mapping: &Mapping) -> Result<Depth, Error> {
+        let what = || format!("counting the messages for {}", mapping.source.function);
+        let sqs = self.sqs.upgrade();
+        let sqs = sqs.ok_or_else(|| Error::service(what(), "SQS has stopped"))?;
+        let depth = sqs.depth(&mapping.url).await;
+        depth.map_err(|error| Error::service(what(), error))
     }
 
     async fn receive(&self, mapping: &Mapping, wait_seconds: i32) -> Result<Vec<Message>, Error> {
@@ -311,12 +297,7 @@ impl Queues {
                 .map(|message| message.message_id.as_deref().unwrap_or_default())
         };
         let event = event(mapping, messages);
-        let context = Arc::clone(&self.context);
-        let handler = mapping.source.handler;
-        let ended = invoke::run(mapping.source.timeout, self.life.clone(), async move {
-            wharfage::runtime::handle_batch(&context, handler, event).await
-        })
-        .await;
+        let ended = self.runner.handle(&mapping.source, event).await;
         let reported: Vec<String> = match ended {
             Ok(response) => response
                 .batch_item_failures

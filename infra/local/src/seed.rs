@@ -178,6 +178,9 @@ const PLANS: [PlanRow; 4] = [
     },
 ];
 
+/// The plan for locations that count no traffic.
+const UNCOUNTED_PLAN_ID: u64 = 5;
+
 /// The keys of a stack whose data is kept in `file`, or of one that keeps nothing; made at the first start.
 ///
 /// # Errors
@@ -236,8 +239,9 @@ pub(crate) async fn write(
     if seeded.done {
         return Ok(false);
     }
-    let plans = PLANS.iter().map(|row| async move {
-        let plan = plan(row)?;
+    let plans = plans(context)?;
+    let last_plan = plans.iter().map(|plan| plan.id).max().unwrap_or(0);
+    let plans = plans.into_iter().map(|plan| async move {
         let actor = Actor::system("first start");
         let entry = context.entry(
             None,
@@ -253,7 +257,6 @@ pub(crate) async fn write(
         .map(|person| person.client_id)
         .max()
         .unwrap_or(0);
-    let last_plan = PLANS.iter().map(|plan| plan.id).max().unwrap_or(0);
     context.database.reserve_numbers(last, last_plan).await?;
     let people = PEOPLE.iter().map(|person| write_person(context, person));
     let keys = PEOPLE.iter().map(|person| {
@@ -302,6 +305,53 @@ async fn write_person(context: &Context, person: &Person) -> Result<(), Fault> {
         context.database.post(&posting, None, &[]).await?;
     }
     Ok(())
+}
+
+/// The plans, offered where what they charge for is counted: one that charges for no traffic is for the other locations.
+fn plans(context: &Context) -> Result<Vec<Plan>, Fault> {
+    let (counted, uncounted): (Vec<_>, Vec<_>) = context
+        .clusters
+        .iter()
+        .partition(|cluster| cluster.capabilities().traffic);
+    let codes = |clusters: Vec<&wharfage::cluster::Cluster>| -> Vec<String> {
+        let codes = clusters.iter().map(|cluster| cluster.location.code.clone());
+        codes.collect()
+    };
+    let (counted, uncounted) = (codes(counted), codes(uncounted));
+    let is_known = |code: &String| PLANS[0].locations.contains(&code.as_str());
+    let mut plans = Vec::new();
+    for row in &PLANS {
+        let mut plan = plan(row)?;
+        // Locations that were given to this runner have what all others have.
+        if plan.active {
+            let given = counted
+                .iter()
+                .chain(&uncounted)
+                .filter(|code| !is_known(code));
+            plan.locations.extend(given.cloned());
+        }
+        if plan.traffic_currencies().next().is_some() {
+            plan.locations.retain(|code| counted.contains(code));
+            plan.location_prices
+                .retain(|code, _| counted.contains(code));
+        }
+        if !plan.locations.is_empty() {
+            plans.push(plan);
+        }
+    }
+    if !uncounted.is_empty() {
+        let mut flat = plan(&PLANS[1])?;
+        flat.id = UNCOUNTED_PLAN_ID;
+        flat.name = "Standard S3, traffic included".into();
+        for prices in flat.prices.values_mut() {
+            prices.traffic_overage_per_gb = Decimal::ZERO;
+        }
+        flat.location_prices
+            .retain(|code, _| uncounted.contains(code));
+        flat.locations = uncounted;
+        plans.push(flat);
+    }
+    Ok(plans)
 }
 
 fn plan(row: &PlanRow) -> Result<Plan, Fault> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::{Span, Timestamp};
 use lambda_http::{Body, Request, Response};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use wharfage::clock::Clock;
@@ -18,6 +18,7 @@ use wharfage::random::Random;
 
 use crate::client::{self, CREDENTIAL};
 use crate::clock::VirtualClock;
+use crate::clusters::{self, LocalCluster};
 use crate::data::{Place, write_private};
 use crate::engine::{Advanced, Engine};
 use crate::error::Error;
@@ -25,41 +26,13 @@ use crate::events::Events;
 use crate::gateway::Gateway;
 use crate::invoke::LifeHolder;
 use crate::options::Options;
+use crate::processes::Fleet;
 use crate::queues::{self, Drained, Queues};
+use crate::runner::Runner;
 use crate::seed::{self, Seeded};
 use crate::template::{REGION, Template};
 use crate::wiring::Wiring;
 use crate::{buckets, front, tables};
-
-/// The locations of a local stack: code and name.
-const LOCATIONS: [(&str, &str); 2] = [("NL", "Amsterdam"), ("DE", "Frankfurt")];
-
-/// A storage cluster of the stack.
-pub struct LocalCluster {
-    /// Its S3 endpoint.
-    pub s3_endpoint: String,
-    /// Where it is administered.
-    pub admin_endpoint: String,
-    /// The bearer token for that.
-    pub admin_token: String,
-    cluster: embedded::s3::Cluster,
-}
-
-impl LocalCluster {
-    /// The running cluster.
-    #[must_use]
-    pub fn cluster(&self) -> &embedded::s3::Cluster {
-        &self.cluster
-    }
-}
-
-impl fmt::Debug for LocalCluster {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalCluster")
-            .field("s3_endpoint", &self.s3_endpoint)
-            .finish_non_exhaustive()
-    }
-}
 
 /// A running stack, with servers of its own. Everything stops when it is dropped. It lives in the runtime it was started
 /// in.
@@ -71,10 +44,13 @@ pub struct Stack {
     engine: Arc<Engine>,
     tasks: Vec<AbortHandle>,
     clusters: BTreeMap<String, LocalCluster>,
+    fleet: Option<Arc<Fleet>>,
     _life: LifeHolder,
     _dynamodb: Arc<embedded::dynamodb::Server>,
     events: Events,
-    _servers: [embedded::Server; 3],
+    secrets: embedded::secretsmanager::SecretsManager,
+    _sqs: Arc<embedded::sqs::Server>,
+    _servers: [embedded::Server; 2],
     _s3: embedded::s3::Cluster,
     // The last to go: the servers' files are in it.
     _place: Place,
@@ -115,7 +91,12 @@ impl Stack {
             .local_addr()
             .map_err(|source| Error::Listen { address, source })?;
         let place = Place::open(&options.data)?;
-        let clock = Arc::new(match place.kept("clock.json") {
+        // Processes are told the time by this file.
+        let clock_file = match options.processes {
+            Some(_) => Some(place.directory().join("clock.json")),
+            None => place.kept("clock.json"),
+        };
+        let clock = Arc::new(match clock_file.clone() {
             Some(file) => VirtualClock::kept(options.clock, file)?,
             None => VirtualClock::new(options.clock),
         });
@@ -128,21 +109,24 @@ impl Stack {
 
         progress("starting the S3 clusters");
         let random = options.random.unwrap_or_else(Random::from_os);
-        let clusters = start_clusters(options.listen, &place, &clock, &random)?;
+        let clusters = clusters::start(options.listen, &place, &clock, &random, &options.clusters)?;
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let secrets = embedded::secretsmanager::start(any_port)
+            .map_err(Error::io("cannot start Secrets Manager"))?;
         let mut parameters = options.parameters;
         parameters
             .entry("Locations".into())
-            .or_insert_with(|| locations_json(&clusters));
+            .or_insert_with(|| clusters::locations_json(&clusters, &options.clusters, &secrets));
         let mut template = Template::read(options.template, &parameters)?;
         let wiring = Wiring::new(std::mem::take(&mut template.functions), options.functions)?;
 
         progress("starting DynamoDB, SQS, KMS, EventBridge and S3");
-        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let file = place.kept("dynamodb.sqlite");
         let dynamodb = embedded::dynamodb::start(any_port, file, now(&clock))
             .map_err(Error::io("cannot start DynamoDB"))?;
         let dynamodb = Arc::new(dynamodb);
         let sqs = embedded::sqs::start(any_port).map_err(Error::io("cannot start SQS"))?;
+        let sqs = Arc::new(sqs);
         let kms = embedded::kms::start(any_port, place.kept("kms.key"))
             .map_err(Error::io("cannot start KMS"))?;
 
@@ -176,6 +160,7 @@ impl Stack {
             ("AWS_ENDPOINT_URL_SQS", sqs.endpoint()),
             ("AWS_ENDPOINT_URL_KMS", kms.endpoint()),
             ("AWS_ENDPOINT_URL_EVENTBRIDGE", eventbridge.endpoint()),
+            ("AWS_ENDPOINT_URL_SECRETSMANAGER", secrets.endpoint()),
             ("AWS_ENDPOINT_URL_S3", s3.endpoint()),
         ] {
             environment.insert(name.into(), value.into());
@@ -199,20 +184,30 @@ impl Stack {
         }
 
         let life = LifeHolder::new();
+        let fleet = options.processes.map(|binaries| {
+            let mut environment = environment.clone();
+            if let Some(file) = &clock_file {
+                environment.insert("CLOCK_FILE".into(), absolute(file));
+            }
+            if let Some(adjust) = options.adjust_environment {
+                adjust(&mut environment);
+            }
+            let logs = place.directory().join("logs");
+            Arc::new(Fleet::new(binaries, environment, &logs))
+        });
+        let runner = match &fleet {
+            Some(fleet) => Runner::processes(Arc::clone(fleet), life.life()),
+            None => Runner::here(Arc::clone(&context), life.life()),
+        };
         let queues = Arc::new(Queues::new(
             sqs_client,
-            Arc::clone(&context),
+            Arc::downgrade(&sqs),
+            runner.clone(),
             wiring.sources,
             &template.queues,
             &queue_urls,
-            life.life(),
         )?);
-        let gateway = Gateway::new(
-            wiring.routes,
-            Arc::clone(&context),
-            product_clock,
-            life.life(),
-        );
+        let gateway = Gateway::new(wiring.routes, runner.clone(), product_clock);
         let engine = Arc::new(Engine::new(
             Arc::clone(&clock),
             context,
@@ -220,7 +215,7 @@ impl Stack {
             queues,
             wiring.jobs,
             Arc::downgrade(&dynamodb),
-            life.life(),
+            runner,
         ));
         let mut tasks =
             vec![tokio::spawn(front::serve(listener, Arc::clone(&engine))).abort_handle()];
@@ -233,19 +228,25 @@ impl Stack {
         }
         Ok(Stack {
             api: format!("http://{}", reachable(address)),
-            locations: clusters
+            locations: engine
+                .context
+                .clusters
                 .iter()
-                .map(|(code, cluster)| (code.clone(), cluster.s3_endpoint.clone()))
+                .map(|cluster| &cluster.location)
+                .map(|location| (location.code.clone(), location.s3_endpoint.clone()))
                 .collect(),
             environment,
             seeded,
             engine,
             tasks,
             clusters,
+            fleet,
             _life: life,
             _dynamodb: dynamodb,
             events,
-            _servers: [sqs, kms, eventbridge],
+            secrets,
+            _sqs: sqs,
+            _servers: [kms, eventbridge],
             _s3: s3,
             _place: place,
         })
@@ -263,7 +264,7 @@ impl Stack {
         &self.locations
     }
 
-    /// The clusters by location.
+    /// The stack's own clusters by location.
     #[must_use]
     pub fn clusters(&self) -> &BTreeMap<String, LocalCluster> {
         &self.clusters
@@ -275,8 +276,13 @@ impl Stack {
         &self.engine.context
     }
 
-    /// The environment that the template gives the functions, completed with this stack's endpoints. It holds the
-    /// clusters' tokens.
+    /// Where the functions find the clusters' secrets.
+    #[must_use]
+    pub fn secrets(&self) -> &embedded::secretsmanager::SecretsManager {
+        &self.secrets
+    }
+
+    /// The environment that the template gives the functions, completed with this stack's endpoints.
     #[must_use]
     pub fn environment(&self) -> &BTreeMap<String, String> {
         &self.environment
@@ -305,6 +311,15 @@ impl Stack {
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
         self.events.latest()
+    }
+
+    /// The process ids of a function's instances that are at work. None when functions run in this process.
+    #[must_use]
+    pub fn busy_processes(&self, function: &str) -> Vec<u32> {
+        self.fleet
+            .as_ref()
+            .map(|fleet| fleet.busy(function))
+            .unwrap_or_default()
     }
 
     /// The stack's time.
@@ -354,71 +369,16 @@ impl Stack {
     }
 }
 
+fn absolute(file: &Path) -> String {
+    std::path::absolute(file)
+        .unwrap_or_else(|_| file.to_owned())
+        .display()
+        .to_string()
+}
+
 fn now(clock: &Arc<VirtualClock>) -> embedded::Now {
     let clock = Arc::clone(clock);
     Arc::new(move || clock.now())
-}
-
-fn start_clusters(
-    listen: SocketAddr,
-    place: &Place,
-    clock: &Arc<VirtualClock>,
-    random: &Random,
-) -> Result<BTreeMap<String, LocalCluster>, Error> {
-    let mut clusters = BTreeMap::new();
-    for (position, (code, _)) in (1..).zip(LOCATIONS) {
-        let admin_token = random.secret_key();
-        let start = |listen: SocketAddr| {
-            embedded::s3::Cluster::start(embedded::s3::ClusterOptions {
-                listen,
-                data_dir: place.directory().join("clusters").join(code),
-                region: REGION.into(),
-                admin_token: admin_token.clone(),
-                now: now(clock),
-                ephemeral: place.is_temporary(),
-            })
-        };
-        // The same address at every start, as long as nobody else has it.
-        let wanted = match listen.port() {
-            0 => None,
-            port => port.checked_add(position),
-        };
-        let any = SocketAddr::new(listen.ip(), 0);
-        let cluster = wanted
-            .and_then(|port| start(SocketAddr::new(listen.ip(), port)).ok())
-            .map_or_else(|| start(any), Ok)
-            .map_err(|error| {
-                Error::service(format!("cannot start the cluster of {code}"), error)
-            })?;
-        let endpoint = cluster.endpoint().to_owned();
-        let cluster = LocalCluster {
-            s3_endpoint: endpoint.clone(),
-            admin_endpoint: endpoint,
-            admin_token,
-            cluster,
-        };
-        clusters.insert(code.to_owned(), cluster);
-    }
-    Ok(clusters)
-}
-
-fn locations_json(clusters: &BTreeMap<String, LocalCluster>) -> String {
-    let locations: Vec<Value> = LOCATIONS
-        .iter()
-        .filter_map(|(code, name)| {
-            let cluster = clusters.get(*code)?;
-            Some(json!({
-                "code": code,
-                "name": name,
-                "provider": "embedded",
-                "s3_endpoint": cluster.s3_endpoint,
-                "s3_region": REGION,
-                "admin_endpoint": cluster.admin_endpoint,
-                "admin_token": cluster.admin_token,
-            }))
-        })
-        .collect();
-    Value::Array(locations).to_string()
 }
 
 /// Nobody can connect to "any address"; whoever listens there is reached over loopback.

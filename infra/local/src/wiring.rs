@@ -54,7 +54,7 @@ pub(crate) struct Job {
     pub handler: ScheduleHandler,
     /// How long it may take.
     pub timeout: Duration,
-    /// When it is due. None when its schedules are switched off.
+    /// When it is due. None when its schedules are switched off, or it is started by hand.
     pub schedules: Vec<Schedule>,
 }
 
@@ -83,13 +83,22 @@ impl Wiring {
                         format!("there is no function {}", declared.binary),
                     )
                 })?;
-            if declared.triggers.is_empty() {
-                return Err(Error::template(
-                    &format!("{path}.Properties.Events"),
-                    "nothing starts this function",
-                ));
+            match function.entry {
+                // Started by hand.
+                Entry::Schedule(handler) if declared.triggers.is_empty() => wiring.jobs.push(Job {
+                    function: function.name,
+                    handler,
+                    timeout: declared.timeout,
+                    schedules: Vec::new(),
+                }),
+                _ if declared.triggers.is_empty() => {
+                    return Err(Error::template(
+                        &format!("{path}.Properties.Events"),
+                        "nothing starts this function",
+                    ));
+                }
+                _ => wiring.join(declared, function, &path)?,
             }
-            wiring.join(declared, function, &path)?;
         }
         Ok(wiring)
     }

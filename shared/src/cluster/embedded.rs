@@ -1,21 +1,23 @@
 //! The local runner's own cluster: S3 with a small JSON administration beside it, under `/_admin/v1`.
 
+use std::sync::Arc;
+
+use ::http::StatusCode;
 use async_trait::async_trait;
-use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use aws_smithy_types::body::SdkBody;
-use backon::{ExponentialBuilder, Retryable};
 use jiff::Timestamp;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Bucket, ClusterError, Keys, PurgeStep, StorageProvider};
+use super::http::{repeated, segment, send};
+use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider};
 use crate::config::Location;
 use crate::context::Outside;
 use crate::domain::usage::TrafficHour;
+use crate::secrets::{ClusterSecret, Secrets, Token};
 
 /// Accounts that the cluster takes in one question.
 const UIDS_AT_ONCE: usize = 1_000;
@@ -23,7 +25,7 @@ const UIDS_AT_ONCE: usize = 1_000;
 pub(super) struct Embedded {
     connector: SharedHttpConnector,
     endpoint: String,
-    token: SecretString,
+    secret: ClusterSecret<Token>,
 }
 
 #[derive(Deserialize)]
@@ -56,8 +58,8 @@ impl BucketRow {
             created_at: self.created_at,
             stored_bytes: self.stored_bytes,
             objects: self.objects,
-            noncurrent_bytes: self.noncurrent_bytes,
-            multipart_bytes: self.multipart_bytes,
+            noncurrent_bytes: Some(self.noncurrent_bytes),
+            multipart_bytes: Some(self.multipart_bytes),
         }
     }
 }
@@ -85,11 +87,11 @@ struct UsageEntry {
 }
 
 impl Embedded {
-    pub(super) fn new(location: &Location, outside: &Outside<'_>) -> Embedded {
+    pub(super) fn new(location: &Location, outside: &Outside<'_>, secrets: &Secrets) -> Embedded {
         Embedded {
             connector: outside.connector.clone(),
             endpoint: location.admin_endpoint.trim_end_matches('/').to_owned(),
-            token: location.admin_token.clone(),
+            secret: ClusterSecret::new(secrets, location, Token::FORM),
         }
     }
 
@@ -100,16 +102,12 @@ impl Embedded {
         path: &str,
         body: Option<&Value>,
     ) -> Result<T, ClusterError> {
-        let attempt = || self.call_once(method, path, body);
-        let answer = attempt
-            .retry(
-                ExponentialBuilder::default()
-                    .with_jitter()
-                    .with_min_delay(std::time::Duration::from_millis(50))
-                    .with_max_times(2),
-            )
-            .when(|error| matches!(error, ClusterError::Unavailable(_)))
-            .await?;
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let answer = repeated(|| {
+            self.secret
+                .authorize(|secret| self.call_once(method, path, body.clone(), secret))
+        })
+        .await?;
         serde_json::from_slice(&answer)
             .map_err(|e| ClusterError::Unavailable(format!("{method} {path}: {e}")))
     }
@@ -118,47 +116,37 @@ impl Embedded {
         &self,
         method: &str,
         path: &str,
-        body: Option<&Value>,
+        body: String,
+        secret: Arc<Token>,
     ) -> Result<Vec<u8>, ClusterError> {
         let unavailable =
             |problem: String| ClusterError::Unavailable(format!("{method} {path}: {problem}"));
-        let request = http::Request::builder()
+        let request = ::http::Request::builder()
             .method(method)
             .uri(format!("{}/_admin/v1{path}", self.endpoint))
             .header(
                 "authorization",
-                format!("Bearer {}", self.token.expose_secret()),
+                format!("Bearer {}", secret.token.expose_secret()),
             )
             .header("content-type", "application/json")
-            .body(SdkBody::from(
-                body.map(Value::to_string).unwrap_or_default(),
-            ))
+            .body(SdkBody::from(body))
             .map_err(|e| unavailable(e.to_string()))?;
-        let request = HttpRequest::try_from(request).map_err(|e| unavailable(e.to_string()))?;
-        let response = self
-            .connector
-            .call(request)
-            .await
-            .map_err(|e| unavailable(format!("{e:?}")))?;
-        let status = response.status();
-        let bytes = aws_smithy_types::byte_stream::ByteStream::new(response.into_body())
-            .collect()
-            .await
-            .map_err(|e| unavailable(e.to_string()))?
-            .to_vec();
-        if status.is_success() {
-            return Ok(if bytes.is_empty() {
-                b"null".to_vec()
-            } else {
-                bytes
+        let answer = send(&self.connector, request).await?;
+        if answer.status.is_success() {
+            return Ok(match answer.body.is_empty() {
+                true => b"null".to_vec(),
+                false => answer.body,
             });
         }
-        match serde_json::from_slice::<Refusal>(&bytes) {
-            Ok(refusal) if status.is_client_error() => Err(ClusterError::Refused {
+        match serde_json::from_slice::<Refusal>(&answer.body) {
+            Ok(refusal) if answer.status == StatusCode::UNAUTHORIZED => {
+                Err(ClusterError::NoAccess(refusal.message))
+            }
+            Ok(refusal) if answer.status.is_client_error() => Err(ClusterError::Refused {
                 code: refusal.code,
                 message: refusal.message,
             }),
-            _ => Err(unavailable(format!("HTTP {}", status.as_u16()))),
+            _ => Err(unavailable(format!("HTTP {}", answer.status.as_u16()))),
         }
     }
 
@@ -176,12 +164,15 @@ impl Embedded {
     }
 }
 
-fn segment(name: &str) -> String {
-    utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
-}
-
 #[async_trait]
 impl StorageProvider for Embedded {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            traffic: true,
+            versions: true,
+        }
+    }
+
     async fn create_user(
         &self,
         s3uid: &str,
@@ -323,5 +314,11 @@ impl StorageProvider for Embedded {
             }));
         }
         Ok(hours)
+    }
+
+    async fn forget_traffic(&self, s3uid: &str) -> Result<(), ClusterError> {
+        self.call::<Value>("DELETE", &format!("/users/{}/usage", segment(s3uid)), None)
+            .await?;
+        Ok(())
     }
 }

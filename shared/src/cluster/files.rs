@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
 use super::{Cluster, ClusterError, Keys};
+use crate::config::Location;
 use crate::context::Outside;
 
 /// S3 as an account sees it.
@@ -48,24 +49,7 @@ impl Files {
     }
 
     fn client(&self, cluster: &Cluster, keys: &Keys) -> Client {
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(cluster.location.s3_region.clone()))
-            .endpoint_url(&cluster.location.s3_endpoint)
-            .force_path_style(true)
-            .credentials_provider(Credentials::new(
-                &keys.access_key,
-                keys.secret_key.expose_secret(),
-                None,
-                None,
-                "account",
-            ))
-            .http_client(self.http.clone())
-            .sleep_impl(Outside::sleep())
-            .retry_config(Outside::retries())
-            .timeout_config(Outside::timeouts())
-            .build();
-        Client::from_conf(config)
+        s3_client(&self.http, &cluster.location, keys)
     }
 
     /// Up to `limit` (at most 1,000) objects with keys after `start_after`.
@@ -143,14 +127,36 @@ impl Files {
     }
 }
 
+/// S3 at a location, with these keys.
+pub(super) fn s3_client(http: &SharedHttpClient, location: &Location, keys: &Keys) -> Client {
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(location.s3_region.clone()))
+        .endpoint_url(&location.s3_endpoint)
+        .force_path_style(true)
+        .credentials_provider(Credentials::new(
+            &keys.access_key,
+            keys.secret_key.expose_secret(),
+            None,
+            None,
+            "account",
+        ))
+        .http_client(http.clone())
+        .sleep_impl(Outside::sleep())
+        .retry_config(Outside::retries())
+        .timeout_config(Outside::timeouts())
+        .build();
+    Client::from_conf(config)
+}
+
 /// A key as `encoding-type=url` writes it: percent-encoded, a space as `+` or `%20` by the server's taste, a plus sign always `%2B`.
-fn decode(encoded: &str) -> String {
+pub(super) fn decode(encoded: &str) -> String {
     percent_encoding::percent_decode_str(&encoded.replace('+', " "))
         .decode_utf8_lossy()
         .into_owned()
 }
 
-fn refusal<E, R>(error: SdkError<E, R>) -> ClusterError
+pub(super) fn refusal<E, R>(error: SdkError<E, R>) -> ClusterError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,

@@ -7,13 +7,15 @@ use futures::future::try_join_all;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
+use super::billing::Issue;
 use super::listing::Listing;
 use super::orders::OPEN;
-use super::transaction::Conflict;
+use super::transaction::{Conflict, Transaction};
 use super::{Database, Item, attribute, fault, item, keys, number, read, string, written_if_held};
 use crate::domain::account::{Account, Group, NextKey, Service, Status};
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
+use crate::domain::quota::QuotaLevel;
 use crate::error::Fault;
 
 /// Whose a bucket name is.
@@ -436,6 +438,60 @@ impl Database {
         Ok(transaction.commit().await?.is_ok())
     }
 
+    /// Puts an account on the plan that `after` says, or notes its next one, with the invoice, history entry and events of it; the
+    /// conflicts when somebody else changed the account since it was read, or its client has as many accounts that cost nothing as it may
+    /// have.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn change_plan(
+        &self,
+        account: &Account,
+        after: &Account,
+        free_limit: u32,
+        issue: Option<Issue<'_>>,
+        entry: &Entry,
+        events: &[Event],
+    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
+        let mut transaction = self.transaction();
+        let update = account_update(&self.tables.accounts, account)
+            .update_expression(format!("SET revision = :next, {}", terms(account, after)));
+        transaction.update(with_terms(update, account, after)?, Conflict::Changed);
+        self.move_free_count(&mut transaction, account, after, free_limit);
+        if let Some(issue) = issue {
+            transaction.issue(&self.tables, issue)?;
+        }
+        transaction.history(&self.tables.history, entry)?;
+        transaction.events(&self.tables.events, events)?;
+        transaction.commit().await
+    }
+
+    /// Counts an account among its client's free ones, or no longer, when it goes from one kind of plan to the other.
+    pub(super) fn move_free_count(
+        &self,
+        transaction: &mut Transaction<'_>,
+        account: &Account,
+        after: &Account,
+        free_limit: u32,
+    ) {
+        if account.is_free == after.is_free {
+            return;
+        }
+        let count = Update::builder()
+            .table_name(&self.tables.clients)
+            .key("pk", string(keys::client(account.client_id)))
+            .key("sk", string(keys::CLIENT))
+            .update_expression("ADD free_accounts :by");
+        let count = match after.is_free {
+            true => count
+                .condition_expression("free_accounts < :limit")
+                .expression_attribute_values(":by", number(1))
+                .expression_attribute_values(":limit", number(free_limit)),
+            false => count.expression_attribute_values(":by", number(-1)),
+        };
+        transaction.update(count, Conflict::TooManyAccounts);
+    }
+
     /// Ends an account's life: it leaves the listings and its client's count, and its keys are forgotten. Its last period is still to be
     /// closed. `false` when that was done before.
     ///
@@ -502,9 +558,7 @@ impl Database {
             .table_name(table)
             .key("pk", string(keys::account(&account.s3uid)))
             .key("sk", string(keys::ACCOUNT))
-            .update_expression(
-                "SET buckets = :buckets, stored_bytes = :stored, period_from = :from, period_bytes_sent = :sent, period_peak_stored_bytes = :peak",
-            )
+            .update_expression(FIGURES)
             .condition_expression("attribute_exists(listed_for)")
             .expression_attribute_values(":buckets", number(account.buckets))
             .expression_attribute_values(":stored", number(account.stored_bytes))
@@ -516,6 +570,90 @@ impl Database {
         written_if_held("UpdateItem", table, sent)?;
         Ok(())
     }
+
+    /// Sets what was last seen of an account's usage, with the quota level that `after` says and the event that tells of it; `false` when
+    /// another level was told since `account` was read, its quota is another, or it is gone.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn tell_quota_level(
+        &self,
+        account: &Account,
+        after: &Account,
+        event: &Event,
+    ) -> Result<bool, Fault> {
+        let mut transaction = self.transaction();
+        transaction.update(
+            Update::builder()
+                .table_name(&self.tables.accounts)
+                .key("pk", string(keys::account(&account.s3uid)))
+                .key("sk", string(keys::ACCOUNT))
+                .update_expression(format!("{FIGURES}, quota_told = :told"))
+                .condition_expression(format!(
+                    "attribute_exists(listed_for) AND quota_gb = :quota AND {}",
+                    was_told(account)
+                ))
+                .expression_attribute_values(":buckets", number(after.buckets))
+                .expression_attribute_values(":stored", number(after.stored_bytes))
+                .expression_attribute_values(":from", string(after.period_from.to_string()))
+                .expression_attribute_values(":sent", number(after.period_bytes_sent))
+                .expression_attribute_values(":peak", number(after.period_peak_stored_bytes))
+                .expression_attribute_values(":quota", number(account.quota_gb))
+                .expression_attribute_values(":was_told", attribute(account.quota_told)?)
+                .expression_attribute_values(":told", attribute(after.quota_told)?),
+            Conflict::Changed,
+        );
+        transaction.events(&self.tables.events, std::slice::from_ref(event))?;
+        Ok(transaction.commit().await?.is_ok())
+    }
+}
+
+/// What was last seen of an account's usage.
+const FIGURES: &str = "SET buckets = :buckets, stored_bytes = :stored, period_from = :from, period_bytes_sent = :sent, period_peak_stored_bytes = :peak";
+
+/// The condition that the quota level told last is `:was_told`.
+pub(super) fn was_told(account: &Account) -> &'static str {
+    match account.quota_told {
+        QuotaLevel::Below80 => "(attribute_not_exists(quota_told) OR quota_told = :was_told)",
+        QuotaLevel::From80 | QuotaLevel::From100 => "quota_told = :was_told",
+    }
+}
+
+/// What an account is sold, as text of what is to be set: its values are added by [`with_terms`].
+pub(super) fn terms(account: &Account, after: &Account) -> String {
+    let mut set = "plan_id = :plan_id, plan_version = :plan_version, quota_gb = :quota, is_free = :is_free, plan_changes = :plan_changes".to_owned();
+    if after.group_key.is_some() {
+        set.push_str(", group_key = :group");
+    }
+    if after.quota_told != account.quota_told {
+        set.push_str(", quota_told = :told");
+    }
+    set
+}
+
+/// Adds the values of [`terms`], as `after` has them, to an update made by [`account_update`].
+pub(super) fn with_terms(
+    update: aws_sdk_dynamodb::types::builders::UpdateBuilder,
+    account: &Account,
+    after: &Account,
+) -> Result<aws_sdk_dynamodb::types::builders::UpdateBuilder, Fault> {
+    let mut update = update
+        .expression_attribute_values(":plan_id", number(after.plan_id))
+        .expression_attribute_values(":plan_version", number(after.plan_version))
+        .expression_attribute_values(":quota", number(after.quota_gb))
+        .expression_attribute_values(":is_free", AttributeValue::Bool(after.is_free))
+        .expression_attribute_values(":plan_changes", attribute(&after.plan_changes)?);
+    if let Some(group_key) = &after.group_key {
+        update = update.expression_attribute_values(":group", string(group_key));
+    }
+    if after.quota_told != account.quota_told {
+        // The worker that collects usage tells of it too, and does not raise the revision.
+        update = update
+            .condition_expression(format!("revision = :revision AND {}", was_told(account)))
+            .expression_attribute_values(":was_told", attribute(account.quota_told)?)
+            .expression_attribute_values(":told", attribute(after.quota_told)?);
+    }
+    Ok(update)
 }
 
 /// A change of an account's service and of the index attributes that follow from it, with `more` to set.

@@ -5,17 +5,18 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use super::accounts::service_update;
+use super::accounts::{service_update, terms, was_told, with_terms};
 use super::orders::OPEN;
 use super::transaction::Conflict;
 use super::{Database, Item, attribute, fault, item, keys, number, read, string};
 use crate::domain::account::Account;
-use crate::domain::closing::Closing;
+use crate::domain::closing::{ClosedPeriod, Closing};
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
 use crate::domain::invoice::Invoice;
 use crate::domain::ledger::Posting;
 use crate::domain::money::Currency;
+use crate::domain::task::Task;
 use crate::error::Fault;
 
 /// An invoice that is to be paid, and how far it has been chased. It goes when the invoice is paid.
@@ -251,8 +252,8 @@ impl Database {
         Ok(())
     }
 
-    /// Closes an account's period: its next one begins, the invoice is issued and posted, events and history are written. All of it,
-    /// once per account and period; the conflicts otherwise.
+    /// Closes an account's period: its next one begins on the plan that `after` says, the invoice is issued and posted, events and history
+    /// are written, and the terms are noted. All of it, once per account and period; the conflicts otherwise.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -260,9 +261,10 @@ impl Database {
     pub async fn close_period(
         &self,
         account: &Account,
-        from: Date,
+        closed: &ClosedPeriod,
         closing: &Closing,
-        quota_gb: u64,
+        after: &Account,
+        free_limit: u32,
         issue: Option<Issue<'_>>,
         entry: &Entry,
         events: &[Event],
@@ -271,33 +273,43 @@ impl Database {
         let commits_on = closing
             .is_renewed
             .then_some(closing.service.next_commit_date);
-        let more = "plan_version = :plan_version, quota_gb = :quota, period_from = :period_from, period_bytes_sent = :zero, period_peak_stored_bytes = stored_bytes";
+        let to = account.service.next_commit_date;
+        let terms = terms(account, after);
+        let begun =
+            "period_from = :to, period_bytes_sent = :zero, period_peak_stored_bytes = stored_bytes";
+        // Where usage of the next period was collected already, its figures are right.
+        let has_figures = account.period_from >= to;
+        let more = match has_figures {
+            true => terms,
+            false => format!("{terms}, {begun}"),
+        };
         let update = service_update(
             &self.tables.accounts,
             account,
             &closing.service,
             commits_on,
-            more,
-        )?
-        .expression_attribute_values(":plan_version", number(closing.plan_version))
-        .expression_attribute_values(":quota", number(quota_gb))
-        .expression_attribute_values(
-            ":period_from",
-            string(account.service.next_commit_date.to_string()),
-        )
-        .expression_attribute_values(":zero", number(0));
-        transaction.update(update, Conflict::Changed);
-        // The guard: whatever else goes wrong, no period of an account is invoiced twice.
-        let mut guard = Item::from([
-            ("pk".to_owned(), string(keys::client(account.client_id))),
-            (
-                "sk".to_owned(),
-                string(keys::closed_period(&account.s3uid, from)),
-            ),
-        ]);
-        if let Some(issue) = issue {
-            guard.insert("invoice_id".into(), number(issue.invoice.invoice_id));
+            &more,
+        )?;
+        let mut update = with_terms(update, account, after)?;
+        if !has_figures {
+            let mut is_unchanged = "revision = :revision AND period_from < :to".to_owned();
+            if after.quota_told != account.quota_told {
+                is_unchanged.push_str(" AND ");
+                is_unchanged.push_str(was_told(account));
+            }
+            update = update
+                .condition_expression(is_unchanged)
+                .expression_attribute_values(":to", string(to.to_string()))
+                .expression_attribute_values(":zero", number(0));
         }
+        transaction.update(update, Conflict::Changed);
+        self.move_free_count(&mut transaction, account, after, free_limit);
+        // The guard: whatever else goes wrong, no period of an account is invoiced twice.
+        let guard = item(
+            keys::client(account.client_id),
+            Some(keys::closed_period(&account.s3uid, closed.from)),
+            closed,
+        )?;
         transaction.insert(&self.tables.ledger, guard, Conflict::Changed);
         if let Some(issue) = issue {
             transaction.issue(&self.tables, issue)?;
@@ -324,30 +336,20 @@ impl Database {
         transaction.commit().await
     }
 
-    /// The invoice of a closed period of an account, by the period's first day: its number, or none where nothing was charged. The outer
-    /// none: the period is not closed.
+    /// The closed periods of a client's accounts, or of one of them; an account's in their order.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn closed_period(
+    pub async fn closed_periods(
         &self,
         client_id: u64,
-        s3uid: &str,
-        from: Date,
-    ) -> Result<Option<Option<u64>>, Fault> {
-        #[derive(Deserialize)]
-        struct Row {
-            #[serde(default)]
-            invoice_id: Option<u64>,
-        }
-        let row: Option<Row> = self
-            .get(
-                &self.tables.ledger,
-                keys::client(client_id),
-                Some(keys::closed_period(s3uid, from)),
-            )
-            .await?;
-        Ok(row.map(|row| row.invoice_id))
+        s3uid: Option<&str>,
+    ) -> Result<Vec<ClosedPeriod>, Fault> {
+        let prefix = match s3uid {
+            Some(s3uid) => keys::closed_periods(s3uid),
+            None => keys::CLOSED_PERIODS.to_owned(),
+        };
+        self.ledger_rows(client_id, &prefix).await
     }
 
     /// Pays an open invoice from credit; the conflicts when it was paid before or credit does not suffice.
@@ -388,7 +390,8 @@ impl Database {
         transaction.commit().await
     }
 
-    /// Records a step of chasing an open invoice, with its events; `false` when that step was recorded before, or it was paid.
+    /// Records a step of chasing an open invoice, with its events, and begins the task that the step is. The conflicts when that step was
+    /// recorded before or the invoice was paid, and [`Conflict::UnderWay`] when the same task is under way.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -397,7 +400,8 @@ impl Database {
         open: &OpenInvoice,
         next: Option<Date>,
         events: &[Event],
-    ) -> Result<bool, Fault> {
+        task: Option<&Task>,
+    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
         let advanced = OpenInvoice {
             steps: open.steps + 1,
             act_on: next,
@@ -412,7 +416,10 @@ impl Database {
                 .expression_attribute_values(":steps", number(open.steps)),
             Conflict::Changed,
         );
+        if let Some(task) = task {
+            transaction.put(self.task_put(task)?, Conflict::UnderWay);
+        }
         transaction.events(&self.tables.events, events)?;
-        Ok(transaction.commit().await?.is_ok())
+        transaction.commit().await
     }
 }

@@ -3,9 +3,10 @@
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, ReturnValue, Update};
 use serde::Deserialize;
 
-use super::transaction::Conflict;
+use super::transaction::{Conflict, Transaction};
 use super::{Database, Item, attribute, fault, item, keys, number, read, string, written_if_held};
 use crate::domain::client::Client;
+use crate::domain::credential::ApiKey;
 use crate::domain::history::Entry;
 use crate::error::Fault;
 
@@ -61,6 +62,15 @@ impl Database {
         client: &Client,
         entry: Option<&Entry>,
     ) -> Result<bool, Fault> {
+        let transaction = self.inserting_client(client, entry)?;
+        Ok(transaction.commit().await?.is_ok())
+    }
+
+    fn inserting_client(
+        &self,
+        client: &Client,
+        entry: Option<&Entry>,
+    ) -> Result<Transaction<'_>, Fault> {
         let mut transaction = self.transaction();
         let row = item(
             keys::client(client.client_id),
@@ -72,6 +82,33 @@ impl Database {
         if let Some(entry) = entry {
             transaction.history(&self.tables.history, entry)?;
         }
+        Ok(transaction)
+    }
+
+    /// Adds a client with an API key where no client's number was ever given; else nothing is written and the answer is `false`.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn insert_first_client(
+        &self,
+        client: &Client,
+        api_key_hash: &str,
+        api_key: &ApiKey,
+        entry: &Entry,
+    ) -> Result<bool, Fault> {
+        let mut transaction = self.inserting_client(client, Some(entry))?;
+        transaction.update(
+            Update::builder()
+                .table_name(&self.tables.clients)
+                .key("pk", string(keys::SEQUENCES))
+                .key("sk", string(keys::SEQUENCES))
+                .update_expression("SET client_id = :given")
+                .condition_expression("attribute_not_exists(client_id)")
+                .expression_attribute_values(":given", number(client.client_id)),
+            Conflict::Changed,
+        );
+        let row = item(keys::api_key(api_key_hash), None, api_key)?;
+        transaction.insert(&self.tables.credentials, row, Conflict::Changed);
         Ok(transaction.commit().await?.is_ok())
     }
 

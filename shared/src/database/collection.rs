@@ -13,6 +13,15 @@ use crate::error::Fault;
 /// How often settling begins again because somebody else settled meanwhile.
 const SETTLE_TRIES: usize = 5;
 
+/// How far a location's collection has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collection {
+    /// Every hour that ends by this time was collected in full.
+    pub complete_until: Timestamp,
+    /// The hours under way, oldest first.
+    pub hours: Vec<HourUnderWay>,
+}
+
 /// An hour of a location whose collection has begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HourUnderWay {
@@ -80,7 +89,7 @@ impl Database {
         Ok(state.map(|state| state.complete_until))
     }
 
-    /// Begins a location's collection with the hour that starts at `from`, unless it was begun before; answers from where it goes on.
+    /// Begins a location's collection with the hour that starts at `from`, unless it was begun before; answers how far it has come.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -88,9 +97,9 @@ impl Database {
         &self,
         location: &str,
         from: Timestamp,
-    ) -> Result<Timestamp, Fault> {
-        if let Some(until) = self.collected_until(location).await? {
-            return Ok(until);
+    ) -> Result<Collection, Fault> {
+        if let Some(begun) = self.collection(location).await? {
+            return Ok(begun);
         }
         let table = &self.tables.usage;
         let state = State {
@@ -109,34 +118,44 @@ impl Database {
             .condition_expression("attribute_not_exists(pk)")
             .send()
             .await;
-        match written_if_held("PutItem", table, sent)? {
-            Some(_) => Ok(from),
-            None => Ok(self.collected_until(location).await?.unwrap_or(from)),
-        }
+        let begun = match written_if_held("PutItem", table, sent)? {
+            Some(_) => None,
+            None => self.collection(location).await?,
+        };
+        Ok(begun.unwrap_or(Collection {
+            complete_until: from,
+            hours: Vec::new(),
+        }))
     }
 
-    /// The hours of a location under way, oldest first.
+    /// How far a location's collection has come. `None` when it has not begun.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn hours_under_way(&self, location: &str) -> Result<Vec<HourUnderWay>, Fault> {
+    pub async fn collection(&self, location: &str) -> Result<Option<Collection>, Fault> {
         let table = &self.tables.usage;
         let mut rows = self
             .client
             .query()
             .table_name(table)
-            .key_condition_expression("pk = :collection AND begins_with(sk, :hours)")
+            .key_condition_expression("pk = :collection")
             .expression_attribute_values(":collection", string(keys::collection(location)))
-            .expression_attribute_values(":hours", string(keys::COLLECTION_HOURS))
             .consistent_read(true)
             .into_paginator()
             .items()
             .send();
-        let mut hours = Vec::new();
+        let (mut state, mut hours): (Option<State>, _) = (None, Vec::new());
         while let Some(row) = rows.next().await {
-            hours.push(read(table, row.map_err(|e| fault("Query", table, e))?)?);
+            let row = row.map_err(|e| fault("Query", table, e))?;
+            match row.get("sk").and_then(|sk| sk.as_s().ok()) {
+                Some(sk) if sk == keys::COLLECTION_STATE => state = Some(read(table, row)?),
+                _ => hours.push(read(table, row)?),
+            }
         }
-        Ok(hours)
+        Ok(state.map(|state| Collection {
+            complete_until: state.complete_until,
+            hours,
+        }))
     }
 
     /// Begins an hour, unless it is under way.
@@ -193,16 +212,29 @@ impl Database {
     }
 
     /// Moves the time a location is complete until over the hours that have become so, and forgets their records. Whoever calls it, and
-    /// however often, it never moves over an hour that is not complete, nor back.
+    /// however often, it never moves over an hour that is not complete, nor back. It begins with what the caller has `seen`, and reads
+    /// again when that has changed.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn settle_hours(&self, location: &str) -> Result<Option<Timestamp>, Fault> {
+    pub async fn settle_hours(
+        &self,
+        location: &str,
+        seen: Option<Collection>,
+    ) -> Result<Option<Timestamp>, Fault> {
+        let mut seen = seen;
         for _ in 0..SETTLE_TRIES {
-            let Some(before) = self.collected_until(location).await? else {
+            let known = match seen.take() {
+                Some(known) => Some(known),
+                None => self.collection(location).await?,
+            };
+            let Some(Collection {
+                complete_until: before,
+                hours,
+            }) = known
+            else {
                 return Ok(None);
             };
-            let hours = self.hours_under_way(location).await?;
             let mut until = before;
             for hour in hours.iter().filter(|hour| hour.hour >= before) {
                 if hour.hour != until || !hour.is_complete() {

@@ -1,9 +1,11 @@
 //! API keys and sessions.
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, Delete};
 
+use super::transaction::Conflict;
 use super::{Database, fault, item, keys, number, string};
 use crate::domain::credential::{ApiKey, Session};
+use crate::domain::history::Entry;
 use crate::error::Fault;
 
 impl Database {
@@ -32,12 +34,21 @@ impl Database {
         Ok(())
     }
 
-    /// Forgets an API key.
+    /// Forgets an API key, with its history entry; `false` when somebody else did before.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn delete_api_key(&self, hash: &str) -> Result<(), Fault> {
-        self.delete_credential(keys::api_key(hash)).await
+    pub async fn delete_api_key(&self, hash: &str, entry: &Entry) -> Result<bool, Fault> {
+        let mut transaction = self.transaction();
+        transaction.delete(
+            Delete::builder()
+                .table_name(&self.tables.credentials)
+                .key("pk", string(keys::api_key(hash)))
+                .condition_expression("attribute_exists(pk)"),
+            Conflict::Changed,
+        );
+        transaction.history(&self.tables.history, entry)?;
+        Ok(transaction.commit().await?.is_ok())
     }
 
     /// Ends all sessions that were opened with an API key.

@@ -49,6 +49,7 @@ pub(crate) const BALANCES: &str = "BALANCES#";
 pub(crate) const BILLING: &str = "BILLING";
 pub(crate) const STATE: &str = "STATE";
 pub(crate) const OPEN_INVOICES: &str = "OPEN#";
+pub(crate) const CLOSED_PERIODS: &str = "PERIOD#";
 pub(crate) const PLANS: &str = "PLANS";
 pub(crate) const MONTHS: &str = "MONTH#";
 pub(crate) const COLLECTION_STATE: &str = "STATE";
@@ -115,8 +116,12 @@ pub(crate) fn open_invoice(due_on: Date, invoice_id: u64) -> String {
     format!("{OPEN_INVOICES}{due_on}#{invoice_id:0DIGITS$}")
 }
 
+pub(crate) fn closed_periods(s3uid: &str) -> String {
+    format!("{CLOSED_PERIODS}{s3uid}#")
+}
+
 pub(crate) fn closed_period(s3uid: &str, from: Date) -> String {
-    format!("PERIOD#{s3uid}#{from}")
+    format!("{CLOSED_PERIODS}{s3uid}#{from}")
 }
 
 pub(crate) fn event(event_id: &str) -> String {

@@ -54,7 +54,7 @@ impl Database {
     }
 
     /// A task's record, where the same work is not under way.
-    fn task_put(&self, task: &Task) -> Result<PutBuilder, Fault> {
+    pub(super) fn task_put(&self, task: &Task) -> Result<PutBuilder, Fault> {
         let mut row = item(keys::task(&task.task_id), None, task)?;
         row.insert("updated_at".into(), string(sortable(task.updated_at)));
         let mut put = Put::builder().table_name(&self.tables.tasks);

@@ -22,6 +22,8 @@ pub enum Conflict {
     NotEnoughCredit,
     /// The idempotency key is in use.
     IdempotencyKeyUsed,
+    /// The same task is under way.
+    UnderWay,
     /// Somebody else changed it first, or it was done already.
     Changed,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use jiff::ToSpan;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,14 @@ impl MonthUsage {
             peak_stored_bytes,
             month_group: group_key.map(|group_key| keys::month_group(group_key, date)),
         }
+    }
+}
+
+impl MonthUsage {
+    /// Whether it stands in the ranking of this listing group, or in none where there is no group.
+    #[must_use]
+    pub fn stands_in(&self, group_key: Option<&str>, date: Date) -> bool {
+        self.month_group == group_key.map(|group_key| keys::month_group(group_key, date))
     }
 }
 
@@ -153,6 +162,41 @@ impl Database {
             .await
             .map_err(|e| fault("PutItem", table, e))?;
         Ok(())
+    }
+
+    /// An account's totals for the months that the days from `from` to `to` are in, by the month's first day.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn months(
+        &self,
+        s3uid: &str,
+        from: Date,
+        to: Date,
+    ) -> Result<BTreeMap<Date, MonthUsage>, Fault> {
+        let table = &self.tables.usage;
+        let mut dates: Vec<Date> = Vec::new();
+        let mut month = from.first_of_month();
+        while month <= to {
+            dates.push(month);
+            month = month.saturating_add(1.month());
+        }
+        let keys = dates
+            .iter()
+            .map(|date| (keys::account(s3uid), keys::month(*date)))
+            .collect();
+        let mut months = BTreeMap::new();
+        for row in self.get_many(table, keys).await? {
+            let sk = row.get("sk").and_then(|sk| sk.as_s().ok());
+            let date = dates
+                .iter()
+                .find(|date| sk == Some(&keys::month(**date)))
+                .copied();
+            if let Some(date) = date {
+                months.insert(date, read(table, row)?);
+            }
+        }
+        Ok(months)
     }
 
     /// A page of the accounts of some groups, ranked by their totals for the month that `date` is in. The page's order is one of traffic

@@ -5,7 +5,11 @@ use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString};
 
+use crate::domain::figures::GB_BYTES;
 use crate::domain::period::{last_anniversary, next_anniversary};
+use crate::domain::plan::Plan;
+use crate::domain::plan_change::PlanChanges;
+use crate::domain::quota::QuotaLevel;
 
 /// Where an account stands in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, EnumString)]
@@ -140,6 +144,13 @@ impl Service {
         last_anniversary(self.ordered_on, today)
     }
 
+    /// The first day and the end of the period that is closed next.
+    #[must_use]
+    pub fn period(&self) -> (Date, Date) {
+        let to = self.next_commit_date;
+        (self.period_start(to.yesterday().unwrap_or(to)), to)
+    }
+
     /// The next day on which its end takes a step: the cancellation date while cancelling, the termination date after that.
     #[must_use]
     pub fn ends_on(&self) -> Option<Date> {
@@ -176,8 +187,11 @@ impl Service {
     ///
     /// # Errors
     /// When it was not cancelled, or it is too late.
-    pub fn undo_cancel(&self) -> Result<Service, NotAllowed> {
+    pub fn undo_cancel(&self, today: Date) -> Result<Service, NotAllowed> {
+        let is_over = self.cancellation_date.is_some_and(|date| date <= today);
         match self.status {
+            // Its last period may have been closed by now, and no other would follow.
+            Status::Cancelling if is_over => return Err(NotAllowed::Terminating),
             Status::Cancelling => {}
             Status::Active | Status::Suspended => return Err(NotAllowed::NotCancelling),
             Status::Terminating | Status::Terminated => return Err(NotAllowed::Terminating),
@@ -263,16 +277,64 @@ pub struct Account {
     /// The location, as long as its usage is collected: beyond its end, until its last hour is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metered_at: Option<String>,
+    /// Its changes of plan, in the running period and to come.
+    #[serde(default, skip_serializing_if = "PlanChanges::is_empty")]
+    pub plan_changes: PlanChanges,
+    /// What was last told of its stored bytes against its quota.
+    #[serde(default)]
+    pub quota_told: QuotaLevel,
     /// Raised by every change, so that two changes at once cannot both be made.
     #[serde(default)]
     pub revision: u64,
 }
 
 impl Account {
+    /// What its plan includes.
+    #[must_use]
+    pub fn quota_bytes(&self) -> u64 {
+        self.quota_gb.saturating_mul(GB_BYTES)
+    }
+
+    /// Where it stands in the listings when it stands in any.
+    #[must_use]
+    pub fn group(&self) -> Group {
+        Group {
+            plan_id: self.plan_id,
+            storage_type: self.storage_type.clone(),
+            location: self.location.clone(),
+            billing: self.billing.clone(),
+        }
+    }
+
+    /// The same account on a version of a plan, with all that follows from it.
+    #[must_use]
+    pub fn on_plan(&self, plan: &Plan, is_free: bool, plan_changes: PlanChanges) -> Account {
+        let mut account = Account {
+            plan_id: plan.id,
+            plan_version: plan.version,
+            quota_gb: plan.quota_gb,
+            is_free,
+            plan_changes,
+            ..self.clone()
+        };
+        account.group_key = self.group_key.as_ref().map(|_| account.group().key());
+        let told = self.quota_told;
+        account.quota_told = told
+            .next(account.stored_bytes, account.quota_bytes())
+            .unwrap_or(told);
+        account
+    }
+
     /// Whether its owner can still see it and act on it.
     #[must_use]
     pub fn is_visible(&self) -> bool {
         self.service.status != Status::Terminated
+    }
+
+    /// Whether its keys are not to work.
+    #[must_use]
+    pub fn are_keys_stopped(&self) -> bool {
+        self.is_going() || self.service.suspension.is_some()
     }
 
     /// Whether its owner's changes are still taken.
@@ -337,7 +399,10 @@ mod tests {
             cancelled.cancel(date(2026, 2, 3), 30),
             Err(NotAllowed::AlreadyCancelling)
         );
-        assert_eq!(cancelled.undo_cancel(), Ok(service.clone()));
-        assert_eq!(service.undo_cancel(), Err(NotAllowed::NotCancelling));
+        let last = date(2026, 2, 27);
+        assert_eq!(cancelled.undo_cancel(last), Ok(service.clone()));
+        let late = cancelled.undo_cancel(date(2026, 2, 28));
+        assert_eq!(late, Err(NotAllowed::Terminating));
+        assert_eq!(service.undo_cancel(last), Err(NotAllowed::NotCancelling));
     }
 }

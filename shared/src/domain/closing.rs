@@ -1,14 +1,17 @@
 //! Closing a period: the past one's overage, in arrears, and the next one's price, in advance, as the lines of one invoice.
 
+use jiff::Timestamp;
 use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::account::{Account, Service, Status};
 use crate::domain::figures::GB_BYTES;
 use crate::domain::invoice::{Basis, Line};
 use crate::domain::money::{AmountTooLarge, Currency, to_minor};
-use crate::domain::period::next_anniversary;
+use crate::domain::period::{date_of, hours_between, next_anniversary, start_of};
 use crate::domain::plan::Plan;
-use crate::domain::rating::{StorageOverage, TrafficOverage};
+use crate::domain::plan_change::EarlierPlan;
+use crate::domain::rating::{StorageOverage, TrafficOverage, included_share};
 use crate::domain::usage::Usage;
 
 /// What closing a period comes to.
@@ -18,8 +21,6 @@ pub struct Closing {
     pub lines: Vec<Line>,
     /// The service afterwards.
     pub service: Service,
-    /// The version of the plan that the next period is on.
-    pub plan_version: u32,
     /// Whether another period follows.
     pub is_renewed: bool,
 }
@@ -32,21 +33,82 @@ impl Closing {
     }
 }
 
-/// Closes the period `[from, to)` of an account, where `to` is its commit date. `rated_by` is the plan in the version the period was
-/// sold in, `sold_now` the one that the next period is sold in.
+/// A part of a period that was on one version of a plan: all of it, unless the plan was changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// Its first hour.
+    pub from: Timestamp,
+    /// The hour after its last one.
+    pub to: Timestamp,
+    /// The plan in the version the part was sold in.
+    pub plan: Plan,
+    /// What was used in it. Of a part under way: so far.
+    pub usage: Usage,
+}
+
+/// A plan in one version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PlanVersion {
+    /// The plan.
+    pub plan_id: u64,
+    /// The version.
+    pub version: u32,
+}
+
+impl From<&Plan> for PlanVersion {
+    fn from(plan: &Plan) -> PlanVersion {
+        PlanVersion {
+            plan_id: plan.id,
+            version: plan.version,
+        }
+    }
+}
+
+impl From<&EarlierPlan> for PlanVersion {
+    fn from(earlier: &EarlierPlan) -> PlanVersion {
+        PlanVersion {
+            plan_id: earlier.plan_id,
+            version: earlier.plan_version,
+        }
+    }
+}
+
+/// A period that was closed, and on what terms: all that it takes to close it again, but for the usage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedPeriod {
+    /// Whose.
+    pub s3uid: String,
+    /// Its first day.
+    pub from: Date,
+    /// Its end.
+    pub to: Date,
+    /// The plans it was on at first, where the plan was changed within it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<EarlierPlan>,
+    /// The plan it ended on, as it was sold.
+    pub rated_by: PlanVersion,
+    /// What the next period was sold in; absent where none followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<PlanVersion>,
+    /// What the client was billed in.
+    pub currency: Currency,
+    /// The invoice; absent where nothing was charged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invoice_id: Option<u64>,
+}
+
+/// Closes the period `[from, to)` of an account, where `to` is its commit date. `sold` is the plan that the next period is on.
 ///
 /// # Errors
 /// When an amount does not fit into 64 bits of minor units.
 pub fn close(
     account: &Account,
-    from: Date,
-    to: Date,
-    usage: &Usage,
-    rated_by: &Plan,
-    sold_now: &Plan,
+    (from, to): (Date, Date),
+    parts: &[Part],
+    sold: &Plan,
     currency: Currency,
 ) -> Result<Closing, AmountTooLarge> {
-    let mut lines = overage_lines(account, from, to, usage, rated_by, currency)?;
+    let mut lines = overage_lines(account, (from, to), parts, currency)?;
     let is_renewed = match account.service.status {
         Status::Active | Status::Suspended => true,
         Status::Cancelling => account
@@ -56,18 +118,10 @@ pub fn close(
         Status::Terminating | Status::Terminated => false,
     };
     let mut service = account.service.clone();
-    let mut plan_version = account.plan_version;
     if is_renewed {
         let next = next_anniversary(account.service.ordered_on, to);
         service.next_commit_date = next;
-        // A plan that is not sold in the client's currency any more goes on at its last price in it.
-        let plan = if sold_now.prices.contains_key(&currency) {
-            sold_now
-        } else {
-            rated_by
-        };
-        plan_version = plan.version;
-        lines.extend(recurring_line(plan, &account.location, currency, to, next)?);
+        lines.extend(recurring_line(sold, &account.location, currency, to, next)?);
     }
     if lines.iter().all(|line| line.amount_minor == 0) {
         lines.clear();
@@ -75,64 +129,77 @@ pub fn close(
     Ok(Closing {
         lines,
         service,
-        plan_version,
         is_renewed,
     })
 }
 
-/// What is charged for usage above the plan's quota and included traffic. For a period under way, `usage` is what was used so far and the
-/// quota is counted for so long.
+/// What is charged for usage above the quota and the included traffic of the plans of a period, each for its part of it. For a part under
+/// way, the quota is counted for as long as its usage is.
 ///
 /// # Errors
 /// When an amount does not fit into 64 bits of minor units.
 pub fn overage_lines(
     account: &Account,
-    from: Date,
-    to: Date,
-    usage: &Usage,
-    plan: &Plan,
+    (from, to): (Date, Date),
+    parts: &[Part],
     currency: Currency,
 ) -> Result<Vec<Line>, AmountTooLarge> {
-    let Some(prices) = plan.prices.get(&currency) else {
-        return Ok(Vec::new());
-    };
-    let line = |text: &str, amount_minor: i64, basis: Basis| Line {
-        text: format!("{}, {}: {text}", plan.name, account.location),
-        from,
-        to,
-        amount_minor,
-        plan_id: plan.id,
-        plan_version: plan.version,
-        basis,
-    };
+    let (begin, end) = (start_of(from), start_of(to));
+    let hours = hours_between(begin, end);
     let mut lines = Vec::new();
-    let storage = StorageOverage::of(
-        usage.stored_byte_hours,
-        plan.quota_bytes(),
-        usage.hours,
-        prices.storage_overage_per_gb_month,
-    );
-    let amount = storage.amount(currency);
-    if !amount.is_zero() {
-        lines.push(line(
-            "storage above the quota",
-            amount.round()?,
-            Basis::Storage(storage),
-        ));
-    }
-    let included_bytes = plan.included_traffic_gb.saturating_mul(GB_BYTES);
-    let traffic = TrafficOverage::of(
-        usage.bytes_sent,
-        included_bytes,
-        prices.traffic_overage_per_gb,
-    );
-    let amount = traffic.amount(currency);
-    if !amount.is_zero() {
-        lines.push(line(
-            "traffic above what is included",
-            amount.round()?,
-            Basis::Traffic(traffic),
-        ));
+    for part in parts {
+        let (plan, usage) = (&part.plan, &part.usage);
+        let Some(prices) = plan.prices.get(&currency) else {
+            continue;
+        };
+        let when = match (part.from, part.to) == (begin, end) {
+            true => String::new(),
+            false => format!(", {:.0} to {:.0}", part.from, part.to),
+        };
+        let last_day = date_of(part.to - jiff::SignedDuration::from_secs(1));
+        let line = |text: &str, amount_minor: i64, basis: Basis| Line {
+            text: format!("{}, {}: {text}{when}", plan.name, account.location),
+            from: date_of(part.from),
+            to: last_day.tomorrow().unwrap_or(last_day),
+            amount_minor,
+            plan_id: plan.id,
+            plan_version: plan.version,
+            basis,
+        };
+        let storage = StorageOverage::of(
+            usage.stored_byte_hours,
+            plan.quota_bytes(),
+            usage.hours,
+            hours,
+            prices.storage_overage_per_gb_month,
+        );
+        let amount = storage.amount(currency);
+        if !amount.is_zero() {
+            lines.push(line(
+                "storage above the quota",
+                amount.round()?,
+                Basis::Storage(storage),
+            ));
+        }
+        let included_bytes = included_share(
+            plan.included_traffic_gb.saturating_mul(GB_BYTES),
+            hours_between(begin, part.from),
+            hours_between(begin, part.to),
+            hours,
+        );
+        let traffic = TrafficOverage::of(
+            usage.bytes_sent,
+            included_bytes,
+            prices.traffic_overage_per_gb,
+        );
+        let amount = traffic.amount(currency);
+        if !amount.is_zero() {
+            lines.push(line(
+                "traffic above what is included",
+                amount.round()?,
+                Basis::Traffic(traffic),
+            ));
+        }
     }
     Ok(lines)
 }
@@ -164,15 +231,18 @@ pub fn recurring_line(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
 
-    use jiff::Timestamp;
+    use jiff::SignedDuration;
     use jiff::civil::date;
+    use proptest::prelude::*;
     use rust_decimal::Decimal;
 
     use super::*;
     use crate::domain::plan::Prices;
+    use crate::domain::plan_change::PlanChanges;
+    use crate::domain::quota::QuotaLevel;
 
     fn eur() -> Currency {
         Currency::from_code("EUR").expect("EUR")
@@ -199,7 +269,7 @@ mod tests {
         }
     }
 
-    fn account(ordered_on: Date) -> Account {
+    pub(crate) fn account(ordered_on: Date) -> Account {
         Account {
             s3uid: "a".repeat(32),
             id: 1,
@@ -228,8 +298,25 @@ mod tests {
             commits_on: None,
             ending: None,
             ends_on: None,
+            plan_changes: PlanChanges::default(),
+            quota_told: QuotaLevel::default(),
             revision: 0,
         }
+    }
+
+    /// The whole of a period as its only part.
+    fn whole((from, to): (Date, Date), plan: Plan, usage: Usage) -> [Part; 1] {
+        let (from, to) = (start_of(from), start_of(to));
+        [Part {
+            from,
+            to,
+            plan,
+            usage,
+        }]
+    }
+
+    fn amounts(lines: &[Line]) -> Vec<i64> {
+        lines.iter().map(|line| line.amount_minor).collect()
     }
 
     #[test]
@@ -241,23 +328,21 @@ mod tests {
             bytes_sent: 3 * GB_BYTES,
             ..Usage::default()
         };
-        let (from, to) = (date(2026, 1, 31), date(2026, 2, 28));
-        let closing = close(
-            &account,
-            from,
-            to,
-            &usage,
-            &plan(1, 1500),
-            &plan(2, 1700),
-            eur(),
-        )
-        .expect("closing");
-        let amounts: Vec<i64> = closing.lines.iter().map(|line| line.amount_minor).collect();
+        let period = (date(2026, 1, 31), date(2026, 2, 28));
+        let parts = whole(period, plan(1, 1500), usage);
+        let closing = close(&account, period, &parts, &plan(2, 1700), eur()).expect("closing");
         // 2 GB-months at 0.10, 2 GB at 0.50, and the next month at its new price
-        assert_eq!(amounts, [20, 100, 1700]);
+        assert_eq!(amounts(&closing.lines), [20, 100, 1700]);
+        assert_eq!(
+            closing.lines[0].text,
+            "Standard S3, NL: storage above the quota"
+        );
         assert_eq!(closing.lines[2].to, date(2026, 3, 31));
         assert_eq!(closing.service.next_commit_date, date(2026, 3, 31));
-        assert_eq!((closing.plan_version, closing.is_renewed), (2, true));
+        assert_eq!(
+            (closing.lines[2].plan_version, closing.is_renewed),
+            (2, true)
+        );
     }
 
     #[test]
@@ -267,36 +352,89 @@ mod tests {
             .service
             .cancel(date(2026, 1, 20), 30)
             .expect("cancel");
-        let to = date(2026, 2, 15);
-        let nothing = close(
-            &account,
-            date(2026, 1, 15),
-            to,
-            &Usage::default(),
-            &plan(1, 1500),
-            &plan(1, 1500),
-            eur(),
-        );
-        let nothing = nothing.expect("closing");
+        let period = (date(2026, 1, 15), date(2026, 2, 15));
+        let parts = whole(period, plan(1, 1500), Usage::default());
+        let nothing = close(&account, period, &parts, &plan(1, 1500), eur()).expect("closing");
         assert_eq!((nothing.lines.len(), nothing.is_renewed), (0, false));
     }
 
     #[test]
-    fn a_plan_no_longer_sold_in_the_currency_goes_on_at_its_last_price() {
+    fn each_part_of_a_period_is_rated_by_its_own_plan() {
         let account = account(date(2026, 1, 15));
-        let mut gone = plan(2, 9900);
-        gone.prices.clear();
-        let (from, to) = (date(2026, 1, 15), date(2026, 2, 15));
-        let closing = close(
-            &account,
+        let period = (date(2026, 1, 15), date(2026, 2, 15));
+        let (begin, end) = (start_of(period.0), start_of(period.1));
+        // 10 days and 10 hours of 31 days.
+        let change = begin + SignedDuration::from_hours(250);
+        let mut larger = plan(1, 3000);
+        (larger.id, larger.name) = (3, "Large S3".into());
+        (larger.quota_gb, larger.included_traffic_gb) = (20, 744);
+        let part = |from, to, plan: Plan, sent_gb: u64| Part {
             from,
             to,
-            &Usage::default(),
-            &plan(1, 1500),
-            &gone,
-            eur(),
-        )
-        .expect("closing");
-        assert_eq!((closing.amount_minor(), closing.plan_version), (1500, 1));
+            plan,
+            usage: Usage {
+                hours: hours_between(from, to),
+                stored_byte_hours: u128::from(25 * GB_BYTES) * u128::from(hours_between(from, to)),
+                bytes_sent: sent_gb * GB_BYTES,
+                ..Usage::default()
+            },
+        };
+        let parts = [
+            part(begin, change, plan(1, 1500), 1),
+            part(change, end, larger, 500),
+        ];
+        let lines = overage_lines(&account, period, &parts, eur()).expect("lines");
+        // 15 GB for 250 of 744 hours at 0.10: 50.4; 1 GB less 250/744 of 1 GB, at 0.50: 33.2; 5 GB for 494 hours: 33.2; 500 - 494 GB: 3.00
+        assert_eq!(amounts(&lines), [50, 33, 33, 300]);
+        assert_eq!(
+            lines[0].text,
+            "Standard S3, NL: storage above the quota, 2026-01-15T00:00:00Z to 2026-01-25T10:00:00Z"
+        );
+        assert_eq!(
+            (lines[0].from, lines[0].to, lines[2].from, lines[2].to),
+            (
+                date(2026, 1, 15),
+                date(2026, 1, 26),
+                date(2026, 1, 25),
+                date(2026, 2, 15)
+            )
+        );
+    }
+
+    proptest! {
+        /// Divided between a plan and itself, a period that is above quota and included traffic in each of its parts costs what it costs whole,
+        /// but for the rounding of its lines.
+        #[test]
+        fn a_period_divided_costs_what_it_costs_whole(
+            hour in 1u32..743,
+            above_gb in 0u64..100,
+            sent_gb in proptest::array::uniform2(1u64..1_000),
+        ) {
+            let account = account(date(2026, 1, 15));
+            let period = (date(2026, 1, 15), date(2026, 2, 15));
+            let (begin, end) = (start_of(period.0), start_of(period.1));
+            let change = begin + SignedDuration::from_hours(hour.into());
+            let usage = |from, to, sent_gb: u64| {
+                let hours = hours_between(from, to);
+                Usage {
+                    hours,
+                    stored_byte_hours: u128::from((10 + above_gb) * GB_BYTES) * u128::from(hours),
+                    bytes_sent: sent_gb * GB_BYTES,
+                    ..Usage::default()
+                }
+            };
+            let part = |from, to, sent_gb| Part { from, to, plan: plan(1, 1500), usage: usage(from, to, sent_gb) };
+            let parts = [part(begin, change, sent_gb[0]), part(change, end, sent_gb[1])];
+            let divided = overage_lines(&account, period, &parts, eur()).expect("lines");
+            let whole = overage_lines(&account, period, &[part(begin, end, sent_gb[0] + sent_gb[1])], eur()).expect("lines");
+            let sum = |lines: &[Line]| amounts(lines).iter().sum::<i64>();
+            prop_assert!((sum(&divided) - sum(&whole)).abs() <= 2, "{divided:?} {whole:?}");
+            let included = |lines: &[Line]| lines.iter().map(|line| match &line.basis {
+                Basis::Storage(storage) => storage.included_byte_hours,
+                Basis::Traffic(traffic) => traffic.included_bytes.into(),
+                _ => 0,
+            }).sum::<u128>();
+            prop_assert_eq!(included(&divided), included(&whole));
+        }
     }
 }

@@ -21,6 +21,10 @@ pub enum Kind {
     #[serde(rename = "account.changed")]
     #[strum(serialize = "account.changed")]
     AccountChanged,
+    /// An account is on another plan.
+    #[serde(rename = "account.plan_changed")]
+    #[strum(serialize = "account.plan_changed")]
+    AccountPlanChanged,
     /// An account's keys were stopped.
     #[serde(rename = "account.suspended")]
     #[strum(serialize = "account.suspended")]

@@ -81,12 +81,12 @@ pub struct Line {
 pub enum Basis {
     /// The recurring price, in advance.
     Recurring,
-    /// A share of a recurring price, for the days a plan was paid or used differently: `days` of `days_of_period`.
+    /// A share of a recurring price, charged or given back when the plan is changed within a period.
     Prorated {
-        /// Days charged or given back.
-        days: u32,
-        /// The period's days.
-        days_of_period: u32,
+        /// Hours charged or given back.
+        hours: u32,
+        /// The period's hours.
+        hours_of_period: u32,
     },
     /// Storage above the quota, in arrears.
     Storage(StorageOverage),

@@ -25,6 +25,12 @@ pub fn hour_of(instant: Timestamp) -> Timestamp {
     Timestamp::from_second(second - second.rem_euclid(3600)).unwrap_or(instant)
 }
 
+/// The whole hours from one instant to another; none when that is not later.
+#[must_use]
+pub fn hours_between(from: Timestamp, to: Timestamp) -> u32 {
+    u32::try_from((to.as_second() - from.as_second()) / 3600).unwrap_or(0)
+}
+
 /// The `months`-th anniversary of a day. It keeps the day of the month where the month has it and else takes the month's last:
 /// from 31 January come 28 February and then 31 March.
 #[must_use]

@@ -72,6 +72,14 @@ impl Plan {
                 .all(Decimal::is_zero)
     }
 
+    /// The currencies in which it charges for traffic.
+    pub fn traffic_currencies(&self) -> impl Iterator<Item = Currency> {
+        let prices = self.prices.iter();
+        prices
+            .filter(|(_, prices)| !prices.traffic_overage_per_gb.is_zero())
+            .map(|(currency, _)| *currency)
+    }
+
     /// Whether a client may see and order it: an inactive one takes the tag `s3_test`.
     #[must_use]
     pub fn is_visible_to(&self, tags: &[String]) -> bool {

@@ -67,22 +67,23 @@ pub struct StorageOverage {
     /// What is above it.
     #[serde(with = "crate::domain::figures::text")]
     pub overage_byte_hours: u128,
-    /// The period's length.
+    /// The period's length, also where a part of it is charged.
     pub hours: u32,
     /// Per 2^30 bytes stored for the whole period, in major units.
     pub price_per_gb_month: Decimal,
 }
 
 impl StorageOverage {
-    /// The storage of a period of `hours` against a quota.
+    /// The storage of `part_hours` of a period of `hours` against a quota.
     #[must_use]
     pub fn of(
         stored_byte_hours: u128,
         quota_bytes: u64,
+        part_hours: u32,
         hours: u32,
         price_per_gb_month: Decimal,
     ) -> StorageOverage {
-        let included_byte_hours = u128::from(quota_bytes) * u128::from(hours);
+        let included_byte_hours = u128::from(quota_bytes) * u128::from(part_hours);
         StorageOverage {
             stored_byte_hours,
             included_byte_hours,
@@ -142,6 +143,16 @@ impl TrafficOverage {
     }
 }
 
+/// What a part of a period has of the traffic that the plan includes: the hours `[first_hour, end_hour)` of the period's `hours`. In
+/// whole bytes, and so that the parts of a period add up to exactly what is included in the whole.
+#[must_use]
+pub fn included_share(included_bytes: u64, first_hour: u32, end_hour: u32, hours: u32) -> u64 {
+    let until =
+        |hour: u32| u128::from(included_bytes) * u128::from(hour) / u128::from(hours.max(1));
+    let share = until(end_hour).saturating_sub(until(first_hour));
+    u64::try_from(share).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -158,9 +169,15 @@ mod tests {
     #[test]
     fn the_quota_for_the_whole_month_is_no_overage_and_twice_the_quota_is_as_much_again() {
         let hours = 744;
-        let once = StorageOverage::of(u128::from(TB) * 744, TB, hours, Decimal::new(5, 3));
+        let once = StorageOverage::of(u128::from(TB) * 744, TB, hours, hours, Decimal::new(5, 3));
         assert_eq!(once.overage_byte_hours, 0);
-        let twice = StorageOverage::of(2 * u128::from(TB) * 744, TB, hours, Decimal::new(5, 3));
+        let twice = StorageOverage::of(
+            2 * u128::from(TB) * 744,
+            TB,
+            hours,
+            hours,
+            Decimal::new(5, 3),
+        );
         assert_eq!(twice.overage_byte_hours, 744 * u128::from(TB));
         // 1,024 GB-months at 0.005
         assert_eq!(twice.amount(eur()).round(), Ok(512));
@@ -171,7 +188,7 @@ mod tests {
     fn a_month_of_two_halves_is_the_sum_of_its_hours() {
         let gb = u128::from(GB_BYTES);
         let byte_hours = 100 * gb * 15 * 24 + 100 * u128::from(TB) * 16 * 24;
-        let storage = StorageOverage::of(byte_hours, 0, 744, Decimal::ONE);
+        let storage = StorageOverage::of(byte_hours, 0, 744, 744, Decimal::ONE);
         assert_eq!(storage.amount(eur()).round(), Ok(5_290_000));
     }
 
@@ -182,6 +199,7 @@ mod tests {
             let storage = StorageOverage::of(
                 u128::from(GB_BYTES) * u128::from(hours) * 10,
                 0,
+                hours,
                 hours,
                 Decimal::new(1, 1),
             );
@@ -213,8 +231,15 @@ mod tests {
 
     proptest! {
         #[test]
+        fn the_parts_of_a_period_include_what_the_whole_does(included in any::<u64>(), a in 0u32..=744, b in 0u32..=744) {
+            let (a, b) = (a.min(b), a.max(b));
+            let shares = [(0, a), (a, b), (b, 744)].map(|(from, to)| u128::from(included_share(included, from, to, 744)));
+            prop_assert_eq!(shares.iter().sum::<u128>(), u128::from(included));
+        }
+
+        #[test]
         fn rating_never_overflows_nor_falls_below_zero(stored in any::<u64>(), hours in 1u32..=744, quota in any::<u64>(), mantissa in 0i64..1_000_000_000, scale in 0u32..10) {
-            let storage = StorageOverage::of(u128::from(stored) * u128::from(hours), quota, hours, Decimal::new(mantissa, scale));
+            let storage = StorageOverage::of(u128::from(stored) * u128::from(hours), quota, hours, hours, Decimal::new(mantissa, scale));
             let amount = storage.amount(eur());
             prop_assert!(amount.round().is_ok_and(|minor| minor >= 0) || amount.round().is_err());
         }

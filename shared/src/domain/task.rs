@@ -101,6 +101,8 @@ pub enum Answer {
         /// Why.
         text: String,
     },
+    /// The cluster could not answer. Asking anew may help.
+    Unavailable,
 }
 
 impl Task {

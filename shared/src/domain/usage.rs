@@ -48,12 +48,12 @@ pub struct Sample {
     pub noncurrent_bytes: Option<u64>,
     /// Of the bytes, those of unfinished multipart uploads.
     pub multipart_bytes: Option<u64>,
-    /// Bytes of answers.
-    pub bytes_sent: u64,
+    /// Bytes of answers; none, like the two below, when the cluster counts no traffic.
+    pub bytes_sent: Option<u64>,
     /// Bytes of requests.
-    pub bytes_received: u64,
+    pub bytes_received: Option<u64>,
     /// Requests answered.
-    pub requests: u64,
+    pub requests: Option<u64>,
     /// Whether a counter of the cluster was seen to go backwards.
     pub is_reset: bool,
 }
@@ -86,7 +86,7 @@ pub struct Day {
     /// Stored bytes, at the first hour that tells and wherever they change.
     #[serde(default)]
     pub stored: Vec<Stored>,
-    /// Traffic, in the hours that had any.
+    /// Traffic, in the hours that are known to have had any.
     #[serde(default)]
     pub moved: Vec<Moved>,
 }
@@ -108,9 +108,9 @@ impl Day {
                 bytes_received: 0,
                 requests: 0,
             });
-            moved.bytes_sent += sample.bytes_sent;
-            moved.bytes_received += sample.bytes_received;
-            moved.requests += sample.requests;
+            moved.bytes_sent += sample.bytes_sent.unwrap_or(0);
+            moved.bytes_received += sample.bytes_received.unwrap_or(0);
+            moved.requests += sample.requests.unwrap_or(0);
         }
         let mut changes: Vec<Stored> = Vec::new();
         for (hour, bytes) in stored {
@@ -167,13 +167,26 @@ impl Usage {
         from: Date,
         until: Timestamp,
     ) -> Usage {
+        Usage::part(stored_before_bytes, days, from, start_of(from), until)
+    }
+
+    /// What an account used from the whole hour `since` until `until`, given its days from 00:00 of `from` on and what it had stored
+    /// before them.
+    #[must_use]
+    pub fn part(
+        stored_before_bytes: u64,
+        days: &BTreeMap<Date, Day>,
+        from: Date,
+        since: Timestamp,
+        until: Timestamp,
+    ) -> Usage {
         let mut usage = Usage {
             stored_bytes: stored_before_bytes,
             ..Usage::default()
         };
         let mut date = from;
         while start_of(date) < until {
-            usage.add_day(days.get(&date), date, until);
+            usage.add_day(days.get(&date), date, since, until);
             let Ok(next) = date.checked_add(1.day()) else {
                 break;
             };
@@ -182,25 +195,33 @@ impl Usage {
         usage
     }
 
-    fn add_day(&mut self, day: Option<&Day>, date: Date, until: Timestamp) {
-        let seconds = until.as_second() - start_of(date).as_second();
+    fn add_day(&mut self, day: Option<&Day>, date: Date, since: Timestamp, until: Timestamp) {
         // An hour that has begun counts: its sample, when there is one, is of its end.
-        let hours = u8::try_from(((seconds + 3_599) / 3_600).clamp(0, 24)).unwrap_or(24);
-        for hour in 0..hours {
-            if let Some(day) = day {
-                if let Some(stored) = day.stored.iter().find(|stored| stored.hour == hour) {
-                    self.stored_bytes = stored.bytes;
-                }
-                if let Some(moved) = day.moved.iter().find(|moved| moved.hour == hour) {
-                    self.bytes_sent += moved.bytes_sent;
-                    self.bytes_received += moved.bytes_received;
-                    self.requests += moved.requests;
-                }
+        let hours_until = |instant: Timestamp| {
+            let seconds = instant.as_second() - start_of(date).as_second();
+            u8::try_from(((seconds + 3_599) / 3_600).clamp(0, 24)).unwrap_or(24)
+        };
+        let (first, end) = (hours_until(since), hours_until(until));
+        for hour in 0..end {
+            if let Some(stored) =
+                day.and_then(|day| day.stored.iter().find(|stored| stored.hour == hour))
+            {
+                self.stored_bytes = stored.bytes;
+            }
+            if hour < first {
+                continue;
+            }
+            if let Some(moved) =
+                day.and_then(|day| day.moved.iter().find(|moved| moved.hour == hour))
+            {
+                self.bytes_sent += moved.bytes_sent;
+                self.bytes_received += moved.bytes_received;
+                self.requests += moved.requests;
             }
             self.peak_stored_bytes = self.peak_stored_bytes.max(self.stored_bytes);
             self.stored_byte_hours += u128::from(self.stored_bytes);
         }
-        self.hours += u32::from(hours);
+        self.hours += u32::from(end.saturating_sub(first));
     }
 }
 
@@ -261,9 +282,9 @@ mod tests {
             objects: None,
             noncurrent_bytes: None,
             multipart_bytes: None,
-            bytes_sent,
-            bytes_received: 0,
-            requests: u64::from(bytes_sent > 0),
+            bytes_sent: Some(bytes_sent),
+            bytes_received: Some(0),
+            requests: Some(u64::from(bytes_sent > 0)),
             is_reset: false,
         }
     }
@@ -339,6 +360,31 @@ mod tests {
             let usage = Usage::of(0, &days_of(&samples), date(2026, 3, 1), end);
             prop_assert_eq!(usage.bytes_sent, hours.values().map(|(_, sent)| sent).sum::<u64>());
             prop_assert!(usage.stored_byte_hours <= u128::from(usage.peak_stored_bytes) * 72);
+        }
+
+        #[test]
+        fn parts_add_up_to_the_whole(
+            hours in proptest::collection::btree_map(0i64..72, (proptest::option::of(0u64..1000), 0u64..1000), 0..72),
+            before in 0u64..1000,
+            split in 0i64..=72,
+        ) {
+            let first = until("2026-03-01T00:00:00Z");
+            let at = |hour: i64| first + jiff::SignedDuration::from_hours(hour);
+            let samples: Vec<Sample> = hours.iter().map(|(hour, (stored, sent))| {
+                sample(&at(*hour).to_string(), *stored, *sent)
+            }).collect();
+            let days = days_of(&samples);
+            let from = date(2026, 3, 1);
+            let whole = Usage::of(before, &days, from, at(72));
+            let early = Usage::part(before, &days, from, first, at(split));
+            let late = Usage::part(before, &days, from, at(split), at(72));
+            prop_assert_eq!(&early, &Usage::of(before, &days, from, at(split)));
+            prop_assert_eq!(early.hours + late.hours, whole.hours);
+            prop_assert_eq!(early.stored_byte_hours + late.stored_byte_hours, whole.stored_byte_hours);
+            prop_assert_eq!(early.bytes_sent + late.bytes_sent, whole.bytes_sent);
+            prop_assert_eq!(early.requests + late.requests, whole.requests);
+            prop_assert_eq!(late.stored_bytes, whole.stored_bytes);
+            prop_assert_eq!(early.peak_stored_bytes.max(late.peak_stored_bytes), whole.peak_stored_bytes);
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::domain::history::{Actor, Entry};
 use crate::error::{Error, Rejection};
 use crate::http::Call;
 use crate::http::parameters::ID;
+use crate::telemetry;
 
 /// Somebody with a session.
 #[derive(Debug, Clone)]
@@ -100,6 +101,7 @@ pub async fn authenticate(context: &Context, call: &Call) -> Result<Caller, Erro
     let session = session
         .filter(|session| session.is_valid(context.now(), call.source_ip))
         .ok_or_else(Rejection::invalid_token)?;
+    telemetry::set_client(session.client_id);
     Ok(Caller {
         client_id: session.client_id,
         role: session.role,
@@ -201,7 +203,10 @@ pub async fn caller_and_any_account(
     };
     let client_id = caller.acts_for(call)?;
     match account {
-        Some(account) if account.client_id == client_id => Ok((caller, account)),
+        Some(account) if account.client_id == client_id => {
+            telemetry::set_account(&account.s3uid);
+            Ok((caller, account))
+        }
         _ => Err(Rejection::account_not_found().into()),
     }
 }

@@ -52,9 +52,9 @@ const COLUMNS: [(&str, Kind, Repetition); 12] = {
         ("objects", Number, OPTIONAL),
         ("noncurrent_bytes", Number, OPTIONAL),
         ("multipart_bytes", Number, OPTIONAL),
-        ("bytes_sent", Number, REQUIRED),
-        ("bytes_received", Number, REQUIRED),
-        ("requests", Number, REQUIRED),
+        ("bytes_sent", Number, OPTIONAL),
+        ("bytes_received", Number, OPTIONAL),
+        ("requests", Number, OPTIONAL),
         ("is_reset", Flag, REQUIRED),
         ("collected_at", Instant, REQUIRED),
     ]
@@ -113,12 +113,6 @@ pub fn encode(samples: &[Sample], collected_at: Timestamp) -> Result<Vec<u8>, Fi
                 })
                 .collect()
         };
-    let required = |name, figure: fn(&Sample) -> u64| -> Result<Vec<i64>, FileError> {
-        samples
-            .iter()
-            .map(|sample| signed(name, figure(sample)))
-            .collect()
-    };
     write::<ByteArrayType>(&mut rows, &texts(samples, |sample| &sample.s3uid), None)?;
     write::<ByteArrayType>(
         &mut rows,
@@ -143,21 +137,15 @@ pub fn encode(samples: &[Sample], collected_at: Timestamp) -> Result<Vec<u8>, Fi
         &mut rows,
         &optional("multipart_bytes", |sample| sample.multipart_bytes)?,
     )?;
-    write::<Int64Type>(
+    write_optional(
         &mut rows,
-        &required("bytes_sent", |sample| sample.bytes_sent)?,
-        None,
+        &optional("bytes_sent", |sample| sample.bytes_sent)?,
     )?;
-    write::<Int64Type>(
+    write_optional(
         &mut rows,
-        &required("bytes_received", |sample| sample.bytes_received)?,
-        None,
+        &optional("bytes_received", |sample| sample.bytes_received)?,
     )?;
-    write::<Int64Type>(
-        &mut rows,
-        &required("requests", |sample| sample.requests)?,
-        None,
-    )?;
+    write_optional(&mut rows, &optional("requests", |sample| sample.requests)?)?;
     let resets: Vec<bool> = samples.iter().map(|sample| sample.is_reset).collect();
     write::<BoolType>(&mut rows, &resets, None)?;
     write::<Int64Type>(
@@ -238,9 +226,9 @@ pub fn decode(file: Bytes) -> Result<Vec<Sample>, FileError> {
                 objects: objects[row],
                 noncurrent_bytes: noncurrent_bytes[row],
                 multipart_bytes: multipart_bytes[row],
-                bytes_sent: bytes_sent[row].ok_or(FileError::Missing("bytes_sent"))?,
-                bytes_received: bytes_received[row].ok_or(FileError::Missing("bytes_received"))?,
-                requests: requests[row].ok_or(FileError::Missing("requests"))?,
+                bytes_sent: bytes_sent[row],
+                bytes_received: bytes_received[row],
+                requests: requests[row],
                 is_reset: resets[row],
             });
         }
@@ -363,7 +351,7 @@ mod tests {
             hour in 0i64..1_000_000,
             (stored_bytes, objects) in (option::of(0..=MOST), option::of(0..=MOST)),
             (noncurrent_bytes, multipart_bytes) in (option::of(0..=MOST), option::of(0..=MOST)),
-            (bytes_sent, bytes_received, requests) in (0..=MOST, 0..=MOST, 0..=MOST),
+            (bytes_sent, bytes_received, requests) in (option::of(0..=MOST), option::of(0..=MOST), option::of(0..=MOST)),
             is_reset in any::<bool>(),
         ) -> Sample {
             Sample {
@@ -419,9 +407,9 @@ mod tests {
                 objects: Some(account),
                 noncurrent_bytes: Some(0),
                 multipart_bytes: Some(0),
-                bytes_sent: 0,
-                bytes_received: 0,
-                requests: 0,
+                bytes_sent: Some(0),
+                bytes_received: Some(0),
+                requests: Some(0),
                 is_reset: false,
             })
             .collect();
@@ -440,9 +428,9 @@ mod tests {
             objects: None,
             noncurrent_bytes: None,
             multipart_bytes: None,
-            bytes_sent: 0,
-            bytes_received: 0,
-            requests: 0,
+            bytes_sent: None,
+            bytes_received: None,
+            requests: None,
             is_reset: false,
         };
         let refused = encode(&[sample], at(0)).expect_err("too large");

@@ -147,6 +147,7 @@ impl Admin {
             (&Method::GET, ["users", uid]) => self.get_user(uid).await,
             (&Method::PATCH, ["users", uid]) => self.patch_user(uid, parse(&body)?).await,
             (&Method::DELETE, ["users", uid]) => self.delete_user(uid).await,
+            (&Method::DELETE, ["users", uid, "usage"]) => self.forget_usage(uid).await,
             (&Method::PUT, ["users", uid, "keys", key]) => {
                 self.put_key(uid, key, parse(&body)?).await
             }
@@ -399,6 +400,20 @@ impl Admin {
                 usage.flush(w)?;
                 w.prepare_cached("DELETE FROM usage WHERE hour < ?1")?
                     .execute(params![before])?;
+                Ok(DELETED)
+            })
+            .await
+    }
+
+    /// Forgets the usage of a user, who may be gone.
+    async fn forget_usage(&self, uid: &str) -> Answer {
+        let uid = uid.to_owned();
+        let usage = Arc::clone(&self.usage);
+        self.store
+            .write(move |w| {
+                usage.flush(w)?;
+                w.prepare_cached("DELETE FROM usage WHERE uid = ?1")?
+                    .execute(params![uid])?;
                 Ok(DELETED)
             })
             .await

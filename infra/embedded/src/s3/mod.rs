@@ -135,6 +135,11 @@ impl Cluster {
         })
     }
 
+    /// The address it is bound to.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
     /// Where clients reach it, S3 and the admin API alike.
     pub fn endpoint(&self) -> &str {
         self.server.endpoint()

@@ -5,17 +5,16 @@ mod event;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use lambda_http::{Body, RequestExt};
+use lambda_http::Body;
 use wharfage::clock::Clock;
-use wharfage::context::Context;
 use wharfage::random::Random;
 
-use crate::invoke::{self, Crash, Life};
+use crate::invoke::Crash;
+use crate::runner::Runner;
 use crate::wiring::Target;
 
 /// What API Gateway takes of a request's body at most.
@@ -74,25 +73,18 @@ impl Routes {
 /// The HTTP API.
 pub(crate) struct Gateway {
     routes: Routes,
-    context: Arc<Context>,
+    runner: Runner,
     clock: Arc<dyn Clock>,
     random: Random,
-    life: Life,
 }
 
 impl Gateway {
-    pub(crate) fn new(
-        routes: Routes,
-        context: Arc<Context>,
-        clock: Arc<dyn Clock>,
-        life: Life,
-    ) -> Gateway {
+    pub(crate) fn new(routes: Routes, runner: Runner, clock: Arc<dyn Clock>) -> Gateway {
         Gateway {
             routes,
-            context,
+            runner,
             clock,
             random: Random::from_os(),
-            life,
         }
     }
 
@@ -147,7 +139,11 @@ impl Gateway {
             request_id,
             self.clock.now(),
         );
-        match self.call(target, event.to_string(), request_id).await {
+        let answer = self
+            .runner
+            .answer(target, event.to_string(), request_id)
+            .await;
+        match answer {
             Ok(response) if response_bytes(&response) > RESPONSE_MAX_BYTES => {
                 tracing::error!(
                     function = target.function,
@@ -167,30 +163,6 @@ impl Gateway {
                 refusal(StatusCode::INTERNAL_SERVER_ERROR)
             }
         }
-    }
-
-    async fn call(
-        &self,
-        target: &Target,
-        event: String,
-        request_id: &str,
-    ) -> Result<Response<Body>, Crash> {
-        let context = Arc::clone(&self.context);
-        let handler = target.handler;
-        let mut lambda = lambda_http::Context::default();
-        lambda.request_id = request_id.to_owned();
-        let timeout: Duration = target.timeout.min(target.route_timeout);
-        invoke::run(timeout, self.life.clone(), async move {
-            // The event is read inside: what breaks lambda_http breaks the function, not the gateway.
-            match lambda_http::request::from_str(&event) {
-                Ok(request) => handler(&context, request.with_lambda_context(lambda)).await,
-                Err(error) => {
-                    tracing::error!(%error, "an event cannot be read");
-                    refusal(StatusCode::BAD_REQUEST)
-                }
-            }
-        })
-        .await
     }
 }
 
@@ -218,7 +190,10 @@ fn response_bytes(response: &Response<Body>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures::future::BoxFuture;
+    use wharfage::context::Context;
 
     use super::*;
 

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use jiff::ToSpan;
 use lambda_http::RequestExt;
 use lambda_http::request::RequestContext;
+use serde_json::json;
 use wharfage::error::Fault;
 use wharfage::runtime::{Entry, Function};
 
@@ -64,10 +65,9 @@ fn stand_ins() -> &'static [Function] {
             name: name.to_owned().leak(),
             entry: match name {
                 "billing" | "cleanup" | "storage_tasks" | "usage_shards" => Entry::Queue(consume),
-                "chase_invoices" | "close_periods" | "collect_usage" | "end_services"
-                | "publish_events" | "recount_ledger" | "resume_orders" | "resume_tasks" => {
-                    Entry::Schedule(tell_time)
-                }
+                "chase_invoices" | "close_periods" | "collect_usage" | "create_first_admin"
+                | "end_services" | "publish_events" | "recount_ledger" | "resume_orders"
+                | "resume_tasks" => Entry::Schedule(tell_time),
                 _ => Entry::Http(echo),
             },
         })

@@ -196,6 +196,20 @@ impl Scope {
         Ok(parts?.join(&self.text(separator, path)?))
     }
 
+    /// Whether a resource is to be made: its condition holds, or it has none.
+    ///
+    /// # Errors
+    /// When the template has no such condition, or it cannot be understood.
+    pub(crate) fn is_wanted(&self, resource: &Yaml, path: &str) -> Result<bool, Error> {
+        match resource.get("Condition") {
+            None => Ok(true),
+            Some(name) => {
+                let path = &format!("{path}.Condition");
+                self.condition(&self.text(name, path)?, path)
+            }
+        }
+    }
+
     fn condition(&self, name: &str, path: &str) -> Result<bool, Error> {
         let value = self
             .conditions

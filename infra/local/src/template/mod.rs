@@ -1,7 +1,7 @@
 //! Reads `infra/template.yaml`: what there is to create, and what starts what.
 //!
 //! Everything that the runner does not carry out is refused by name rather than passed over, so that what works here is
-//! what the template says. Passed over are only things without an equal on one machine: roles, logs, alarms, encryption.
+//! what the template says. Passed over are only things without an equal on one machine, each type of them by name.
 
 mod intrinsics;
 mod resources;
@@ -132,11 +132,8 @@ impl Template {
             let id = key(id, "Resources")?;
             let path = format!("Resources.{id}");
             let kind = resource_type(resource, &id)?;
-            if resource.get("Condition").is_some() {
-                return Err(Error::template(
-                    &path,
-                    "the local runner takes no Condition on a resource",
-                ));
+            if !self.scope.is_wanted(resource, &path)? {
+                continue;
             }
             let properties = resource
                 .get("Properties")
@@ -168,7 +165,7 @@ impl Template {
                 "AWS::KMS::Key" => self.keys.push(id),
                 // One EventBridge stands for every bus.
                 "AWS::Events::EventBus" | "AWS::Serverless::HttpApi" => {}
-                kind if NO_EQUAL_HERE.iter().any(|prefix| kind.starts_with(prefix)) => {}
+                kind if KNOWN_AND_NOT_RUN.contains(&kind) => {}
                 kind => {
                     return Err(Error::template(
                         &path,
@@ -209,15 +206,26 @@ impl Template {
     }
 }
 
-/// Resource types that shape access, logs and alarms, of which there are none on one machine.
-const NO_EQUAL_HERE: [&str; 7] = [
-    "AWS::CloudWatch::",
-    "AWS::IAM::",
-    "AWS::KMS::Alias",
-    "AWS::Logs::",
+/// Resource types of which there is nothing to be seen on one machine: who may do what, who watches, how the world finds it.
+/// A type that is not here is refused, so that nothing is left out unnoticed.
+const KNOWN_AND_NOT_RUN: [&str; 12] = [
+    // The gateway answers on loopback, under no name.
+    "AWS::ApiGatewayV2::ApiMapping",
+    "AWS::ApiGatewayV2::DomainName",
+    "AWS::Route53::RecordSet",
+    // Figures go to CloudWatch, of which there is none.
+    "AWS::CloudWatch::Alarm",
+    "AWS::CloudWatch::Dashboard",
+    "AWS::SNS::Subscription",
+    "AWS::SNS::Topic",
+    "AWS::SNS::TopicPolicy",
+    // Logs go to the terminal.
+    "AWS::Logs::LogGroup",
+    // Nobody is refused: one person has the machine. What roles allow is checked by the tests.
+    "AWS::IAM::ManagedPolicy",
     "AWS::S3::BucketPolicy",
-    "AWS::SNS::",
-    "AWS::SQS::QueuePolicy",
+    // The key is known by its id.
+    "AWS::KMS::Alias",
 ];
 
 /// `wharfage-AccountsTable`: DynamoDB and SQS want names, the template leaves them to CloudFormation.
@@ -304,7 +312,7 @@ mod tests {
     fn the_template_reads() {
         let mut template = Template::read(TEXT, &parameters()).expect("template");
         assert_eq!(template.tables.len(), 10);
-        assert_eq!(template.queues.len(), 8);
+        assert_eq!(template.queues.len(), 9);
         let usage = template.buckets.first().expect("a bucket");
         assert_eq!(
             (usage.name.as_str(), usage.is_versioned),
@@ -405,6 +413,17 @@ mod tests {
             own_environment.contains("Resources.CreateBucketFunction.Properties.Environment"),
             "{own_environment}"
         );
+        let not_run_by_family = refused(|text| {
+            text.replacen(
+                "AWS::CloudWatch::Alarm",
+                "AWS::CloudWatch::AlarmMuteRule",
+                1,
+            )
+        });
+        assert!(
+            not_run_by_family.contains("cannot make an AWS::CloudWatch::AlarmMuteRule"),
+            "{not_run_by_family}"
+        );
         let other_type =
             refused(|text| text.replacen("AWS::Logs::LogGroup", "AWS::EC2::Instance", 1));
         assert!(
@@ -422,6 +441,29 @@ mod tests {
             misspelt_target.contains("CleanUpQueue.Arn"),
             "{misspelt_target}"
         );
+    }
+
+    #[test]
+    fn a_resource_whose_condition_does_not_hold_is_not_there() {
+        let has_legacy_endpoint = |enabled: &str| {
+            let mut given = parameters();
+            given.insert("EnableLegacyEndpoint".into(), enabled.into());
+            let template = Template::read(TEXT, &given).expect("template");
+            template
+                .functions
+                .iter()
+                .any(|function| function.binary == "s3_php")
+        };
+        assert!(has_legacy_endpoint("true"));
+        assert!(!has_legacy_endpoint("false"));
+        let unknown = refused(|text| {
+            text.replacen(
+                "Condition: HasLegacyEndpoint",
+                "Condition: HasLegacyEndpont",
+                1,
+            )
+        });
+        assert!(unknown.contains("HasLegacyEndpont"), "{unknown}");
     }
 
     #[test]

@@ -246,6 +246,8 @@ struct ScheduleProperties {
     // Names and retries: a run that fails here is shown, and the next one comes when it is due.
     #[serde(default, rename = "Name")]
     _name: Json,
+    #[serde(default, rename = "OmitName")]
+    _omit_name: Json,
     #[serde(default, rename = "Description")]
     _description: Json,
     #[serde(default, rename = "FlexibleTimeWindow")]
@@ -418,6 +420,9 @@ pub(super) struct BucketProperties {
     _ownership_controls: Json,
     #[serde(default, rename = "BucketEncryption")]
     _bucket_encryption: Json,
+    // It ends what was deleted or left unfinished long ago, which costs nothing here.
+    #[serde(default, rename = "LifecycleConfiguration")]
+    _lifecycle_configuration: Json,
     #[serde(default, rename = "Tags")]
     _tags: Json,
 }

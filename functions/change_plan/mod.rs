@@ -1,0 +1,240 @@
+//! `change_plan`: puts an account on another plan, with its next period or now (see [`wharfage::domain::plan_change`]). For admins.
+//!
+//! One transaction decides, if the account is still as it was read. The cluster is told of the storage limit after it: should that fail,
+//! the same request says it again and is answered alike, and the closing of the period says it anyway.
+
+use serde_json::json;
+use wharfage::context::Context;
+use wharfage::domain::account::Account;
+use wharfage::domain::client::Client;
+use wharfage::domain::money::to_major;
+use wharfage::domain::period::{hour_of, start_of};
+use wharfage::domain::plan::Plan;
+use wharfage::domain::plan_change::{
+    LatestChange, PlanChanges, Refused, check, earlier_after, is_free_for, prorated_lines,
+};
+use wharfage::error::{Error, Fault, Rejection};
+use wharfage::http::Call;
+use wharfage::http::envelope::Answer;
+use wharfage::http::parameters::ID;
+use wharfage::http::tokens::{Caller, account_name, caller_and_account, token};
+
+use crate::billing::{self, Draft};
+use crate::list_plans::number;
+
+crate::s3_action!("change_plan");
+
+/// How often it is decided again because somebody else was quicker.
+const TRIES: usize = 5;
+/// Seconds after which to ask again while an ended period waits for its closing.
+const RETRY_AFTER_SECONDS: u32 = 600;
+
+async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
+    token(call)?;
+    account_name(call)?;
+    let plan_id = call.parameters.required_number(&["plan_id"], ID)?;
+    let is_now = match call.parameters.text(&["when"])?.as_deref() {
+        None | Some("next_commit") => false,
+        Some("now") => true,
+        Some(_) => return Err(Rejection::invalid("when", "must be next_commit or now").into()),
+    };
+    let mut invoice_id = None;
+    for _ in 0..TRIES {
+        let (caller, account) = caller_and_account(context, call).await?;
+        caller.must_be_admin()?;
+        let answer = if is_now {
+            now(context, &caller, &account, plan_id, &mut invoice_id).await?
+        } else {
+            with_next_period(context, &caller, &account, plan_id).await?
+        };
+        if let Some(answer) = answer {
+            return Ok(answer);
+        }
+    }
+    Err(
+        Rejection::conflict("S3 account is being changed, try again")
+            .retry_after(1)
+            .into(),
+    )
+}
+
+/// Notes the plan of the next period, or with the present one that it stays. `None` when somebody else changed the account meanwhile.
+async fn with_next_period(
+    context: &Context,
+    caller: &Caller,
+    account: &Account,
+    plan_id: u64,
+) -> Result<Option<Answer>, Error> {
+    let next_plan_id = (plan_id != account.plan_id).then_some(plan_id);
+    let plan_changes = PlanChanges {
+        next_plan_id,
+        ..account.plan_changes.clone()
+    };
+    let answer = Answer::ok(json!({
+        "s3uid": account.s3uid,
+        "when": "next_commit",
+        "plan_id": account.plan_id,
+        "next_plan_id": next_plan_id,
+        "effective_from": format!("{:.0}", start_of(account.service.next_commit_date)),
+    }));
+    if plan_changes == account.plan_changes {
+        return Ok(Some(answer));
+    }
+    if next_plan_id.is_some() {
+        let (plan, client) = plan_and_client(context, account, plan_id).await?;
+        check(account, &client, &plan, free_limit(context)).map_err(rejection)?;
+    }
+    let details = json!({
+        "when": "next_commit",
+        "plan_id": account.plan_id,
+        "next_plan_id": next_plan_id,
+        "effective_on": account.service.next_commit_date,
+    });
+    let entry = caller.entry(context, account, NAME, details);
+    let after = Account {
+        plan_changes,
+        ..account.clone()
+    };
+    let noted = context
+        .database
+        .change_plan(account, &after, free_limit(context), None, &entry, &[])
+        .await?;
+    Ok(noted.is_ok().then_some(answer))
+}
+
+/// Changes the plan at the start of the running hour. `None` when somebody else changed the account meanwhile.
+async fn now(
+    context: &Context,
+    caller: &Caller,
+    account: &Account,
+    plan_id: u64,
+    invoice_id: &mut Option<u64>,
+) -> Result<Option<Answer>, Error> {
+    if plan_id == account.plan_id {
+        // Asked for again: whoever asked may not have heard the answer, nor the cluster its limit.
+        let Some(latest) = &account.plan_changes.latest else {
+            return Err(rejection(Refused::SamePlan).into());
+        };
+        billing::tell_storage_limit(context, account).await?;
+        return Ok(Some(answer(account, latest)));
+    }
+    let now = context.now();
+    let (from, to) = account.service.period();
+    if now >= start_of(to) {
+        return Err(Rejection::conflict(
+            "the period that has ended is still to be closed, try again later",
+        )
+        .retry_after(RETRY_AFTER_SECONDS)
+        .into());
+    }
+    let old = async {
+        let version = context
+            .database
+            .plan_version(account.plan_id, account.plan_version);
+        let missing = || Fault::permanent("changing a plan", "the account's plan is missing");
+        Ok(version.await?.ok_or_else(missing)?)
+    };
+    let ((plan, client), old) =
+        futures::try_join!(plan_and_client(context, account, plan_id), old)?;
+    let currency = client.currency;
+    check(account, &client, &plan, free_limit(context)).map_err(rejection)?;
+    let is_free = is_free_for(&plan, &account.location, currency).map_err(rejection)?;
+
+    // Not before the change that was made last, whatever another machine's clock says.
+    let last = account.plan_changes.earlier.last();
+    let at = hour_of(now)
+        .max(start_of(from))
+        .max(last.map_or(start_of(from), |last| last.until));
+    let earlier = earlier_after(account, from, &plan, at).map_err(rejection)?;
+    let lines = prorated_lines(&account.location, (from, to), at, &old, &plan, currency)
+        .map_err(rejection)?;
+    let id = match *invoice_id {
+        Some(id) => id,
+        None if lines.is_empty() => 0,
+        None => context.database.next_invoice_id().await?,
+    };
+    *invoice_id = (id != 0).then_some(id);
+    let draft = billing::draft(context, account, currency, lines, id, now).await?;
+    let latest = LatestChange {
+        from: at,
+        invoice_id: draft.as_ref().map(|draft| draft.invoice.invoice_id),
+        amount_minor: draft.as_ref().map_or(0, |draft| draft.invoice.amount_minor),
+        currency,
+    };
+    let plan_changes = PlanChanges {
+        next_plan_id: None,
+        earlier,
+        latest: Some(latest.clone()),
+    };
+    let after = account.on_plan(&plan, is_free, plan_changes);
+    context.database.put_group(&after.group()).await?;
+    let details = json!({
+        "when": "now",
+        "plan_id": plan.id,
+        "plan_version": plan.version,
+        "previous_plan_id": account.plan_id,
+        "effective_from": format!("{at:.0}"),
+        "invoice_id": latest.invoice_id,
+        "amount_minor": latest.amount_minor,
+        "currency": currency,
+    });
+    let entry = caller.entry(context, account, NAME, details);
+    let mut events = billing::plan_events(context, account, &after);
+    if let Some(draft) = &draft {
+        events.extend(billing::issue_events(context, &draft.invoice));
+    }
+    let issue = draft.as_ref().map(Draft::issue);
+    let changed = context
+        .database
+        .change_plan(account, &after, free_limit(context), issue, &entry, &events)
+        .await?;
+    if changed.is_err() {
+        return Ok(None);
+    }
+    // After an earlier change, the cluster may not have heard of that one either.
+    if account.plan_changes.latest.is_some()
+        || plan.storage_limit_bytes() != old.storage_limit_bytes()
+    {
+        billing::tell_storage_limit(context, &after).await?;
+    }
+    Ok(Some(answer(&after, &latest)))
+}
+
+fn answer(account: &Account, latest: &LatestChange) -> Answer {
+    Answer::ok(json!({
+        "s3uid": account.s3uid,
+        "when": "now",
+        "plan_id": account.plan_id,
+        "next_plan_id": account.plan_changes.next_plan_id,
+        "effective_from": format!("{:.0}", latest.from),
+        "invoice_id": latest.invoice_id,
+        "amount": number(to_major(latest.amount_minor, latest.currency)),
+        "currency": latest.currency,
+    }))
+}
+
+async fn plan_and_client(
+    context: &Context,
+    account: &Account,
+    plan_id: u64,
+) -> Result<(Plan, Client), Error> {
+    let (plan, client) = futures::try_join!(
+        context.database.plan(plan_id),
+        context.database.client(account.client_id),
+    )?;
+    let plan = plan.ok_or_else(|| Rejection::not_found("S3 plan not found"))?;
+    let client = client.ok_or_else(|| Rejection::not_found("customer not found"))?;
+    Ok((plan, client))
+}
+
+fn free_limit(context: &Context) -> u32 {
+    context.rules.free_accounts_per_client
+}
+
+/// As orders are refused: what the client may not have is forbidden, all else is the present state's doing.
+fn rejection(refused: Refused) -> Rejection {
+    match refused {
+        Refused::FreeLimit => Rejection::forbidden(refused.to_string()),
+        _ => Rejection::conflict(refused.to_string()),
+    }
+}

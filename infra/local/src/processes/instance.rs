@@ -1,0 +1,303 @@
+//! One process of a function, and the Runtime API that it is served.
+//!
+//! The protocol is the documented one, version 2018-06-01: the process asks for its next event and waits; it posts the
+//! response or an error under the event's request id; before its first question it can post an error of its start.
+//! https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::to_bytes;
+use axum::extract::{Path as UrlPath, Request, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use super::lock;
+use crate::invoke::Crash;
+use crate::template::{ACCOUNT_ID, REGION};
+
+/// How long a process may take until it asks for its first event.
+const INIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a response may have at most; Lambda takes 6 MB, and base64 and JSON are counted.
+const RESPONSE_MAX_BYTES: usize = 6 * 1024 * 1024 + 100 * 1024;
+
+/// An event on its way to a process.
+struct Invocation {
+    request_id: String,
+    event: Bytes,
+    deadline_ms: u128,
+    answer: oneshot::Sender<Result<Bytes, Crash>>,
+}
+
+/// An event that the process has.
+struct Handed {
+    request_id: String,
+    answer: oneshot::Sender<Result<Bytes, Crash>>,
+}
+
+struct Api {
+    function: &'static str,
+    events: tokio::sync::Mutex<mpsc::Receiver<Invocation>>,
+    handed: Mutex<Option<Handed>>,
+    /// Fulfilled by the first question for an event, or by the report that the start failed.
+    ready: Mutex<Option<oneshot::Sender<Result<(), Crash>>>>,
+}
+
+/// A running process that waits for its next event.
+pub(super) struct Instance {
+    child: Child,
+    events: mpsc::Sender<Invocation>,
+    server: AbortHandle,
+    ready: Option<oneshot::Receiver<Result<(), Crash>>>,
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// What a process posts as an error.
+#[derive(Deserialize)]
+struct Report {
+    #[serde(rename = "errorType", default)]
+    error_type: String,
+    #[serde(rename = "errorMessage", default)]
+    error_message: String,
+}
+
+impl Instance {
+    /// Starts a process; it need not be ready yet.
+    pub(super) async fn start(
+        function: &'static str,
+        binary: &Path,
+        environment: &BTreeMap<String, String>,
+        logs: &Path,
+    ) -> std::io::Result<Instance> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        std::fs::create_dir_all(logs)?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(logs.join(format!("{function}.log")))?;
+        let child = Command::new(binary)
+            .env_clear()
+            .envs(environment)
+            .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
+            .env("AWS_LAMBDA_FUNCTION_NAME", function)
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
+            .env("AWS_LAMBDA_LOG_GROUP_NAME", "local")
+            .env("AWS_LAMBDA_LOG_STREAM_NAME", function)
+            .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
+            .env("AWS_DEFAULT_REGION", REGION)
+            .env("_HANDLER", "bootstrap")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()?;
+        let (events, receiver) = mpsc::channel(1);
+        let (ready_sender, ready) = oneshot::channel();
+        let api = Arc::new(Api {
+            function,
+            events: tokio::sync::Mutex::new(receiver),
+            handed: Mutex::default(),
+            ready: Mutex::new(Some(ready_sender)),
+        });
+        let router = Router::new()
+            .route("/2018-06-01/runtime/invocation/next", get(next))
+            .route(
+                "/2018-06-01/runtime/invocation/{request_id}/response",
+                post(response),
+            )
+            .route(
+                "/2018-06-01/runtime/invocation/{request_id}/error",
+                post(error),
+            )
+            .route("/2018-06-01/runtime/init/error", post(init_error))
+            .with_state(api);
+        let listener = listener.tap_io(|stream| {
+            let _ = stream.set_nodelay(true);
+        });
+        let server = tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(Instance {
+            child,
+            events,
+            server: server.abort_handle(),
+            ready: Some(ready),
+        })
+    }
+
+    /// The process id; 0 once it has ended.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id().unwrap_or_default()
+    }
+
+    /// Itself, as long as the process runs.
+    pub(super) fn if_alive(mut self) -> Option<Instance> {
+        matches!(self.child.try_wait(), Ok(None)).then_some(self)
+    }
+
+    /// Hands the process an event and waits for its answer. After anything but an answer or a reported error, the instance is of
+    /// no more use.
+    pub(super) async fn invoke(
+        &mut self,
+        event: Bytes,
+        request_id: &str,
+        timeout: Duration,
+    ) -> Result<Bytes, Crash> {
+        self.be_ready().await?;
+        let (answer, answered) = oneshot::channel();
+        let invocation = Invocation {
+            request_id: request_id.to_owned(),
+            event,
+            deadline_ms: deadline_ms(timeout),
+            answer,
+        };
+        if self.events.send(invocation).await.is_err() {
+            return Err(Crash::Stopped);
+        }
+        tokio::select! {
+            answered = answered => answered.unwrap_or(Err(Crash::Stopped)),
+            status = self.child.wait() => Err(exited(status)),
+            () = tokio::time::sleep(timeout) => {
+                let _ = self.child.kill().await;
+                Err(Crash::TimedOut(timeout))
+            }
+        }
+    }
+
+    /// Waits for the end of a cold start. Its time is not counted towards the function's.
+    async fn be_ready(&mut self) -> Result<(), Crash> {
+        let Some(ready) = self.ready.take() else {
+            return Ok(());
+        };
+        tokio::select! {
+            ready = ready => ready.unwrap_or(Err(Crash::Stopped)),
+            status = self.child.wait() => Err(exited(status)),
+            () = tokio::time::sleep(INIT_TIMEOUT) => {
+                let _ = self.child.kill().await;
+                Err(Crash::Init(format!("not ready after {} s", INIT_TIMEOUT.as_secs())))
+            }
+        }
+    }
+}
+
+fn exited(status: std::io::Result<std::process::ExitStatus>) -> Crash {
+    Crash::Exited(match status {
+        Ok(status) => status.to_string(),
+        Err(error) => error.to_string(),
+    })
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a process compares its deadline with the machine's own clock"
+)]
+fn deadline_ms(timeout: Duration) -> u128 {
+    let now = std::time::SystemTime::now();
+    let since = now
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    (since + timeout).as_millis()
+}
+
+async fn next(State(api): State<Arc<Api>>) -> Response {
+    if let Some(ready) = lock(&api.ready).take() {
+        let _ = ready.send(Ok(()));
+    }
+    let Some(invocation) = api.events.lock().await.recv().await else {
+        return status(StatusCode::GONE);
+    };
+    let arn = format!(
+        "arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{}",
+        api.function
+    );
+    let response = Response::builder()
+        .header(CONTENT_TYPE, "application/json")
+        .header("lambda-runtime-aws-request-id", &invocation.request_id)
+        .header(
+            "lambda-runtime-deadline-ms",
+            invocation.deadline_ms.to_string(),
+        )
+        .header("lambda-runtime-invoked-function-arn", arn)
+        .body(invocation.event.into());
+    *lock(&api.handed) = Some(Handed {
+        request_id: invocation.request_id,
+        answer: invocation.answer,
+    });
+    response.unwrap_or_else(|_| status(StatusCode::INTERNAL_SERVER_ERROR))
+}
+
+async fn response(
+    State(api): State<Arc<Api>>,
+    UrlPath(request_id): UrlPath<String>,
+    request: Request,
+) -> Response {
+    let Ok(body) = to_bytes(request.into_body(), RESPONSE_MAX_BYTES).await else {
+        let large = Crash::Failed("Function.ResponseSizeTooLarge: over 6 MB".into());
+        finish(&api, &request_id, Err(large));
+        return status(StatusCode::PAYLOAD_TOO_LARGE);
+    };
+    finish(&api, &request_id, Ok(body))
+}
+
+async fn error(
+    State(api): State<Arc<Api>>,
+    UrlPath(request_id): UrlPath<String>,
+    body: Bytes,
+) -> Response {
+    finish(&api, &request_id, Err(Crash::Failed(reported(&body))))
+}
+
+async fn init_error(State(api): State<Arc<Api>>, body: Bytes) -> Response {
+    if let Some(ready) = lock(&api.ready).take() {
+        let _ = ready.send(Err(Crash::Init(reported(&body))));
+    }
+    status(StatusCode::ACCEPTED)
+}
+
+fn reported(body: &[u8]) -> String {
+    match serde_json::from_slice::<Report>(body) {
+        Ok(report) => format!("{}: {}", report.error_type, report.error_message),
+        Err(_) => String::from_utf8_lossy(body).into_owned(),
+    }
+}
+
+/// Gives the answer to whoever invoked; one under another request id is refused, as Lambda does.
+fn finish(api: &Api, request_id: &str, answer: Result<Bytes, Crash>) -> Response {
+    let mut handed = lock(&api.handed);
+    match handed.take() {
+        Some(now) if now.request_id == request_id => {
+            let _ = now.answer.send(answer);
+            status(StatusCode::ACCEPTED)
+        }
+        other => {
+            *handed = other;
+            status(StatusCode::BAD_REQUEST)
+        }
+    }
+}
+
+fn status(status: StatusCode) -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,1256 @@
+//! Ceph RGW: the Admin Ops API under `/admin`, and S3 where that has no call for it. Written against 16.2 and 18.2.
+//!
+//! What RGW does differently from what one would think:
+//! - It has no call that makes a bucket for somebody: buckets are made over S3 with the account's own keys, which the Admin Ops API tells.
+//! - A suspended account's buckets open for nobody but a *system* user. So the administrator has to be one; what he does over S3 is in
+//!   nobody's usage.
+//! - A user that still has buckets is refused with `BucketAlreadyExists`. A key that is not there is refused with 403 by 16.2, and with 400
+//!   by 18.2. An access key that the user has already gets another secret without a word. A bucket with unfinished uploads alone counts as
+//!   empty and is removed with them. An unknown user has no buckets, and no usage.
+//! - **A date that cannot be read is no error**: then 16.2 tells, or removes, the usage of all times. So dates are written here and nowhere
+//!   else, and what is outside of the hours that were asked for is dropped. Without a uid 16.2 removes everybody's usage.
+//! - 16.2 writes some truth values as strings, 18.2 as truth values: none of those is read here.
+//! - A quota counts every object in full 4 KiB, unless `check_on_raw` is set, for which only the body of the request has a place.
+//! - Statistics count old versions and the parts of unfinished uploads among the objects, and do not tell their bytes apart.
+//! - A secret key travels in the query, so it stands in the gateway's access log (`docs/ceph-rgw.md`).
+//!
+//! # What an account's traffic is
+//!
+//! All that RGW counts under its user: requests to its buckets whoever sends them, with keys, presigned or anonymous, refused ones too; and
+//! what belongs to no bucket. That stands under `""` (listing the buckets) and `-` (no such object), and is told here as one bucket without
+//! a name. Usage is written in the background, half a minute late at the defaults: an hour is collected five minutes after its end. Requests
+//! of nobody that lead nowhere stand under a user `anonymous`, which is no account.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use aws_credential_types::Credentials;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{BehaviorVersion, Region};
+use aws_sdk_s3::types::{Delete, EncodingType, MultipartUpload, ObjectIdentifier};
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
+    UriPathNormalizationMode, sign,
+};
+use aws_sigv4::sign::v4;
+use aws_smithy_async::time::{SystemTimeSource, TimeSource};
+use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpClient, SharedHttpConnector};
+use aws_smithy_runtime_api::client::identity::Identity;
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream;
+use backon::{ExponentialBuilder, Retryable};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::files::{decode, refusal};
+use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider};
+use crate::config::Location;
+use crate::context::Outside;
+use crate::domain::usage::TrafficHour;
+use crate::secrets::{ClusterSecret, Secrets, visible};
+
+/// Bounds every call, its answer included.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of one account or bucket.
+const ANSWER_MAX_BYTES: usize = 16 << 20;
+/// Calls at once to one cluster, where many are needed.
+const CALLS_AT_ONCE: usize = 8;
+/// Accounts from which on the question about everybody is tried.
+const MANY_ACCOUNTS: usize = 8;
+/// What an answer about everybody may take, per account asked for. Measured on 16.2: an account takes 0.3 ms and 1.3 kB of an answer about
+/// everybody's usage, and 3.5 ms when asked for alone (buckets: 1.0 ms and 1.6 kB, against 9 ms). So asking about everybody pays until the
+/// cluster has some ten times as many users as are asked for.
+const EVERYBODY_BYTES_PER_ACCOUNT: usize = 16 << 10;
+/// What a listing shows and a removal takes at most.
+const LIST_AT_ONCE: u32 = 1_000;
+/// Objects removed by one call: RGW removes them one after the other while the caller waits.
+const DELETE_AT_ONCE: usize = 100;
+
+/// In a query, what SigV4 leaves as it is.
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
+/// The keys of the cluster's administrator, as the location's secret has them.
+#[derive(Deserialize)]
+struct AdminKeys {
+    access_key: String,
+    #[serde(deserialize_with = "visible")]
+    secret_key: SecretString,
+}
+
+impl AdminKeys {
+    /// Their form in words.
+    const FORM: &'static str = r#"{"access_key": "…", "secret_key": "…"}"#;
+}
+
+pub(super) struct Rgw {
+    connector: SharedHttpConnector,
+    http: SharedHttpClient,
+    location: Location,
+    admin_endpoint: String,
+    secret: ClusterSecret<AdminKeys>,
+    /// Accounts from which on the question about everybody is known to pay, or not yet known not to.
+    everybody_from: AtomicUsize,
+}
+
+/// Why a single try of a call brought nothing.
+enum Failure {
+    Cluster(ClusterError),
+    /// The answer is larger than it may be, or takes longer.
+    TooMuch,
+}
+
+impl From<Failure> for ClusterError {
+    fn from(failure: Failure) -> ClusterError {
+        match failure {
+            Failure::Cluster(error) => error,
+            Failure::TooMuch => {
+                ClusterError::Unavailable("the answer is too large, or takes too long".into())
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Refusal {
+    code: String,
+}
+
+#[derive(Deserialize)]
+struct User {
+    keys: Vec<UserKey>,
+    user_quota: Quota,
+}
+
+#[derive(Deserialize)]
+struct UserKey {
+    access_key: String,
+    secret_key: SecretString,
+}
+
+#[derive(Deserialize)]
+struct Quota {
+    enabled: bool,
+}
+
+#[derive(Deserialize)]
+struct BucketStats {
+    bucket: String,
+    owner: String,
+    creation_time: Timestamp,
+    /// By category; empty for a bucket that never had anything.
+    #[serde(default)]
+    usage: HashMap<String, CategoryStats>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+struct CategoryStats {
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    num_objects: u64,
+}
+
+impl BucketStats {
+    /// The category of unfinished uploads; their parts are with the objects.
+    const UPLOADS: &'static str = "rgw.multimeta";
+
+    fn unfinished_uploads(&self) -> u64 {
+        self.usage.get(Self::UPLOADS).map_or(0, |u| u.num_objects)
+    }
+
+    fn into_bucket(self) -> Bucket {
+        let objects = self
+            .usage
+            .iter()
+            .filter(|(category, _)| *category != Self::UPLOADS);
+        Bucket {
+            name: self.bucket,
+            created_at: self.creation_time,
+            stored_bytes: self.usage.values().map(|category| category.size).sum(),
+            objects: objects.map(|(_, category)| category.num_objects).sum(),
+            noncurrent_bytes: None,
+            multipart_bytes: None,
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+struct Usage {
+    #[serde(default)]
+    entries: Vec<UsageEntry>,
+}
+
+#[derive(Deserialize)]
+struct UsageEntry {
+    user: String,
+    buckets: Vec<UsageBucket>,
+}
+
+#[derive(Deserialize)]
+struct UsageBucket {
+    bucket: String,
+    /// The start of the hour, in seconds since 1970.
+    epoch: i64,
+    categories: Vec<UsageCategory>,
+}
+
+#[derive(Deserialize)]
+struct UsageCategory {
+    bytes_sent: u64,
+    bytes_received: u64,
+    ops: u64,
+}
+
+/// A query of the Admin Ops API, by name and value.
+type Query<'a> = &'a [(&'a str, &'a str)];
+
+impl Rgw {
+    pub(super) fn new(location: &Location, outside: &Outside<'_>, secrets: &Secrets) -> Rgw {
+        Rgw {
+            connector: outside.connector.clone(),
+            http: outside.http(),
+            admin_endpoint: location.admin_endpoint.trim_end_matches('/').to_owned(),
+            location: location.clone(),
+            secret: ClusterSecret::new(secrets, location, AdminKeys::FORM),
+            everybody_from: AtomicUsize::new(MANY_ACCOUNTS),
+        }
+    }
+
+    /// One call; tried again while the cluster cannot answer, since every call may be repeated.
+    async fn call(
+        &self,
+        method: &str,
+        resource: &str,
+        query: Query<'_>,
+    ) -> Result<Vec<u8>, ClusterError> {
+        self.bounded_call(method, resource, query, None, ANSWER_MAX_BYTES)
+            .await
+            .map_err(ClusterError::from)
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        resource: &str,
+        query: Query<'_>,
+    ) -> Result<T, ClusterError> {
+        parse(resource, &self.call("GET", resource, query).await?)
+    }
+
+    async fn bounded_call(
+        &self,
+        method: &str,
+        resource: &str,
+        query: Query<'_>,
+        body: Option<&Value>,
+        max_bytes: usize,
+    ) -> Result<Vec<u8>, Failure> {
+        let attempt = || async {
+            tokio::time::timeout(
+                CALL_TIMEOUT,
+                self.call_once(method, resource, query, body, max_bytes),
+            )
+            .await
+            .unwrap_or(Err(Failure::TooMuch))
+        };
+        attempt
+            .retry(
+                ExponentialBuilder::default()
+                    .with_jitter()
+                    .with_min_delay(Duration::from_millis(50))
+                    .with_max_times(2),
+            )
+            .when(|failure| matches!(failure, Failure::Cluster(ClusterError::Unavailable(_))))
+            .await
+    }
+
+    async fn call_once(
+        &self,
+        method: &str,
+        resource: &str,
+        query: Query<'_>,
+        body: Option<&Value>,
+        max_bytes: usize,
+    ) -> Result<Vec<u8>, Failure> {
+        let answer = self.secret.authorize(|keys| async move {
+            match self
+                .call_with(&keys, method, resource, query, body, max_bytes)
+                .await
+            {
+                Ok(answer) => Ok(Some(answer)),
+                Err(Failure::TooMuch) => Ok(None),
+                Err(Failure::Cluster(error)) => Err(error),
+            }
+        });
+        answer
+            .await
+            .map_err(Failure::Cluster)?
+            .ok_or(Failure::TooMuch)
+    }
+
+    async fn call_with(
+        &self,
+        keys: &AdminKeys,
+        method: &str,
+        resource: &str,
+        query: Query<'_>,
+        body: Option<&Value>,
+        max_bytes: usize,
+    ) -> Result<Vec<u8>, Failure> {
+        // The query may hold a secret: it is not told.
+        let unavailable = |problem: String| {
+            Failure::Cluster(ClusterError::Unavailable(format!(
+                "{method} {resource}: {problem}"
+            )))
+        };
+        let query: Vec<String> = query
+            .iter()
+            .map(|(name, value)| {
+                let value = utf8_percent_encode(value, QUERY);
+                format!("{}={value}", utf8_percent_encode(name, QUERY))
+            })
+            .collect();
+        let mut request = ::http::Request::builder()
+            .method(method)
+            .uri(format!(
+                "{}/admin/{resource}?{}",
+                self.admin_endpoint,
+                query.join("&")
+            ))
+            .body(body.map_or_else(SdkBody::empty, |body| SdkBody::from(body.to_string())))
+            .map_err(|_| unavailable("no request can be made of it".into()))?;
+        // Signatures carry the real time, as the SDK's do: the cluster compares it with its own.
+        let now = SystemTimeSource::new().now();
+        sign_request(&mut request, keys, &self.location.s3_region, now)
+            .map_err(|_| unavailable("it cannot be signed".into()))?;
+        let request = HttpRequest::try_from(request)
+            .map_err(|_| unavailable("no request can be made of it".into()))?;
+        let response = self
+            .connector
+            .call(request)
+            .await
+            .map_err(|e| unavailable(format!("{e:?}")))?;
+        let status = response.status();
+        let mut stream = ByteStream::new(response.into_body());
+        let mut body = Vec::new();
+        while let Some(bytes) = stream
+            .try_next()
+            .await
+            .map_err(|e| unavailable(e.to_string()))?
+        {
+            if body.len() + bytes.len() > max_bytes {
+                return Err(Failure::TooMuch);
+            }
+            body.extend_from_slice(&bytes);
+        }
+        if status.is_success() {
+            return Ok(body);
+        }
+        let code = serde_json::from_slice::<Refusal>(&body).map(|refusal| refusal.code);
+        match (status.as_u16(), code) {
+            // Not the account is refused, but the administrator: his keys, his clock or what he may do.
+            (401 | 403, Ok(code)) => Err(Failure::Cluster(ClusterError::NoAccess(format!(
+                "{method} {resource}: the administrator is refused: {code}"
+            )))),
+            (400 | 404 | 409, Ok(code)) => Err(Failure::Cluster(refused(&code))),
+            (status, _) => Err(unavailable(format!("HTTP {status}"))),
+        }
+    }
+
+    async fn user(&self, s3uid: &str) -> Result<User, ClusterError> {
+        self.ask("user", &[("uid", s3uid)]).await
+    }
+
+    async fn enable_quota(
+        &self,
+        s3uid: &str,
+        storage_limit_bytes: Option<u64>,
+    ) -> Result<(), ClusterError> {
+        let quota = json!({
+            "enabled": storage_limit_bytes.is_some(),
+            "max_size": storage_limit_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+            "max_objects": -1,
+            "check_on_raw": true,
+        });
+        let query = [("quota", ""), ("quota-type", "user"), ("uid", s3uid)];
+        self.bounded_call("PUT", "user", &query, Some(&quota), ANSWER_MAX_BYTES)
+            .await?;
+        Ok(())
+    }
+
+    /// A bucket of this account; anybody else's is none.
+    async fn own_bucket(
+        &self,
+        s3uid: &str,
+        bucket_name: &str,
+    ) -> Result<BucketStats, ClusterError> {
+        let bucket: BucketStats = self.ask("bucket", &[("bucket", bucket_name)]).await?;
+        if bucket.owner == s3uid {
+            return Ok(bucket);
+        }
+        Err(refused("NoSuchBucket"))
+    }
+
+    fn s3(&self, access_key: &str, secret_key: &SecretString) -> Client {
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(self.location.s3_region.clone()))
+            .endpoint_url(&self.location.s3_endpoint)
+            .force_path_style(true)
+            .credentials_provider(Credentials::new(
+                access_key,
+                secret_key.expose_secret(),
+                None,
+                None,
+                "rgw",
+            ))
+            .http_client(self.http.clone())
+            .sleep_impl(Outside::sleep())
+            .retry_config(Outside::retries())
+            .timeout_config(Outside::timeouts())
+            .build();
+        Client::from_conf(config)
+    }
+
+    /// Asks for several accounts: in one question about everybody where that pays, else in one for each. `uid` joins the query of each.
+    async fn of_several<T, I>(
+        &self,
+        resource: &str,
+        query: Query<'_>,
+        s3uids: &[&str],
+        keep: impl Fn(T) -> Vec<I>,
+    ) -> Result<Vec<I>, ClusterError>
+    where
+        T: DeserializeOwned,
+    {
+        if s3uids.len() >= self.everybody_from.load(Ordering::Relaxed) {
+            let max_bytes = s3uids.len() * EVERYBODY_BYTES_PER_ACCOUNT;
+            match self
+                .bounded_call("GET", resource, query, None, max_bytes)
+                .await
+            {
+                Ok(answer) => return Ok(keep(parse(resource, &answer)?)),
+                Err(Failure::TooMuch) => {
+                    // Too many strangers. Only shards that are much larger try again.
+                    self.everybody_from
+                        .fetch_max(s3uids.len().saturating_mul(2), Ordering::Relaxed);
+                }
+                Err(Failure::Cluster(error)) => return Err(error),
+            }
+        }
+        let keep = &keep;
+        let calls: Vec<_> = s3uids
+            .iter()
+            .map(|s3uid| async move {
+                let mut query = query.to_vec();
+                query.push(("uid", s3uid));
+                self.ask(resource, &query).await.map(keep)
+            })
+            .collect();
+        let answers: Vec<Vec<I>> = stream::iter(calls)
+            .buffer_unordered(CALLS_AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    /// Removes these versions; how many, and their bytes.
+    async fn remove_versions(
+        &self,
+        s3: &Client,
+        bucket_name: &str,
+        versions: Vec<Version>,
+    ) -> Result<(u64, u64), ClusterError> {
+        let removed = (
+            versions.len() as u64,
+            versions.iter().map(|version| version.bytes).sum(),
+        );
+        // XML has no way to write some characters: those keys go into a path, one by one.
+        let (in_xml, in_path): (Vec<Version>, Vec<Version>) = versions
+            .into_iter()
+            .partition(|version| version.key.chars().all(is_in_xml));
+        let together: Vec<_> = in_xml
+            .chunks(DELETE_AT_ONCE)
+            .map(|chunk| remove_together(s3, bucket_name, chunk))
+            .collect();
+        let alone: Vec<_> = in_path
+            .iter()
+            .map(|version| remove_alone(s3, bucket_name, version))
+            .collect();
+        stream::iter(together)
+            .buffer_unordered(CALLS_AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        stream::iter(alone)
+            .buffer_unordered(CALLS_AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        Ok(removed)
+    }
+}
+
+/// One version of an object, or one delete marker.
+struct Version {
+    key: String,
+    id: String,
+    bytes: u64,
+}
+
+/// A page of a bucket's versions from the beginning, and whether it is all there is.
+async fn versions(
+    s3: &Client,
+    bucket_name: &str,
+    limit: u32,
+) -> Result<(Vec<Version>, bool), ClusterError> {
+    let page = s3
+        .list_object_versions()
+        .bucket(bucket_name)
+        .max_keys(i32::try_from(limit).unwrap_or(i32::MAX))
+        .encoding_type(EncodingType::Url)
+        .send()
+        .await
+        .map_err(by_the_administrator)?;
+    let version = |key: Option<String>, id: Option<String>, bytes: Option<i64>| Version {
+        key: decode(&key.unwrap_or_default()),
+        id: id.unwrap_or_else(|| "null".into()),
+        bytes: bytes.and_then(|b| u64::try_from(b).ok()).unwrap_or(0),
+    };
+    let data = page.versions.unwrap_or_default().into_iter();
+    let markers = page.delete_markers.unwrap_or_default().into_iter();
+    let all = data
+        .map(|v| version(v.key, v.version_id, v.size))
+        .chain(markers.map(|m| version(m.key, m.version_id, None)))
+        .collect();
+    Ok((all, !page.is_truncated.unwrap_or(false)))
+}
+
+async fn remove_together(
+    s3: &Client,
+    bucket_name: &str,
+    versions: &[Version],
+) -> Result<(), ClusterError> {
+    let mut delete = Delete::builder().quiet(true);
+    for version in versions {
+        let object = ObjectIdentifier::builder()
+            .key(&version.key)
+            .version_id(&version.id)
+            .build()
+            .map_err(|e| ClusterError::Unavailable(e.to_string()))?;
+        delete = delete.objects(object);
+    }
+    let delete = delete
+        .build()
+        .map_err(|e| ClusterError::Unavailable(e.to_string()))?;
+    let answer = s3
+        .delete_objects()
+        .bucket(bucket_name)
+        .delete(delete)
+        .send()
+        .await
+        .map_err(by_the_administrator)?;
+    // What cannot be removed would be found again for ever: it is told, and the next try begins with it.
+    match answer.errors().first() {
+        None => Ok(()),
+        Some(error) => Err(match error.code().unwrap_or("InternalError") {
+            code @ ("InternalError" | "ServiceUnavailable" | "SlowDown") => {
+                ClusterError::Unavailable(format!("an object was not removed: {code}"))
+            }
+            code => refused(code),
+        }),
+    }
+}
+
+async fn remove_alone(
+    s3: &Client,
+    bucket_name: &str,
+    version: &Version,
+) -> Result<(), ClusterError> {
+    s3.delete_object()
+        .bucket(bucket_name)
+        .key(&version.key)
+        .version_id(&version.id)
+        .send()
+        .await
+        .map_err(by_the_administrator)?;
+    Ok(())
+}
+
+/// A page of a bucket's unfinished uploads from the beginning, and whether it is all there is.
+async fn uploads(
+    s3: &Client,
+    bucket_name: &str,
+    limit: u32,
+) -> Result<(Vec<MultipartUpload>, bool), ClusterError> {
+    let page = s3
+        .list_multipart_uploads()
+        .bucket(bucket_name)
+        .max_uploads(i32::try_from(limit).unwrap_or(i32::MAX))
+        .encoding_type(EncodingType::Url)
+        .send()
+        .await
+        .map_err(by_the_administrator)?;
+    let is_all = !page.is_truncated.unwrap_or(false);
+    Ok((page.uploads.unwrap_or_default(), is_all))
+}
+
+/// Aborts an upload; its bytes.
+async fn abort(
+    s3: &Client,
+    bucket_name: &str,
+    upload: MultipartUpload,
+) -> Result<u64, ClusterError> {
+    // RGW encodes the keys as asked, without saying so.
+    let key = decode(upload.key().unwrap_or_default());
+    let id = upload.upload_id().unwrap_or_default();
+    let mut parts = s3
+        .list_parts()
+        .bucket(bucket_name)
+        .key(&key)
+        .upload_id(id)
+        .into_paginator()
+        .items()
+        .send();
+    let mut bytes = 0;
+    while let Some(part) = parts.next().await {
+        match part.map_err(by_the_administrator) {
+            Ok(part) => bytes += part.size.and_then(|b| u64::try_from(b).ok()).unwrap_or(0),
+            Err(error) if error.is("NoSuchUpload") => return Ok(bytes),
+            Err(error) => return Err(error),
+        }
+    }
+    match s3
+        .abort_multipart_upload()
+        .bucket(bucket_name)
+        .key(&key)
+        .upload_id(id)
+        .send()
+        .await
+        .map_err(by_the_administrator)
+    {
+        Err(error) if !error.is("NoSuchUpload") => Err(error),
+        _ => Ok(bytes),
+    }
+}
+
+/// What S3 answers to the administrator. That he may not is nothing that concerns an account.
+fn by_the_administrator<E, R>(error: aws_sdk_s3::error::SdkError<E, R>) -> ClusterError
+where
+    E: aws_sdk_s3::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    match refusal(error) {
+        ClusterError::Refused { code, .. }
+            if matches!(
+                code.as_str(),
+                "AccessDenied" | "UserSuspended" | "InvalidAccessKeyId" | "SignatureDoesNotMatch"
+            ) =>
+        {
+            ClusterError::Unavailable(format!(
+                "the administrator is refused over S3, is it a system user? {code}"
+            ))
+        }
+        error => error,
+    }
+}
+
+fn is_in_xml(character: char) -> bool {
+    !matches!(character, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
+}
+
+/// RGW refuses with a code alone: here are the words.
+fn refused(code: &str) -> ClusterError {
+    let message = match code {
+        "BucketAlreadyExists" => "The requested bucket name is not available",
+        "BucketNotEmpty" => "The bucket you tried to delete is not empty",
+        "KeyExists" => "The access key is taken, or has another secret",
+        "NoSuchBucket" => "The specified bucket does not exist",
+        "NoSuchUser" => "The user does not exist",
+        "UserAlreadyExists" => "The user exists, with other keys",
+        "UserNotEmpty" => "The user has buckets",
+        code => code,
+    };
+    ClusterError::Refused {
+        code: code.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+fn parse<T: DeserializeOwned>(resource: &str, answer: &[u8]) -> Result<T, ClusterError> {
+    // Only the place of the mistake is told: the text may hold a secret key.
+    serde_json::from_slice(answer).map_err(|e| {
+        ClusterError::Unavailable(format!(
+            "{resource}: the answer cannot be read (line {}, column {})",
+            e.line(),
+            e.column()
+        ))
+    })
+}
+
+fn sign_request(
+    request: &mut ::http::Request<SdkBody>,
+    keys: &AdminKeys,
+    region: &str,
+    at: SystemTime,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let identity: Identity = Credentials::new(
+        &keys.access_key,
+        keys.secret_key.expose_secret(),
+        None,
+        None,
+        "rgw",
+    )
+    .into();
+    let mut settings = SigningSettings::default();
+    settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+    settings.percent_encoding_mode = PercentEncodingMode::Single;
+    settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+    let parameters = v4::SigningParams::builder()
+        .identity(&identity)
+        .region(region)
+        .name("s3")
+        .time(at)
+        .settings(settings)
+        .build()?
+        .into();
+    let uri = request.uri().to_string();
+    let body = match request.body().bytes() {
+        Some([]) => SignableBody::Bytes(&[]),
+        // RGW does not implement a signature over the body here, and answers with 501.
+        _ => SignableBody::UnsignedPayload,
+    };
+    let signable = SignableRequest::new(request.method().as_str(), uri, std::iter::empty(), body)?;
+    let (instructions, _) = sign(signable, &parameters)?.into_parts();
+    instructions.apply_to_request_http1x(request);
+    Ok(())
+}
+
+/// A time as the usage log takes it, UTC.
+fn usage_time(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::UTC)
+        .strftime("%Y-%m-%d %H:%M:%S")
+        .to_string()
+}
+
+/// What an answer says of these accounts in these hours, per bucket.
+fn traffic_of(
+    usage: Usage,
+    s3uids: &HashSet<&str>,
+    from: Timestamp,
+    to: Timestamp,
+) -> Vec<TrafficHour> {
+    let mut hours: BTreeMap<(String, String, Timestamp), TrafficHour> = BTreeMap::new();
+    for entry in usage.entries {
+        if !s3uids.contains(entry.user.as_str()) {
+            continue;
+        }
+        for row in entry.buckets {
+            let Ok(hour) = Timestamp::from_second(row.epoch) else {
+                continue;
+            };
+            if hour < from || hour >= to {
+                continue;
+            }
+            let bucket_name = match row.bucket.as_str() {
+                "-" => String::new(),
+                name => name.to_owned(),
+            };
+            let total = hours
+                .entry((entry.user.clone(), bucket_name.clone(), hour))
+                .or_insert_with(|| TrafficHour {
+                    s3uid: entry.user.clone(),
+                    bucket_name,
+                    hour,
+                    bytes_sent: 0,
+                    bytes_received: 0,
+                    requests: 0,
+                });
+            for category in row.categories {
+                total.bytes_sent += category.bytes_sent;
+                total.bytes_received += category.bytes_received;
+                total.requests += category.ops;
+            }
+        }
+    }
+    hours.into_values().collect()
+}
+
+#[async_trait]
+impl StorageProvider for Rgw {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            traffic: true,
+            versions: true,
+        }
+    }
+
+    async fn create_user(
+        &self,
+        s3uid: &str,
+        keys: &Keys,
+        storage_limit_bytes: Option<u64>,
+    ) -> Result<(), ClusterError> {
+        let query = [
+            ("uid", s3uid),
+            ("display-name", s3uid),
+            ("access-key", keys.access_key.as_str()),
+            ("secret-key", keys.secret_key.expose_secret()),
+        ];
+        let has_quota = match self.call("PUT", "user", &query).await {
+            Ok(_) => false,
+            Err(error) if error.is("UserAlreadyExists") || error.is("KeyExists") => {
+                let user = match self.user(s3uid).await {
+                    Err(missing) if missing.is("NoSuchUser") => return Err(error),
+                    user => user?,
+                };
+                if !user.keys.iter().any(|key| key.is(keys)) {
+                    return Err(error);
+                }
+                // A retry changes nothing, not even what was changed since.
+                user.user_quota.enabled
+            }
+            Err(error) => return Err(error),
+        };
+        if storage_limit_bytes.is_some() && !has_quota {
+            self.enable_quota(s3uid, storage_limit_bytes).await?;
+        }
+        Ok(())
+    }
+
+    async fn set_storage_limit(
+        &self,
+        s3uid: &str,
+        storage_limit_bytes: Option<u64>,
+    ) -> Result<(), ClusterError> {
+        if storage_limit_bytes.is_some() {
+            // The quota is compared with the user's statistics, which stand still until they are brought up to date.
+            let query = [("uid", s3uid), ("stats", "True"), ("sync", "True")];
+            self.call("GET", "user", &query).await?;
+        }
+        self.enable_quota(s3uid, storage_limit_bytes).await
+    }
+
+    async fn add_key(&self, s3uid: &str, keys: &Keys) -> Result<(), ClusterError> {
+        let user = self.user(s3uid).await?;
+        if let Some(key) = user.keys.iter().find(|k| k.access_key == keys.access_key) {
+            return if key.is(keys) {
+                Ok(())
+            } else {
+                Err(refused("KeyExists"))
+            };
+        }
+        let query = [
+            ("key", ""),
+            ("uid", s3uid),
+            ("access-key", keys.access_key.as_str()),
+            ("secret-key", keys.secret_key.expose_secret()),
+        ];
+        self.call("PUT", "user", &query).await?;
+        Ok(())
+    }
+
+    async fn remove_key(&self, s3uid: &str, access_key: &str) -> Result<(), ClusterError> {
+        let user = match self.user(s3uid).await {
+            Err(error) if error.is("NoSuchUser") => return Ok(()),
+            user => user?,
+        };
+        // Asked to remove a key that is not there, each version refuses in its own way.
+        if !user.keys.iter().any(|key| key.access_key == access_key) {
+            return Ok(());
+        }
+        let query = [("key", ""), ("uid", s3uid), ("access-key", access_key)];
+        self.call("DELETE", "user", &query).await?;
+        Ok(())
+    }
+
+    async fn delete_user(&self, s3uid: &str) -> Result<(), ClusterError> {
+        match self.call("DELETE", "user", &[("uid", s3uid)]).await {
+            Err(error) if error.is("NoSuchUser") => Ok(()),
+            Err(error) if error.is("BucketAlreadyExists") => Err(refused("UserNotEmpty")),
+            Err(error) => Err(error),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    async fn set_suspended(&self, s3uid: &str, is_suspended: bool) -> Result<(), ClusterError> {
+        let suspended = if is_suspended { "1" } else { "0" };
+        self.call("POST", "user", &[("uid", s3uid), ("suspended", suspended)])
+            .await?;
+        Ok(())
+    }
+
+    async fn create_bucket(&self, s3uid: &str, bucket_name: &str) -> Result<(), ClusterError> {
+        let user = self.user(s3uid).await?;
+        let Some(key) = user.keys.first() else {
+            return Err(ClusterError::Unavailable(
+                "the account has no key to make a bucket with".into(),
+            ));
+        };
+        let created = self
+            .s3(&key.access_key, &key.secret_key)
+            .create_bucket()
+            .bucket(bucket_name)
+            .send()
+            .await;
+        match created.map_err(refusal) {
+            Err(error) if error.is("BucketAlreadyOwnedByYou") => Ok(()),
+            Err(ClusterError::Refused { code, .. }) => Err(refused(&code)),
+            Err(error) => Err(error),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    async fn delete_bucket(&self, s3uid: &str, bucket_name: &str) -> Result<(), ClusterError> {
+        if self
+            .own_bucket(s3uid, bucket_name)
+            .await?
+            .unfinished_uploads()
+            > 0
+        {
+            return Err(refused("BucketNotEmpty"));
+        }
+        self.call("DELETE", "bucket", &[("bucket", bucket_name)])
+            .await?;
+        Ok(())
+    }
+
+    async fn buckets(&self, s3uid: &str) -> Result<Vec<Bucket>, ClusterError> {
+        let stats: Vec<BucketStats> = self
+            .ask("bucket", &[("uid", s3uid), ("stats", "True")])
+            .await?;
+        if stats.is_empty() {
+            // Nobody's buckets are listed as those of somebody who has none.
+            self.user(s3uid).await?;
+        }
+        let mut buckets: Vec<Bucket> = stats.into_iter().map(BucketStats::into_bucket).collect();
+        buckets.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(buckets)
+    }
+
+    async fn buckets_of(&self, s3uids: &[&str]) -> Result<Vec<(String, Bucket)>, ClusterError> {
+        let wanted: HashSet<&str> = s3uids.iter().copied().collect();
+        self.of_several("bucket", &[("stats", "True")], s3uids, |stats| {
+            let stats: Vec<BucketStats> = stats;
+            stats
+                .into_iter()
+                .filter(|bucket| wanted.contains(bucket.owner.as_str()))
+                .map(|bucket| (bucket.owner.clone(), bucket.into_bucket()))
+                .collect()
+        })
+        .await
+    }
+
+    async fn purge_bucket(
+        &self,
+        s3uid: &str,
+        bucket_name: &str,
+        max_entries: u32,
+    ) -> Result<PurgeStep, ClusterError> {
+        self.own_bucket(s3uid, bucket_name).await?;
+        let keys = self.secret.get().await?;
+        let s3 = self.s3(&keys.access_key, &keys.secret_key);
+        let mut step = PurgeStep {
+            entries_removed: 0,
+            bytes_removed: 0,
+            is_empty: false,
+        };
+        let mut left = max_entries;
+        loop {
+            let (page, is_all) = versions(&s3, bucket_name, left.min(LIST_AT_ONCE)).await?;
+            left -= u32::try_from(page.len()).unwrap_or(left).min(left);
+            let (entries, bytes) = self.remove_versions(&s3, bucket_name, page).await?;
+            step.entries_removed += entries;
+            step.bytes_removed += bytes;
+            if is_all {
+                break;
+            }
+            if left == 0 || entries == 0 {
+                return Ok(step);
+            }
+        }
+        while left > 0 {
+            let (page, is_all) = uploads(&s3, bucket_name, left.min(LIST_AT_ONCE)).await?;
+            let entries = u32::try_from(page.len()).unwrap_or(left);
+            left -= entries.min(left);
+            step.bytes_removed += stream::iter(page)
+                .map(|upload| abort(&s3, bucket_name, upload))
+                .buffer_unordered(CALLS_AT_ONCE)
+                .try_fold(0, |sum, bytes| async move { Ok(sum + bytes) })
+                .await?;
+            step.entries_removed += u64::from(entries);
+            if is_all {
+                step.is_empty = true;
+                break;
+            }
+        }
+        Ok(step)
+    }
+
+    async fn traffic(
+        &self,
+        s3uids: &[&str],
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<TrafficHour>, ClusterError> {
+        let (start, end) = (usage_time(from), usage_time(to));
+        let wanted: HashSet<&str> = s3uids.iter().copied().collect();
+        let query = [
+            ("start", start.as_str()),
+            ("end", end.as_str()),
+            ("show-entries", "True"),
+            ("show-summary", "False"),
+        ];
+        self.of_several("usage", &query, s3uids, |usage| {
+            traffic_of(usage, &wanted, from, to)
+        })
+        .await
+    }
+
+    async fn forget_traffic(&self, s3uid: &str) -> Result<(), ClusterError> {
+        // Without a uid it would be everybody's.
+        if s3uid.is_empty() {
+            return Ok(());
+        }
+        self.call("DELETE", "usage", &[("uid", s3uid)]).await?;
+        Ok(())
+    }
+}
+
+impl UserKey {
+    fn is(&self, keys: &Keys) -> bool {
+        self.access_key == keys.access_key
+            && self.secret_key.expose_secret() == keys.secret_key.expose_secret()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use aws_smithy_runtime_api::client::http::{HttpConnectorFuture, http_client_fn};
+    use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+    use super::*;
+
+    /// Answers a request, by its method and address, with a status and a body.
+    type Script = dyn Fn(&str, &str) -> (u16, String) + Send + Sync;
+
+    /// A cluster that follows a script, and notes what it is asked.
+    #[derive(Clone)]
+    struct Scripted {
+        script: Arc<Script>,
+        asked: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl std::fmt::Debug for Scripted {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Scripted")
+        }
+    }
+
+    impl HttpConnector for Scripted {
+        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+            assert!(request.headers().get("authorization").is_some());
+            let (status, body) = (self.script)(request.method(), request.uri());
+            self.asked.lock().expect("lock").push(format!(
+                "{} {}",
+                request.method(),
+                request.uri()
+            ));
+            let status = status.try_into().expect("a status");
+            HttpConnectorFuture::ready(Ok(HttpResponse::new(status, body.into())))
+        }
+    }
+
+    impl Scripted {
+        fn new(
+            script: impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static,
+        ) -> (Scripted, Rgw) {
+            let scripted = Scripted {
+                script: Arc::new(script),
+                asked: Arc::default(),
+            };
+            let connector = SharedHttpConnector::new(scripted.clone());
+            let http = connector.clone();
+            let location = json!({
+                "code": "NL",
+                "provider": "rgw",
+                "s3_endpoint": "http://rgw",
+                "admin_endpoint": "http://rgw",
+                "admin_secret_id": "test",
+            });
+            let rgw = Rgw {
+                connector,
+                secret: ClusterSecret::known(AdminKeys {
+                    access_key: "ADMIN".into(),
+                    secret_key: "hidden".into(),
+                }),
+                http: http_client_fn(move |_, _| http.clone()),
+                location: serde_json::from_value(location).expect("a location"),
+                admin_endpoint: "http://rgw".into(),
+                everybody_from: AtomicUsize::new(MANY_ACCOUNTS),
+            };
+            (scripted, rgw)
+        }
+
+        fn asked(&self) -> Vec<String> {
+            std::mem::take(&mut *self.asked.lock().expect("lock"))
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time")
+    }
+
+    const USAGE: &str = r#"{"entries":[
+        {"user":"a","buckets":[
+            {"bucket":"","time":"2026-11-22T18:00:00.000000Z","epoch":1795370400,"owner":"a","categories":[
+                {"category":"list_buckets","bytes_sent":415,"bytes_received":0,"ops":1,"successful_ops":1}]},
+            {"bucket":"-","time":"2026-11-22T18:00:00.000000Z","epoch":1795370400,"owner":"a","categories":[
+                {"category":"get_obj","bytes_sent":231,"bytes_received":0,"ops":2,"successful_ops":0}]},
+            {"bucket":"b","time":"2026-11-22T18:00:00.000000Z","epoch":1795370400,"owner":"a","categories":[
+                {"category":"get_obj","bytes_sent":7,"bytes_received":0,"ops":3,"successful_ops":3},
+                {"category":"put_obj","bytes_sent":0,"bytes_received":5,"ops":4,"successful_ops":4}]},
+            {"bucket":"b","time":"2026-11-22T19:00:00.000000Z","epoch":1795374000,"owner":"a","categories":[
+                {"category":"get_obj","bytes_sent":1000,"bytes_received":0,"ops":1,"successful_ops":1}]}]},
+        {"user":"anonymous","buckets":[
+            {"bucket":"","time":"2026-11-22T18:00:00.000000Z","epoch":1795370400,"owner":"anonymous","categories":[
+                {"category":"list_buckets","bytes_sent":99,"bytes_received":0,"ops":1,"successful_ops":1}]}]}]}"#;
+
+    #[test]
+    fn traffic_is_the_accounts_own_in_the_hours_asked_for() {
+        let usage: Usage = serde_json::from_str(USAGE).expect("usage");
+        let hour = at(1_795_370_400);
+        let hours = traffic_of(usage, &HashSet::from(["a", "b"]), hour, at(1_795_374_000));
+        let row = |bucket_name: &str, bytes_sent, bytes_received, requests| TrafficHour {
+            s3uid: "a".into(),
+            bucket_name: bucket_name.into(),
+            hour,
+            bytes_sent,
+            bytes_received,
+            requests,
+        };
+        assert_eq!(hours, [row("", 646, 0, 3), row("b", 7, 5, 7)]);
+        // Whoever is unknown has nothing at all.
+        for none in ["{}", r#"{"entries":[]}"#] {
+            let usage: Usage = serde_json::from_str(none).expect("usage");
+            assert_eq!(traffic_of(usage, &HashSet::from(["a"]), at(0), hour), []);
+        }
+        assert_eq!(usage_time(hour), "2026-11-22 18:00:00");
+    }
+
+    #[test]
+    fn statistics_are_read_of_empty_and_of_full_buckets() {
+        let bucket = |usage: Value| {
+            let stats = json!({
+                "bucket": "b", "owner": "a", "creation_time": "2026-11-22T18:18:41.824206Z", "usage": usage,
+            });
+            serde_json::from_value::<BucketStats>(stats).expect("stats")
+        };
+        let empty = bucket(json!({}));
+        assert_eq!(empty.unfinished_uploads(), 0);
+        assert_eq!(empty.into_bucket().stored_bytes, 0);
+        let full = bucket(json!({
+            "rgw.main": { "size": 11_010, "size_utilized": 11_010, "num_objects": 5 },
+            "rgw.multimeta": { "size": 0, "size_utilized": 27, "num_objects": 1 },
+        }));
+        assert_eq!(full.unfinished_uploads(), 1);
+        let full = full.into_bucket();
+        assert_eq!((full.stored_bytes, full.objects), (11_010, 5));
+    }
+
+    /// A cluster where an account takes so many bytes, whoever asks, and there are so many.
+    fn crowd(accounts: usize, bytes_each: usize) -> (Scripted, Rgw) {
+        Scripted::new(move |_, uri| {
+            let is_everybody = !uri.contains("uid=");
+            let count = if is_everybody { accounts } else { 1 };
+            let padding = " ".repeat(count * bytes_each);
+            (200, format!(r#"{{"entries":[]{padding}}}"#))
+        })
+    }
+
+    async fn ask_for(rgw: &Rgw, accounts: usize) {
+        let names: Vec<String> = (0..accounts).map(|number| format!("a{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let hours = rgw.traffic(&names, at(0), at(3_600)).await;
+        assert_eq!(hours.expect("traffic"), []);
+    }
+
+    #[tokio::test]
+    async fn many_accounts_are_asked_for_at_once_until_strangers_outnumber_them() {
+        let (cluster, rgw) = crowd(100, 1_300);
+        ask_for(&rgw, 50).await;
+        let asked = cluster.asked();
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        assert!(asked[0].contains("start=1970-01-01%2000%3A00%3A00&end=1970-01-01%2001%3A00%3A00"));
+        ask_for(&rgw, MANY_ACCOUNTS - 1).await;
+        assert_eq!(cluster.asked().len(), MANY_ACCOUNTS - 1);
+
+        let (cluster, rgw) = crowd(1_000, 1_300);
+        ask_for(&rgw, 50).await;
+        assert_eq!(cluster.asked().len(), 1 + 50);
+        // That is remembered, but of shards that are much larger.
+        ask_for(&rgw, 50).await;
+        assert_eq!(cluster.asked().len(), 50);
+        ask_for(&rgw, 100).await;
+        assert_eq!(cluster.asked().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_concerns_the_administrator_is_no_refusal_of_the_account() {
+        let keys = Keys {
+            access_key: "AK".into(),
+            secret_key: "never shown".into(),
+        };
+        for (status, code) in [
+            (403, "AccessDenied"),
+            (403, "SignatureDoesNotMatch"),
+            (500, "UnknownError"),
+            (503, "SlowDown"),
+            (404, ""),
+        ] {
+            let body = match code {
+                "" => "<html>never shown</html>".into(),
+                code => format!(r#"{{"Code":"{code}","Message":"","RequestId":"x","HostId":"y"}}"#),
+            };
+            let (cluster, rgw) = Scripted::new(move |_, _| (status, body.clone()));
+            let error = rgw
+                .create_user("a", &keys, None)
+                .await
+                .expect_err("an error");
+            // What another try will not change is asked once.
+            let tries = match (&error, status) {
+                (ClusterError::NoAccess(_), 403) => 1,
+                (ClusterError::Unavailable(_), 404 | 500..) => 3,
+                _ => panic!("{status} {code}: {error:?}"),
+            };
+            let text = format!("{error} {error:?}");
+            assert!(
+                !text.contains("never") && !text.contains("hidden"),
+                "{text}"
+            );
+            assert_eq!(cluster.asked().len(), tries);
+        }
+    }
+
+    #[tokio::test]
+    async fn nobodys_usage_is_never_trimmed() {
+        let (cluster, rgw) = Scripted::new(|_, _| (200, String::new()));
+        rgw.forget_traffic("").await.expect("nothing");
+        assert_eq!(cluster.asked(), [""; 0]);
+        rgw.forget_traffic("a b").await.expect("trimmed");
+        assert_eq!(cluster.asked(), ["DELETE http://rgw/admin/usage?uid=a%20b"]);
+    }
+}

@@ -1,0 +1,319 @@
+//! The real binaries as processes of their own, killed with SIGKILL in the middle of every kind of work: nothing is lost, and
+//! nothing is done twice.
+
+use std::process::Command;
+
+use jiff::SignedDuration;
+use jiff::civil::date;
+use serde_json::json;
+use tests::proxy::Proxy;
+use tests::tap::Moment;
+use tests::{TestAccount, TestApp};
+use wharfage::domain::account::{Status, Suspension};
+use wharfage::domain::billing::BillingWork;
+
+/// More calls than any of this makes.
+const FAR_TOO_MANY_CALLS: usize = 60;
+const MOMENTS: [Moment; 2] = [Moment::Before, Moment::After];
+
+/// Does `work` with the function's process killed at one call; `false` when the work made fewer calls.
+async fn killed_at(
+    app: &TestApp,
+    proxy: &Proxy,
+    function: &str,
+    index: usize,
+    moment: Moment,
+    work: impl Future<Output = ()>,
+) -> bool {
+    proxy.stop_at(index, moment);
+    let kill = async {
+        proxy.stopped().await;
+        let pids = app.stack.busy_processes(function);
+        assert!(!pids.is_empty(), "{function} is not at work");
+        for pid in pids {
+            let pid = pid.to_string();
+            let killed = Command::new("kill").args(["-KILL", &pid]).status();
+            assert!(killed.expect("kill runs").success());
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = work => {}
+        () = kill => {}
+    }
+    !proxy.let_pass()
+}
+
+async fn start(proxy: &Proxy) -> TestApp {
+    let parameters = [
+        ("FreeAccountsPerClient", "100000"),
+        ("AccountsPerClient", "100000"),
+        ("CleanupStepEntries", "4"),
+    ];
+    let app = TestApp::start_processes(&parameters, proxy).await;
+    app.top_up("client", "for many orders", 100_000_000).await;
+    app
+}
+
+async fn drain(app: &TestApp) {
+    app.stack.drain().await.expect("drained");
+}
+
+#[tokio::test]
+#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+async fn an_order_is_made_once_wherever_its_process_is_killed() {
+    let proxy = Proxy::default();
+    let app = start(&proxy).await;
+    let mut kills = 0;
+    'calls: for index in 0..FAR_TOO_MANY_CALLS {
+        for moment in MOMENTS {
+            let bucket_name = format!("killed-{index}-{}", kills);
+            let before = app.balances("client").await;
+            let users = app.cluster_users("NL").await.len();
+            let parameters = json!({
+                "plan_id": 2, "bucket_name": bucket_name, "idempotency_key": bucket_name,
+            });
+            let order = async {
+                app.call("client", "create_order", parameters.clone()).await;
+            };
+            let was_killed = killed_at(&app, &proxy, "create_order", index, moment, order).await;
+            app.let_pass(SignedDuration::from_secs(61));
+            app.stack.run_job("resume_orders").await.expect("resumed");
+            // Whoever got no answer asks again, and has one account, bought once.
+            let again = app.call("client", "create_order", parameters).await.ok();
+            assert_eq!(again["bucket_name"], bucket_name.as_str());
+            let after = app.balances("client").await;
+            assert_eq!(
+                before.credit_minor - after.credit_minor,
+                1_500,
+                "{index} {moment:?}"
+            );
+            assert_eq!(after.invoices, before.invoices + 1, "{index} {moment:?}");
+            assert_eq!(
+                app.cluster_users("NL").await.len(),
+                users + 1,
+                "{index} {moment:?}"
+            );
+            if !was_killed {
+                break 'calls;
+            }
+            kills += 1;
+        }
+    }
+    app.assert_ledger_is_sound("client").await;
+    assert!(kills > 15, "{}", kills);
+}
+
+async fn filled(app: &TestApp, bucket_name: &str) -> TestAccount {
+    let account = app.order("client", bucket_name).await;
+    let s3 = app.s3("client", &account).await;
+    for key in 0..6 {
+        app.put(&s3, bucket_name, &format!("file {key}"), 10).await;
+    }
+    account
+}
+
+#[tokio::test]
+#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+async fn a_clean_up_ends_wherever_its_process_is_killed() {
+    let proxy = Proxy::default();
+    let app = start(&proxy).await;
+    let mut kills = 0;
+    'calls: for index in 0..FAR_TOO_MANY_CALLS {
+        for moment in MOMENTS {
+            let account = filled(&app, &format!("cleaned-{kills}")).await;
+            let s3uid = json!({ "s3uid": account.s3uid });
+            app.call("client", "delete_account", s3uid).await.ok();
+            let work = drain(&app);
+            let was_killed = killed_at(&app, &proxy, "cleanup", index, moment, work).await;
+            // What a killed process was to send on is found by the job.
+            app.let_pass(SignedDuration::from_mins(11));
+            app.stack.run_job("resume_tasks").await.expect("resumed");
+            drain(&app).await;
+            let kept = app.context().database.account(&account.s3uid).await;
+            let status = kept
+                .expect("an answer")
+                .expect("the account")
+                .service
+                .status;
+            assert_eq!(status, Status::Terminated, "{index} {moment:?}");
+            assert_eq!(app.cluster_buckets("NL", &account.s3uid).await, None);
+            if !was_killed {
+                break 'calls;
+            }
+            kills += 1;
+        }
+    }
+    assert!(kills > 10, "{kills}");
+}
+
+#[tokio::test]
+#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+async fn an_hour_is_metered_once_wherever_its_process_is_killed() {
+    let proxy = Proxy::default();
+    let app = start(&proxy).await;
+    let account = app.order("client", "metered").await;
+    let s3 = app.s3("client", &account).await;
+    let (mut kills, mut hours) = (0, 0);
+    'calls: for index in 0..FAR_TOO_MANY_CALLS {
+        for moment in MOMENTS {
+            app.put(&s3, "metered", &format!("file {hours}"), 100).await;
+            hours += 1;
+            app.let_pass(SignedDuration::from_hours(1));
+            app.stack.run_job("collect_usage").await.expect("asked");
+            let work = drain(&app);
+            let was_killed = killed_at(&app, &proxy, "usage_shards", index, moment, work).await;
+            app.stack
+                .run_job("collect_usage")
+                .await
+                .expect("asked again");
+            drain(&app).await;
+            let (received, stored) = metered(&app, &account).await;
+            assert_eq!(
+                (received, stored),
+                (100 * hours, 100 * hours),
+                "{index} {moment:?}"
+            );
+            if !was_killed {
+                break 'calls;
+            }
+            kills += 1;
+        }
+    }
+    assert!(kills > 10, "{kills}");
+}
+
+/// Bytes received in all, and bytes stored now, as the days say.
+async fn metered(app: &TestApp, account: &TestAccount) -> (u64, u64) {
+    let database = &app.context().database;
+    let days = database
+        .days(&account.s3uid, date(2026, 1, 15), date(2026, 2, 15))
+        .await
+        .expect("days");
+    let received = days.values().flat_map(|day| &day.moved);
+    let stored = days
+        .values()
+        .filter_map(|day| day.stored.last())
+        .next_back();
+    (
+        received.map(|moved| moved.bytes_received).sum(),
+        stored.map_or(0, |stored| stored.bytes),
+    )
+}
+
+#[tokio::test]
+#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+async fn a_period_is_closed_once_wherever_its_process_is_killed() {
+    let proxy = Proxy::default();
+    let app = start(&proxy).await;
+    let mut accounts = Vec::new();
+    for number in 0..FAR_TOO_MANY_CALLS / 2 {
+        accounts.push(app.order("client", &format!("closed-{number}")).await);
+    }
+    app.let_pass(SignedDuration::from_hours(24 * 31));
+    let mut kills = 0;
+    let mut is_over = false;
+    for account in &accounts {
+        let before = app.balances("client").await;
+        let work = [BillingWork::Close {
+            s3uid: account.s3uid.clone(),
+            commits_on: date(2026, 2, 15),
+        }];
+        app.context().queue.send_billing(&work).await.expect("sent");
+        let (index, moment) = (kills / 2, MOMENTS[kills % 2]);
+        let was_killed = killed_at(&app, &proxy, "billing", index, moment, drain(&app)).await;
+        drain(&app).await;
+        let after = app.balances("client").await;
+        assert_eq!(
+            before.credit_minor - after.credit_minor,
+            1_500,
+            "{index} {moment:?}"
+        );
+        assert_eq!(after.invoices, before.invoices + 1, "{index} {moment:?}");
+        let kept = app.context().database.account(&account.s3uid).await;
+        let service = kept.expect("an answer").expect("the account").service;
+        assert_eq!(service.next_commit_date, date(2026, 3, 15));
+        if !was_killed {
+            is_over = true;
+            break;
+        }
+        kills += 1;
+    }
+    assert!(is_over && kills > 10, "{kills}");
+    app.assert_ledger_is_sound("client").await;
+}
+
+#[tokio::test]
+#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+async fn a_payment_counts_once_wherever_its_process_is_killed() {
+    let proxy = Proxy::default();
+    let mut app = start(&proxy).await;
+    let all = app.balances("client").await.credit_minor;
+    app.top_up("client", "spent elsewhere", -all).await;
+    let mut left = 40;
+    for number in 0..left {
+        let bucket_name = format!("owed-{number}");
+        let parameters = json!({ "plan_id": 2, "bucket_name": bucket_name });
+        app.call("client", "create_account", parameters).await.ok();
+    }
+    // Due after 14 days, suspended 14 days later; three reminders come before.
+    app.let_pass(SignedDuration::from_hours(24 * 30));
+    app.log_in().await;
+    for _ in 0..4 {
+        app.stack.run_job("chase_invoices").await.expect("chased");
+        drain(&app).await;
+    }
+    assert_eq!(suspended(&app).await, left);
+    let mut kills = 0;
+    // The action, and the worker that pays what is open with the new credit.
+    for function in ["add_credit", "billing"] {
+        'calls: for index in 0..FAR_TOO_MANY_CALLS {
+            for moment in MOMENTS {
+                let when = format!("{function} {index} {moment:?}");
+                let parameters = json!({
+                    "id": app.client_id("client"), "amount": "15.00", "reference": when,
+                });
+                let pay = app.call("admin", "add_credit", parameters.clone());
+                let was_killed = if function == "add_credit" {
+                    killed_at(&app, &proxy, function, index, moment, discard(pay)).await
+                } else {
+                    pay.await.ok();
+                    killed_at(&app, &proxy, function, index, moment, drain(&app)).await
+                };
+                // Whoever got no answer tells of the same payment again.
+                app.call("admin", "add_credit", parameters.clone())
+                    .await
+                    .ok();
+                drain(&app).await;
+                left -= 1;
+                assert_eq!(app.balances("client").await.credit_minor, 0, "{when}");
+                assert_eq!(suspended(&app).await, left, "{when}");
+                if !was_killed {
+                    break 'calls;
+                }
+                kills += 1;
+            }
+        }
+    }
+    assert!(kills > 10, "{kills}");
+    app.assert_ledger_is_sound("client").await;
+}
+
+async fn discard(reply: impl Future<Output = tests::Reply>) {
+    reply.await;
+}
+
+/// How many of the client's accounts are suspended, here and at the cluster.
+async fn suspended(app: &TestApp) -> usize {
+    let database = &app.context().database;
+    let accounts = database.client_accounts(app.client_id("client")).await;
+    let mut suspended = 0;
+    for account in accounts.expect("accounts") {
+        let user = format!("users/{}", account.s3uid);
+        let (_, user) = app.admin(&account.location, "GET", &user, None).await;
+        let is_suspended = account.service.suspension == Some(Suspension::Unpaid);
+        assert_eq!(user["suspended"], is_suspended, "{user}");
+        suspended += usize::from(is_suspended);
+    }
+    suspended
+}

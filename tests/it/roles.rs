@@ -1,0 +1,145 @@
+//! Every role in the template allows what its function was seen to need (tests/it/permissions.txt), and nothing else.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use functions::FUNCTIONS;
+use serde_yaml_ng::Value;
+use tests::permissions::{self, Permission};
+
+use crate::template::{functions_of, template};
+
+/// A value, or the values of a list.
+fn each(value: &Value) -> &[Value] {
+    value
+        .as_sequence()
+        .map_or(std::slice::from_ref(value), Vec::as_slice)
+}
+
+/// A resource of a policy as the record has it. `None` where it is none of the forms used.
+fn resource(value: &Value) -> Option<String> {
+    let Value::Tagged(tagged) = value else {
+        return value.as_str().map(str::to_owned);
+    };
+    let text = tagged.value.as_str()?;
+    if tagged.tag == "GetAtt" {
+        return text.strip_suffix(".Arn").map(str::to_owned);
+    }
+    if text
+        == "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:${ClusterSecretsPrefix}*"
+    {
+        return Some("ClusterSecrets".into());
+    }
+    let (name, below) = text.strip_prefix("${")?.split_once(".Arn}")?;
+    Some(format!("{name}{below}"))
+}
+
+fn allowed(policies: &Value) -> BTreeSet<Permission> {
+    let statements = each(policies)
+        .iter()
+        .flat_map(|policy| each(&policy["Statement"]));
+    let mut permissions = BTreeSet::new();
+    for statement in statements {
+        assert_eq!(statement["Effect"].as_str(), Some("Allow"));
+        for action in each(&statement["Action"]) {
+            for named in each(&statement["Resource"]) {
+                let permission = Permission {
+                    action: action.as_str().expect("an action").to_owned(),
+                    resource: resource(named)
+                        .unwrap_or_else(|| panic!("which resource is {named:?}?")),
+                };
+                assert!(
+                    permissions.insert(permission),
+                    "{action:?} on {named:?} stands twice"
+                );
+            }
+        }
+    }
+    permissions
+}
+
+#[test]
+fn every_role_allows_what_its_function_needs_and_nothing_else() {
+    let template = template();
+    let mut problems = String::new();
+    for (binary, function) in functions_of(&template) {
+        let needed = permissions::of_function(binary);
+        let allowed = allowed(&function["Properties"]["Policies"]);
+        for Permission { action, resource } in needed.difference(&allowed) {
+            let _ = writeln!(problems, "{binary} needs {action} on {resource}");
+        }
+        for Permission { action, resource } in allowed.difference(&needed) {
+            let _ = writeln!(problems, "{binary} has no need of {action} on {resource}");
+        }
+    }
+    assert!(problems.is_empty(), "infra/template.yaml:\n{problems}");
+}
+
+/// The managed policies that SAM attaches are for any log group and queue; the boundary keeps them to ours, and must let through the rest.
+#[test]
+fn the_boundary_holds_every_role_and_lets_through_what_any_of_them_allows() {
+    let template = template();
+    let boundary = &template["Globals"]["Function"]["PermissionsBoundary"];
+    let Value::Tagged(boundary) = boundary else {
+        panic!("the boundary of all functions is {boundary:?}");
+    };
+    let name = boundary.value.as_str().expect("a name");
+    let boundary = allowed(&template["Resources"][name]["Properties"]["PolicyDocument"]);
+    let mut needed = BTreeSet::new();
+    for (binary, function) in functions_of(&template) {
+        assert!(function["Properties"]["PermissionsBoundary"].is_null());
+        needed.extend(permissions::of_function(binary));
+    }
+    for permission in needed {
+        let mut within = permission.clone();
+        if let Some((table, _)) = permission.resource.split_once("/index/") {
+            within.resource = format!("{table}/index/*");
+        }
+        assert!(boundary.contains(&within), "{within:?}");
+    }
+    for Permission { action, resource } in &boundary {
+        assert!(!action.contains('*'), "{action}");
+        assert!(resource != "*" || action.starts_with("xray:"), "{action}");
+    }
+    for action in [
+        "sqs:ReceiveMessage",
+        "sqs:DeleteMessage",
+        "sqs:GetQueueAttributes",
+    ] {
+        for queue in ["StorageTasks", "Cleanup", "Billing", "UsageShards"] {
+            let resource = format!("{queue}Queue");
+            let action = action.to_owned();
+            assert!(
+                boundary.contains(&Permission { action, resource }),
+                "{queue}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_function_that_callers_start_and_that_talks_to_a_cluster_can_be_held_back() {
+    let template = template();
+    for (binary, function) in functions_of(&template) {
+        let events = &function["Properties"]["Events"];
+        let is_called = serde_yaml_ng::to_string(events)
+            .expect("YAML")
+            .contains("Type: HttpApi");
+        let talks_to_clusters = permissions::of_function(binary)
+            .iter()
+            .any(|permission| permission.resource == "ClusterSecrets");
+        let limit = &function["Properties"]["ReservedConcurrentExecutions"];
+        assert_eq!(!limit.is_null(), is_called && talks_to_clusters, "{binary}");
+    }
+}
+
+#[test]
+fn the_record_names_every_function_and_no_other() {
+    let listed: BTreeSet<&str> = FUNCTIONS
+        .iter()
+        .map(|function| function.name)
+        // It needs what the actions need.
+        .filter(|name| *name != "s3_php")
+        .collect();
+    assert_eq!(permissions::functions(), listed);
+}
