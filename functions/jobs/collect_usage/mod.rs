@@ -59,6 +59,12 @@ async fn collect(context: &Context, location: &str, shards: u64) -> Result<Value
         complete_until: begin,
         hours,
     } = database.begin_collection(location, running - HOUR).await?;
+    // Where nobody is, there is nothing to ask for, and no hour to keep a record of.
+    if hours.is_empty() && begin == running - HOUR && !database.is_anybody_metered(location).await?
+    {
+        database.pass_hours(location, begin, running).await?;
+        return Ok(json!({ "sent": 0, "complete_until": running }));
+    }
     let mut under_way: BTreeMap<Timestamp, HourUnderWay> =
         hours.into_iter().map(|hour| (hour.hour, hour)).collect();
     let mut sent = 0u64;

@@ -255,6 +255,20 @@ impl Database {
         ))
     }
 
+    /// Moves the time a location is complete until over hours in which nobody was there; nothing, when somebody else has moved it.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn pass_hours(
+        &self,
+        location: &str,
+        before: Timestamp,
+        until: Timestamp,
+    ) -> Result<(), Fault> {
+        self.move_collected_until(location, before, until).await?;
+        Ok(())
+    }
+
     /// `false` when somebody else moved it first.
     async fn move_collected_until(
         &self,
@@ -333,6 +347,26 @@ impl Database {
             accounts.push(read(table, row.map_err(|e| fault("Query", table, e))?)?);
         }
         Ok(accounts)
+    }
+
+    /// Whether usage of any account of a location is to be collected.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn is_anybody_metered(&self, location: &str) -> Result<bool, Fault> {
+        let table = &self.tables.accounts;
+        let found = self
+            .client
+            .query()
+            .table_name(table)
+            .index_name("by_location")
+            .key_condition_expression("metered_at = :location")
+            .expression_attribute_values(":location", string(location))
+            .limit(1)
+            .send()
+            .await
+            .map_err(|e| fault("Query", table, e))?;
+        Ok(!found.items().is_empty())
     }
 
     /// Takes an account that has ended out of the collection.

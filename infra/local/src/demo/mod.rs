@@ -5,7 +5,6 @@
 
 mod print;
 
-use std::collections::BTreeMap;
 use std::io::Write;
 
 use aws_credential_types::Credentials;
@@ -30,8 +29,14 @@ use crate::stack::Stack;
 const START: &str = "2026-01-15T08:00:00Z";
 const BUCKET: &str = "photos";
 const MIB: usize = 1 << 20;
-/// How long data outlives its account's end; the template's default of 30 days would only make the story longer.
-const RETENTION_DAYS: &str = "7";
+/// Shorter than the template's defaults, which would only make the story longer: days until an invoice is due, from then until an account
+/// is suspended, and from an account's end until its data goes.
+const PARAMETERS: [(&str, &str); 4] = [
+    ("InvoiceDueDays", "5"),
+    ("ReminderDays", "0,3"),
+    ("SuspensionDays", "5"),
+    ("RetentionDays", "2"),
+];
 
 /// Why the demo stopped.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +77,9 @@ pub async fn run(out: &mut dyn Write) -> Result<(), Failure> {
         .map_err(|_| otherwise("the start is no time"))?;
     let stack = Stack::start(Options {
         clock: Some(start),
-        parameters: BTreeMap::from([("RetentionDays".into(), RETENTION_DAYS.into())]),
+        parameters: PARAMETERS
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
         ..Options::default()
     })
     .await?;
@@ -116,7 +123,7 @@ const DEEDS: [(&str, Deed); 11] = [
     ("2026-02-09", Deed::Delete("harbour.raw")),
     ("2026-02-18", Deed::Put("pier.raw", 3 * MIB)),
     ("2026-02-23", Deed::Get("pier.raw")),
-    ("2026-03-01", Deed::Delete("crane.raw")),
+    ("2026-03-02", Deed::Delete("crane.raw")),
     ("2026-03-06", Deed::Put("quay.raw", MIB)),
     ("2026-03-11", Deed::Get("quay.raw")),
 ];
@@ -127,7 +134,8 @@ impl Story<'_> {
             self.out,
             "The life of an account. Time is the stack's own and is moved; requests go over HTTP and S3 as\n\
              anybody's do. Amounts are real: megabytes, so the plan's prices per GB are high, and the first\n\
-             version of the plan includes no GB at all. RetentionDays is {RETENTION_DAYS} instead of 30.\n"
+             version of the plan includes no GB at all. Dates are near: an invoice is due after 5 days, an unpaid\n\
+             account suspended 5 days later, and data goes 2 days after the end.\n"
         )?;
         let plan_id = self.pick_a_plan().await?;
         let s3 = self.order(plan_id).await?;
@@ -140,13 +148,15 @@ impl Story<'_> {
                     format!("the first month's invoice is {:?}", invoices.get(1))
                 })?;
             }
+            if date == "2026-03-02" {
+                self.owe_and_pay(&s3).await?;
+            }
             self.to(&format!("{date}T12:00:00Z")).await?;
             self.do_deed(&s3, &deed).await?;
             if date == "2026-02-02" {
                 self.include_more(plan_id).await?;
             }
         }
-        self.owe_and_pay(&s3).await?;
         self.leave(&s3).await
     }
 
@@ -160,7 +170,7 @@ impl Story<'_> {
                     ("quota", "0"),
                     ("bandwidth_limit", "0"),
                     ("locations", "NL"),
-                    ("monthly_eur", "79"),
+                    ("monthly_eur", "119"),
                     ("storage_overage_price_eur", "2000"),
                     ("traffic_overage_price_eur", "1500"),
                 ],
@@ -169,7 +179,7 @@ impl Story<'_> {
         let plan_id = made["plan"]["id"].as_u64();
         let plan_id = plan_id.ok_or_else(|| otherwise(format!("create_plan answers {made}")))?;
         self.note(format!(
-            "plan {plan_id} \"Small S3\" is on sale: 79 EUR a month; 0 GB included, 2000 EUR per GB month, 1500 EUR per GB sent"
+            "plan {plan_id} \"Small S3\" is on sale: 119 EUR a month; 0 GB included, 2000 EUR per GB month, 1500 EUR per GB sent"
         ));
         Ok(plan_id)
     }
@@ -274,9 +284,9 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// The third invoice finds too little credit; the account is suspended, and paid for.
+    /// The first month's overage finds too little credit; the account is suspended, and paid for.
     async fn owe_and_pay(&mut self, s3: &aws_sdk_s3::Client) -> Result<(), Failure> {
-        self.to("2026-03-30T12:00:00Z").await?;
+        self.to("2026-02-24T12:00:00Z").await?;
         let open = self
             .invoices()
             .await?
@@ -286,10 +296,10 @@ impl Story<'_> {
         check(open == 1, || {
             format!("{open} invoices are open instead of one")
         })?;
-        self.to("2026-04-12T12:00:00Z").await?;
+        self.to("2026-02-25T12:00:00Z").await?;
         self.is_refused(s3, "UserSuspended").await?;
         let client_id = self.stack.seeded().client_ids["client"].to_string();
-        self.to("2026-04-13T09:00:00Z").await?;
+        self.to("2026-02-26T09:00:00Z").await?;
         self.call(
             "admin",
             "add_credit",
@@ -301,7 +311,7 @@ impl Story<'_> {
         )
         .await?;
         self.stack.drain().await?;
-        self.to("2026-04-13T10:00:00Z").await?;
+        self.to("2026-02-26T10:00:00Z").await?;
         check(
             self.invoices()
                 .await?
@@ -313,7 +323,7 @@ impl Story<'_> {
     }
 
     async fn leave(&mut self, s3: &aws_sdk_s3::Client) -> Result<(), Failure> {
-        self.to("2026-04-13T12:00:00Z").await?;
+        self.to("2026-03-12T12:00:00Z").await?;
         let s3uid = self.s3uid.clone();
         let left = self
             .call("client", "delete_payment_account", &[("s3uid", &s3uid)])
@@ -324,9 +334,9 @@ impl Story<'_> {
             string(service, "cancellation_date")?,
             string(service, "termination_date")?
         ));
-        self.to("2026-04-15T12:00:00Z").await?;
+        self.to("2026-03-15T12:00:00Z").await?;
         self.is_refused(s3, "UserSuspended").await?;
-        self.to("2026-04-21T12:00:00Z").await?;
+        self.to("2026-03-16T12:00:00Z").await?;
         // An account that is gone is not shown any more.
         let from = &START[..10];
         let usage = self
@@ -336,7 +346,7 @@ impl Story<'_> {
                 &[("s3uid", &s3uid), ("by", "days"), ("period_from", from)],
             )
             .await?;
-        self.to("2026-04-22T12:00:00Z").await?;
+        self.to("2026-03-17T12:00:00Z").await?;
         self.is_refused(s3, "InvalidAccessKeyId").await?;
         let terminated = self
             .stack
