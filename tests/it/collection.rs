@@ -97,6 +97,24 @@ fn stored(hour: u8, bytes: u64) -> Stored {
 }
 
 #[tokio::test]
+async fn an_hour_whose_collector_died_before_saying_so_is_settled_by_the_next_run() {
+    let app = TestApp::start_idle(&[]).await;
+    app.order("client", "my-bucket").await;
+    wait_until(&app, "2026-01-15T11:05:00Z");
+    app.run_directly("collect_usage").await.expect("asked for");
+    // The only shard was collected, and whoever did it died.
+    app.context()
+        .database
+        .shard_collected("NL", at("2026-01-15T10:00:00Z"), 0)
+        .await
+        .expect("recorded");
+    let ten = at("2026-01-15T10:00:00Z");
+    assert_eq!(collected_until(&app, "NL").await, Some(ten));
+    app.run_directly("collect_usage").await.expect("settled");
+    assert_eq!(collected_until(&app, "NL").await, Some(ten + HOUR));
+}
+
+#[tokio::test]
 async fn an_hour_is_what_was_moved_over_s3() {
     let app = TestApp::start_idle(&[]).await;
     let account = app.order("client", "my-bucket").await;

@@ -90,7 +90,11 @@ async fn an_invocation_tells_the_action_its_calls_and_whether_it_was_refused() {
 #[tokio::test]
 async fn hours_that_were_missed_are_counted_when_the_next_is_asked_for() {
     let app = TestApp::start_idle(&[]).await;
-    app.order("client", "metered").await;
+    for location in app.stack.locations().keys() {
+        let bucket_name = format!("metered-{}", location.to_lowercase());
+        let order = json!({ "plan_id": 2, "bucket_name": bucket_name, "location": location });
+        app.order_with("client", order).await;
+    }
     let run = async || {
         let invocation = Invocation::begin("collect_usage", None);
         invocation
