@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use wharfage::context::Context;
 use wharfage::database::{Conflict, Issue, OpenInvoice, Started};
 use wharfage::domain::account::{Account, Group, Service, Status, Suspension};
+use wharfage::domain::billing::BillingWork;
 use wharfage::domain::client::Client;
 use wharfage::domain::closing::{ClosedPeriod, Closing, Part, close};
 use wharfage::domain::credential::hash;
@@ -27,6 +28,38 @@ use wharfage::error::{Error, Fault};
 use wharfage::telemetry::{self, Figure};
 
 use crate::metering::quota_event;
+
+/// Rows found by one query.
+const PAGE: i32 = 1_000;
+/// Rows handed over in one run; the next run goes on. Far more than can wait for a location that does not answer: they come first again
+/// and again, and must not keep the others waiting.
+const AT_MOST: usize = 50_000;
+
+/// Hands what is due to the billing queue, page after page. `find` is given how many to find and where to begin, and says where the next
+/// page begins. How many were handed over.
+///
+/// # Errors
+/// When what is due cannot be found, or the queue cannot take it.
+pub(crate) async fn hand_over<T, C, F>(
+    context: &Context,
+    find: impl Fn(i32, Option<C>) -> F,
+    work: impl Fn(T) -> BillingWork,
+) -> Result<usize, Fault>
+where
+    F: Future<Output = Result<(Vec<T>, Option<C>), Fault>>,
+{
+    let (mut sent, mut after) = (0, None);
+    loop {
+        let (due, next) = find(PAGE, after).await?;
+        let work: Vec<BillingWork> = due.into_iter().map(&work).collect();
+        context.queue.send_billing(&work).await?;
+        sent += work.len();
+        after = next;
+        if after.is_none() || sent >= AT_MOST {
+            return Ok(sent);
+        }
+    }
+}
 
 /// How often a transaction is tried again because somebody else was quicker.
 const TRIES: usize = 10;

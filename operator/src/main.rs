@@ -15,7 +15,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use wharfage::clock::{Clock, SystemClock};
 use wharfage::config::Config;
-use wharfage::context::{Context, connector};
+use wharfage::connectors::Connectors;
+use wharfage::context::Context;
 use wharfage::random::Random;
 
 /// Something differs.
@@ -253,16 +254,13 @@ fn context(env_file: Option<&Path>, clock: Option<Timestamp>) -> Result<Context,
             Config::from_lookup(|name| variables.get(name).cloned())
         }
     };
+    let config = config.map_err(Stop::bad)?;
+    let connectors = Connectors::over_tls(config.ca_bundle.as_deref()).map_err(Stop::bad)?;
     let clock: Arc<dyn Clock> = match clock {
         Some(instant) => Arc::new(Fixed(instant)),
         None => Arc::new(SystemClock),
     };
-    Ok(Context::new(
-        config.map_err(Stop::bad)?,
-        clock,
-        Random::from_os(),
-        connector(),
-    ))
+    Ok(Context::new(config, clock, Random::from_os(), connectors))
 }
 
 /// A clock that stands still.

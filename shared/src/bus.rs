@@ -7,7 +7,7 @@ use aws_sdk_eventbridge::primitives::DateTime;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use serde_json::json;
 
-use crate::context::Outside;
+use crate::context::{OnFirstUse, Outside};
 use crate::domain::event::Event;
 use crate::error::Fault;
 
@@ -17,7 +17,7 @@ pub const BATCH: usize = 10;
 /// The bus.
 #[derive(Debug, Clone)]
 pub struct Bus {
-    client: Client,
+    client: OnFirstUse<Client>,
     name: String,
 }
 
@@ -27,13 +27,13 @@ impl Bus {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(outside.config.region.clone()))
             .credentials_provider(outside.credentials.clone())
-            .http_client(outside.http())
+            .http_client(outside.aws_http())
             .sleep_impl(Outside::sleep())
             .retry_config(Outside::retries())
             .timeout_config(Outside::timeouts());
         config.set_endpoint_url(outside.config.endpoints.eventbridge.clone());
         Bus {
-            client: Client::from_conf(config.build()),
+            client: OnFirstUse::new(move || Client::from_conf(config.build())),
             name: outside.config.event_bus_name.clone(),
         }
     }

@@ -32,6 +32,8 @@ pub struct Config {
     pub locations: Vec<Location>,
     /// A file that tells the time, in place of the machine's clock; the local runner's processes have it.
     pub clock_file: Option<PathBuf>,
+    /// A PEM file with the roots that AWS is trusted by, in place of Amazon's: `AWS_CA_BUNDLE`.
+    pub ca_bundle: Option<PathBuf>,
     /// The rules of the business that an operator sets.
     pub rules: Rules,
 }
@@ -237,6 +239,7 @@ impl Config {
             kms_key_id: need("KMS_KEY_ID")?,
             usage_bucket: need("USAGE_BUCKET")?,
             clock_file: get("CLOCK_FILE").map(PathBuf::from),
+            ca_bundle: get("AWS_CA_BUNDLE").map(PathBuf::from),
             locations: parse_locations(&need("LOCATIONS")?)?,
             rules: Rules {
                 default_location: need("DEFAULT_LOCATION")?,

@@ -1,15 +1,13 @@
 //! What a handler is given: the world outside, behind the SDKs, with time and randomness.
 
-use std::sync::Arc;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
-use aws_smithy_http_client::{Connector, ConnectorBuilder, tls};
-use aws_smithy_runtime_api::client::http::{
-    HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
-};
+use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector, http_client_fn};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use jiff::Timestamp;
@@ -19,6 +17,7 @@ use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::cluster::Clusters;
 use crate::config::{Config, Rules};
+use crate::connectors::Connectors;
 use crate::database::Database;
 use crate::domain::event::{Event, Kind};
 use crate::domain::history::{Actor, Entity, Entry};
@@ -27,11 +26,6 @@ use crate::random::Random;
 use crate::segments::Segments;
 use crate::telemetry;
 use crate::vault::Vault;
-
-/// A host that does not take a connection within this is not there.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Longer than any call of ours takes; the SDK's own limits are shorter.
-const READ_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The world outside, as a handler sees it. One for all requests of a process.
 pub struct Context {
@@ -58,16 +52,17 @@ pub struct Context {
 }
 
 impl Context {
-    /// Makes the clients; calls nothing. They all share one connector, so its connections and its TLS set-up.
+    /// Calls nothing. All clients of AWS share one connector, so its connections and its TLS set-up.
     #[must_use]
     pub fn new(
         config: Config,
         clock: Arc<dyn Clock>,
         random: Random,
-        connector: SharedHttpConnector,
+        connectors: Connectors,
     ) -> Context {
         let outside = Outside {
-            connector: telemetry::counted(connector),
+            aws: telemetry::counted(connectors.aws),
+            clusters: telemetry::counted(connectors.clusters),
             credentials: SharedCredentialsProvider::new(config.credentials.clone()),
             clock: Arc::clone(&clock),
             config: &config,
@@ -150,8 +145,10 @@ impl Context {
 
 /// What clients of outside services are made of.
 pub(crate) struct Outside<'a> {
-    /// The one connector.
-    pub connector: SharedHttpConnector,
+    /// The connector to AWS.
+    pub aws: SharedHttpConnector,
+    /// The connector to the clusters.
+    pub clusters: SharedHttpConnector,
     /// The function's role.
     pub credentials: SharedCredentialsProvider,
     /// What time it is.
@@ -161,9 +158,15 @@ pub(crate) struct Outside<'a> {
 }
 
 impl Outside<'_> {
-    /// The connector, as the SDK's clients take it.
-    pub(crate) fn http(&self) -> SharedHttpClient {
-        let connector = self.connector.clone();
+    /// The connector to AWS, as the SDK's clients take it.
+    pub(crate) fn aws_http(&self) -> SharedHttpClient {
+        let connector = self.aws.clone();
+        http_client_fn(move |_, _| connector.clone())
+    }
+
+    /// The connector to the clusters, as the SDK's clients take it.
+    pub(crate) fn cluster_http(&self) -> SharedHttpClient {
+        let connector = self.clusters.clone();
         http_client_fn(move |_, _| connector.clone())
     }
 
@@ -185,27 +188,20 @@ impl Outside<'_> {
     }
 }
 
-/// The connector for AWS and the clusters: hyper, with rustls for `https`.
-#[must_use]
-pub fn connector() -> SharedHttpConnector {
-    let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-    SharedHttpConnector::new(settled(Connector::builder().tls_provider(tls)).build())
+/// A client that is made when it is first used. Making one takes a while, and most functions use DynamoDB's alone.
+#[derive(Debug, Clone)]
+pub(crate) struct OnFirstUse<C>(Arc<LazyLock<C, Box<dyn FnOnce() -> C + Send>>>);
+
+impl<C> OnFirstUse<C> {
+    pub(crate) fn new(make: impl FnOnce() -> C + Send + 'static) -> OnFirstUse<C> {
+        OnFirstUse(Arc::new(LazyLock::new(Box::new(make))))
+    }
 }
 
-/// The connector for services on loopback: it speaks `http` only, and loads no certificates.
-#[must_use]
-pub fn loopback_connector() -> SharedHttpConnector {
-    SharedHttpConnector::new(settled(Connector::builder()).build_http())
-}
+impl<C> Deref for OnFirstUse<C> {
+    type Target = C;
 
-fn settled<Tls>(builder: ConnectorBuilder<Tls>) -> ConnectorBuilder<Tls> {
-    let settings = HttpConnectorSettings::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
-        .build();
-    builder
-        .connector_settings(settings)
-        .sleep_impl(Outside::sleep())
-        // Requests are small and answered one by one: waiting to fill a packet only delays them.
-        .enable_tcp_nodelay(true)
+    fn deref(&self) -> &C {
+        &self.0
+    }
 }

@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use futures::future::try_join_all;
 use serde::Serialize;
@@ -63,7 +64,7 @@ impl Database {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(outside.config.region.clone()))
             .credentials_provider(outside.credentials.clone())
-            .http_client(outside.http())
+            .http_client(outside.aws_http())
             .sleep_impl(Outside::sleep())
             .retry_config(Outside::retries())
             .timeout_config(Outside::timeouts());
@@ -199,6 +200,32 @@ where
     } else {
         Fault::permanent(what, source)
     }
+}
+
+/// A page of what a query finds, as `T`, and where the next one begins.
+async fn page<T: DeserializeOwned>(
+    table: &str,
+    query: QueryFluentBuilder,
+) -> Result<(Vec<T>, Option<Item>), Fault> {
+    let answer = query.send().await.map_err(|e| fault("Query", table, e))?;
+    let items = answer.items.unwrap_or_default().into_iter();
+    let found = items
+        .map(|item| read(table, item))
+        .collect::<Result<_, _>>()?;
+    Ok((found, answer.last_evaluated_key))
+}
+
+/// All that a query finds, page after page, as `T`.
+async fn found<T: DeserializeOwned>(
+    table: &str,
+    query: QueryFluentBuilder,
+) -> Result<Vec<T>, Fault> {
+    let mut items = query.into_paginator().items().send();
+    let mut found = Vec::new();
+    while let Some(item) = items.next().await {
+        found.push(read(table, item.map_err(|e| fault("Query", table, e))?)?);
+    }
+    Ok(found)
 }
 
 /// A stored item as `T`.

@@ -7,6 +7,7 @@ pub mod bus;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod connectors;
 pub mod context;
 pub mod database;
 pub mod domain;

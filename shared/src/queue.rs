@@ -12,7 +12,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use crate::config::Queues;
-use crate::context::Outside;
+use crate::context::{OnFirstUse, Outside};
 use crate::domain::billing::BillingWork;
 use crate::domain::task::{Message, Task};
 use crate::error::Fault;
@@ -27,7 +27,7 @@ const BATCHES_AT_ONCE: usize = 8;
 /// The queues.
 #[derive(Debug, Clone)]
 pub struct Queue {
-    client: Client,
+    client: OnFirstUse<Client>,
     queues: Queues,
 }
 
@@ -37,13 +37,13 @@ impl Queue {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(outside.config.region.clone()))
             .credentials_provider(outside.credentials.clone())
-            .http_client(outside.http())
+            .http_client(outside.aws_http())
             .sleep_impl(Outside::sleep())
             .retry_config(Outside::retries())
             .timeout_config(Outside::timeouts());
         config.set_endpoint_url(outside.config.endpoints.sqs.clone());
         Queue {
-            client: Client::from_conf(config.build()),
+            client: OnFirstUse::new(move || Client::from_conf(config.build())),
             queues: outside.config.queues.clone(),
         }
     }

@@ -5,12 +5,15 @@ use std::time::Instant;
 
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent};
 use futures::future::{BoxFuture, join_all};
+use http::Method;
 use lambda_http::{Body, Request, RequestExt, Response};
 use lambda_runtime::{LambdaEvent, service_fn};
-use serde_json::Value;
+use lambda_runtime_api_client::{PooledClient, build_request};
+use serde_json::{Value, json};
 
 use crate::clock::{Clock, FileClock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
+use crate::connectors::Connectors;
 use crate::context::Context;
 use crate::error::Fault;
 use crate::random::Random;
@@ -49,29 +52,35 @@ pub type Stop = lambda_runtime::Error;
 /// Runs a function until the Lambda service ends the process.
 ///
 /// # Errors
-/// When the environment is not complete, or the Runtime API cannot be reached.
+/// When the environment is not complete or names a file of roots that cannot be used, or the Runtime API cannot be reached.
 pub fn run(function: &'static Function) -> Result<(), Stop> {
     tracing_subscriber::fmt()
         .json()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_target(false)
         .init();
-    let config = Config::from_env()?;
-    let stack = config.stack_name.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let environment = Config::from_env().and_then(|config| {
+        let connectors = Connectors::over_tls(config.ca_bundle.as_deref())?;
+        Ok((config, connectors))
+    });
+    let (config, connectors) = match environment {
+        Ok(environment) => environment,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            runtime.block_on(report(&error))?;
+            return Err(error.into());
+        }
+    };
+    let stack = config.stack_name.clone();
     let clock: Arc<dyn Clock> = match &config.clock_file {
         Some(file) => Arc::new(FileClock::new(file.clone())),
         None => Arc::new(SystemClock),
     };
     runtime.block_on(async move {
-        let context = Context::new(
-            config,
-            clock,
-            Random::from_os(),
-            crate::context::connector(),
-        );
+        let context = Context::new(config, clock, Random::from_os(), connectors);
         let on = Lambda {
             function,
             context: &context,
@@ -114,6 +123,19 @@ pub fn run(function: &'static Function) -> Result<(), Stop> {
             }
         }
     })
+}
+
+/// Tells Lambda why the process cannot start. It would know only that it ended, otherwise.
+async fn report(error: &ConfigError) -> Result<(), Stop> {
+    const TYPE: &str = "Runtime.ConfigInvalid";
+    let report = json!({ "errorType": TYPE, "errorMessage": error.to_string() });
+    let request = build_request()
+        .method(Method::POST)
+        .uri("/2018-06-01/runtime/init/error")
+        .header("lambda-runtime-function-error-type", TYPE)
+        .body(report.to_string().into())?;
+    PooledClient::builder().build().call(request).await?;
+    Ok(())
 }
 
 /// A function on Lambda.

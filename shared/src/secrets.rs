@@ -18,7 +18,7 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use crate::clock::Clock;
 use crate::cluster::ClusterError;
 use crate::config::Location;
-use crate::context::Outside;
+use crate::context::{OnFirstUse, Outside};
 
 /// A secret that is older is fetched again.
 const MOST_AGE: SignedDuration = SignedDuration::from_mins(15);
@@ -28,7 +28,7 @@ const LEAST_AGE_OF_A_RENEWAL: SignedDuration = SignedDuration::from_secs(10);
 /// Secrets Manager.
 #[derive(Clone)]
 pub(crate) struct Secrets {
-    client: Client,
+    client: OnFirstUse<Client>,
     clock: Arc<dyn Clock>,
 }
 
@@ -38,13 +38,13 @@ impl Secrets {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(outside.config.region.clone()))
             .credentials_provider(outside.credentials.clone())
-            .http_client(outside.http())
+            .http_client(outside.aws_http())
             .sleep_impl(Outside::sleep())
             .retry_config(Outside::retries())
             .timeout_config(Outside::timeouts());
         config.set_endpoint_url(outside.config.endpoints.secretsmanager.clone());
         Secrets {
-            client: Client::from_conf(config.build()),
+            client: OnFirstUse::new(move || Client::from_conf(config.build())),
             clock: Arc::clone(&outside.clock),
         }
     }
@@ -118,7 +118,7 @@ impl<T: DeserializeOwned> ClusterSecret<T> {
                 is_renewal: true,
             })),
             secrets: Secrets {
-                client: Client::from_conf(config),
+                client: OnFirstUse::new(move || Client::from_conf(config)),
                 clock,
             },
             location: "NL".into(),

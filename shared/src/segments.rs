@@ -17,7 +17,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::context::Outside;
+use crate::context::{OnFirstUse, Outside};
 use crate::domain::period::{date_of, start_of};
 use crate::domain::usage::Sample;
 use crate::error::Fault;
@@ -65,7 +65,7 @@ pub fn shard_of(account_id: u64, shard_accounts: u64) -> u64 {
 /// The usage bucket.
 #[derive(Clone)]
 pub struct Segments {
-    client: Client,
+    client: OnFirstUse<Client>,
     bucket: String,
     cache: Arc<Mutex<Cache>>,
 }
@@ -85,7 +85,7 @@ impl Segments {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(outside.config.region.clone()))
             .credentials_provider(outside.credentials.clone())
-            .http_client(outside.http())
+            .http_client(outside.aws_http())
             .sleep_impl(Outside::sleep())
             .retry_config(Outside::retries())
             .timeout_config(Outside::timeouts())
@@ -93,7 +93,7 @@ impl Segments {
             .force_path_style(endpoint.is_some());
         config.set_endpoint_url(endpoint);
         Segments {
-            client: Client::from_conf(config.build()),
+            client: OnFirstUse::new(move || Client::from_conf(config.build())),
             bucket: outside.config.usage_bucket.clone(),
             cache: Arc::default(),
         }

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::context::Outside;
+use crate::context::{OnFirstUse, Outside};
 use crate::error::Fault;
 
 /// The name of the encryption context's one entry.
@@ -18,7 +18,7 @@ const CONTEXT: &str = "s3uid";
 /// KMS, with the key that secret keys are kept under.
 #[derive(Debug, Clone)]
 pub struct Vault {
-    client: Client,
+    client: OnFirstUse<Client>,
     key_id: String,
 }
 
@@ -28,13 +28,13 @@ impl Vault {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(outside.config.region.clone()))
             .credentials_provider(outside.credentials.clone())
-            .http_client(outside.http())
+            .http_client(outside.aws_http())
             .sleep_impl(Outside::sleep())
             .retry_config(Outside::retries())
             .timeout_config(Outside::timeouts());
         config.set_endpoint_url(outside.config.endpoints.kms.clone());
         Vault {
-            client: Client::from_conf(config.build()),
+            client: OnFirstUse::new(move || Client::from_conf(config.build())),
             key_id: outside.config.kms_key_id.clone(),
         }
     }

@@ -2,28 +2,22 @@
 
 use serde_json::{Value, json};
 use wharfage::context::Context;
+use wharfage::database::OpenInvoice;
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::period::date_of;
 use wharfage::error::Fault;
 
+use crate::billing::hand_over;
+
 crate::job!("chase_invoices");
 
-/// Invoices handed over in one run; the next run goes on.
-const AT_MOST: i32 = 1_000;
-
 async fn run(context: &Context) -> Result<Value, Fault> {
-    let invoices = context
-        .database
-        .overdue_invoices(date_of(context.now()), AT_MOST)
-        .await?;
-    let work: Vec<BillingWork> = invoices
-        .into_iter()
-        .map(|open| BillingWork::Chase {
-            client_id: open.client_id,
-            due_on: open.due_on,
-            invoice_id: open.invoice_id,
-        })
-        .collect();
-    context.queue.send_billing(&work).await?;
-    Ok(json!({ "sent": work.len() }))
+    let today = date_of(context.now());
+    let find = |limit, after| context.database.overdue_invoices(today, limit, after);
+    let chase = |open: OpenInvoice| BillingWork::Chase {
+        client_id: open.client_id,
+        due_on: open.due_on,
+        invoice_id: open.invoice_id,
+    };
+    Ok(json!({ "sent": hand_over(context, find, chase).await? }))
 }

@@ -2,26 +2,20 @@
 
 use serde_json::{Value, json};
 use wharfage::context::Context;
+use wharfage::database::DueAccount;
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::period::date_of;
 use wharfage::error::Fault;
 
+use crate::billing::hand_over;
+
 crate::job!("end_services");
 
-/// Accounts handed over in one run; the next run goes on.
-const AT_MOST: i32 = 1_000;
-
 async fn run(context: &Context) -> Result<Value, Fault> {
-    let accounts = context
-        .database
-        .ending_accounts(date_of(context.now()), AT_MOST)
-        .await?;
-    let work: Vec<BillingWork> = accounts
-        .into_iter()
-        .map(|account| BillingWork::End {
-            s3uid: account.s3uid,
-        })
-        .collect();
-    context.queue.send_billing(&work).await?;
-    Ok(json!({ "sent": work.len() }))
+    let today = date_of(context.now());
+    let find = |limit, after| context.database.ending_accounts(today, limit, after);
+    let end = |account: DueAccount| BillingWork::End {
+        s3uid: account.s3uid,
+    };
+    Ok(json!({ "sent": hand_over(context, find, end).await? }))
 }

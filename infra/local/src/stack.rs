@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use wharfage::clock::Clock;
 use wharfage::config::Config;
+use wharfage::connectors::Connectors;
 use wharfage::context::Context;
 use wharfage::random::Random;
 
@@ -169,12 +170,12 @@ impl Stack {
         let product_clock: Arc<dyn Clock> = Arc::<VirtualClock>::clone(&clock);
         let connector = options
             .connector
-            .unwrap_or_else(wharfage::context::loopback_connector);
+            .unwrap_or_else(wharfage::connectors::loopback_connector);
         let context = Arc::new(Context::new(
             config,
             Arc::clone(&product_clock),
             random,
-            connector,
+            Connectors::one(connector),
         ));
 
         let keys_file = place.kept("api-keys.json");
@@ -319,6 +320,15 @@ impl Stack {
         self.fleet
             .as_ref()
             .map(|fleet| fleet.busy(function))
+            .unwrap_or_default()
+    }
+
+    /// The process ids of a function's instances that wait for their next request. None when functions run in this process.
+    #[must_use]
+    pub fn idle_processes(&self, function: &str) -> Vec<u32> {
+        self.fleet
+            .as_ref()
+            .map(|fleet| fleet.idle(function))
             .unwrap_or_default()
     }
 

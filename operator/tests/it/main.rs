@@ -171,6 +171,14 @@ async fn bad_input_gets_one_line_and_2() {
         "{text}"
     );
     assert_eq!(text.lines().count(), 1, "{text}");
+    let complete = std::fs::read_to_string(&system.environment).expect("the file");
+    let without_roots = format!("{complete}AWS_CA_BUNDLE='/nowhere/roots.pem'\n");
+    std::fs::write(&system.environment, without_roots).expect("written");
+    let (status, _, text) = system.operator(&["replay", "--account", s3uid]).await;
+    assert_eq!(status, 2);
+    let expected = "operator: environment variable AWS_CA_BUNDLE: /nowhere/roots.pem: ";
+    assert!(text.starts_with(expected), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
 }
 
 #[tokio::test]

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use ::http::StatusCode;
 use async_trait::async_trait;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
-use aws_smithy_types::body::SdkBody;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::http::{repeated, segment, send};
+use super::http::{repeated, segment, send_json};
 use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider};
 use crate::config::Location;
 use crate::context::Outside;
@@ -89,7 +88,7 @@ struct UsageEntry {
 impl Embedded {
     pub(super) fn new(location: &Location, outside: &Outside<'_>, secrets: &Secrets) -> Embedded {
         Embedded {
-            connector: outside.connector.clone(),
+            connector: outside.clusters.clone(),
             endpoint: location.admin_endpoint.trim_end_matches('/').to_owned(),
             secret: ClusterSecret::new(secrets, location, Token::FORM),
         }
@@ -121,22 +120,10 @@ impl Embedded {
     ) -> Result<Vec<u8>, ClusterError> {
         let unavailable =
             |problem: String| ClusterError::Unavailable(format!("{method} {path}: {problem}"));
-        let request = ::http::Request::builder()
-            .method(method)
-            .uri(format!("{}/_admin/v1{path}", self.endpoint))
-            .header(
-                "authorization",
-                format!("Bearer {}", secret.token.expose_secret()),
-            )
-            .header("content-type", "application/json")
-            .body(SdkBody::from(body))
-            .map_err(|e| unavailable(e.to_string()))?;
-        let answer = send(&self.connector, request).await?;
+        let uri = format!("{}/_admin/v1{path}", self.endpoint);
+        let answer = send_json(&self.connector, method, &uri, &secret.token, body).await?;
         if answer.status.is_success() {
-            return Ok(match answer.body.is_empty() {
-                true => b"null".to_vec(),
-                false => answer.body,
-            });
+            return Ok(answer.body);
         }
         match serde_json::from_slice::<Refusal>(&answer.body) {
             Ok(refusal) if answer.status == StatusCode::UNAUTHORIZED => {

@@ -44,7 +44,7 @@ pub struct FilePage {
 impl Files {
     pub(super) fn new(outside: &Outside<'_>) -> Files {
         Files {
-            http: outside.http(),
+            http: outside.cluster_http(),
         }
     }
 

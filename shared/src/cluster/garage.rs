@@ -27,7 +27,6 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{EncodingType, MultipartUpload};
 use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector};
-use aws_smithy_types::body::SdkBody;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
@@ -36,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::files::{decode, refusal, s3_client};
-use super::http::{repeated, segment, send};
+use super::http::{repeated, segment, send_json};
 use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider};
 use crate::config::Location;
 use crate::context::Outside;
@@ -225,8 +224,8 @@ fn shares(stored_bytes: &[u64], limit_bytes: Option<u64>) -> Vec<Option<u64>> {
 impl Garage {
     pub(super) fn new(location: &Location, outside: &Outside<'_>, secrets: &Secrets) -> Garage {
         Garage {
-            connector: outside.connector.clone(),
-            http: outside.http(),
+            connector: outside.clusters.clone(),
+            http: outside.cluster_http(),
             endpoint: location.admin_endpoint.trim_end_matches('/').to_owned(),
             location: location.clone(),
             secret: ClusterSecret::new(secrets, location, Token::FORM),
@@ -260,22 +259,10 @@ impl Garage {
     ) -> Result<Vec<u8>, ClusterError> {
         let name = name_of(operation);
         let unavailable = |problem: String| ClusterError::Unavailable(format!("{name}: {problem}"));
-        let request = ::http::Request::builder()
-            .method(method)
-            .uri(format!("{}/v2/{operation}", self.endpoint))
-            .header(
-                "authorization",
-                format!("Bearer {}", secret.token.expose_secret()),
-            )
-            .header("content-type", "application/json")
-            .body(SdkBody::from(body))
-            .map_err(|e| unavailable(e.to_string()))?;
-        let answer = send(&self.connector, request).await?;
+        let uri = format!("{}/v2/{operation}", self.endpoint);
+        let answer = send_json(&self.connector, method, &uri, &secret.token, body).await?;
         if answer.status.is_success() {
-            return Ok(match answer.body.is_empty() {
-                true => b"null".to_vec(),
-                false => answer.body,
-            });
+            return Ok(answer.body);
         }
         match serde_json::from_slice::<Refusal>(&answer.body) {
             Ok(refusal) if answer.status == StatusCode::FORBIDDEN => {

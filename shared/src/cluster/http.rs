@@ -1,4 +1,4 @@
-//! Calls of the clusters' administrations: HTTP over the shared connector.
+//! Calls of the clusters' administrations: HTTP over the clusters' connector.
 
 use std::future::Future;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use aws_smithy_types::byte_stream::ByteStream;
 use backon::{ExponentialBuilder, Retryable};
 use http::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::{ExposeSecret, SecretString};
 
 use super::ClusterError;
 
@@ -50,6 +51,28 @@ pub(super) async fn send(
         Ok(answer) => answer,
         Err(_) => Err(unavailable("no answer in time".into())),
     }
+}
+
+/// Sends a request of JSON with a bearer token, once. An answer without a body says `null`.
+pub(super) async fn send_json(
+    connector: &SharedHttpConnector,
+    method: &str,
+    uri: &str,
+    token: &SecretString,
+    body: String,
+) -> Result<Answer, ClusterError> {
+    let request = http::Request::builder()
+        .method(method)
+        .uri(uri)
+        .header("authorization", format!("Bearer {}", token.expose_secret()))
+        .header("content-type", "application/json")
+        .body(SdkBody::from(body))
+        .map_err(|e| ClusterError::Unavailable(format!("{method}: {e}")))?;
+    let mut answer = send(connector, request).await?;
+    if answer.body.is_empty() {
+        answer.body = b"null".to_vec();
+    }
+    Ok(answer)
 }
 
 /// Makes a call up to three times while the cluster cannot answer. For calls that may be repeated.

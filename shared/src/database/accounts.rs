@@ -11,7 +11,9 @@ use super::billing::Issue;
 use super::listing::Listing;
 use super::orders::OPEN;
 use super::transaction::{Conflict, Transaction};
-use super::{Database, Item, attribute, fault, item, keys, number, read, string, written_if_held};
+use super::{
+    Database, Item, attribute, fault, found, item, keys, number, read, string, written_if_held,
+};
 use crate::domain::account::{Account, Group, NextKey, Service, Status};
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
@@ -140,21 +142,14 @@ impl Database {
     /// When DynamoDB cannot answer.
     pub async fn client_accounts(&self, client_id: u64) -> Result<Vec<Account>, Fault> {
         let table = &self.tables.accounts;
-        let mut rows = self
+        let query = self
             .client
             .query()
             .table_name(table)
             .index_name("by_client")
             .key_condition_expression("listed_for = :client")
-            .expression_attribute_values(":client", number(client_id))
-            .into_paginator()
-            .items()
-            .send();
-        let mut accounts = Vec::new();
-        while let Some(row) = rows.next().await {
-            accounts.push(read(table, row.map_err(|e| fault("Query", table, e))?)?);
-        }
-        Ok(accounts)
+            .expression_attribute_values(":client", number(client_id));
+        found(table, query).await
     }
 
     /// The groups that have or had accounts.
@@ -163,20 +158,13 @@ impl Database {
     /// When DynamoDB cannot answer.
     pub async fn groups(&self) -> Result<Vec<Group>, Fault> {
         let table = &self.tables.accounts;
-        let mut rows = self
+        let query = self
             .client
             .query()
             .table_name(table)
             .key_condition_expression("pk = :groups")
-            .expression_attribute_values(":groups", string(keys::GROUPS))
-            .into_paginator()
-            .items()
-            .send();
-        let mut groups = Vec::new();
-        while let Some(row) = rows.next().await {
-            groups.push(read(table, row.map_err(|e| fault("Query", table, e))?)?);
-        }
-        Ok(groups)
+            .expression_attribute_values(":groups", string(keys::GROUPS));
+        found(table, query).await
     }
 
     /// Makes a group known to the listings. Repeating it changes nothing.
@@ -268,21 +256,14 @@ impl Database {
     /// When DynamoDB cannot answer.
     pub async fn account_buckets(&self, s3uid: &str) -> Result<Vec<BucketRow>, Fault> {
         let table = &self.tables.accounts;
-        let mut rows = self
+        let query = self
             .client
             .query()
             .table_name(table)
             .index_name("buckets_by_account")
             .key_condition_expression("bucket_owner = :owner")
-            .expression_attribute_values(":owner", string(s3uid))
-            .into_paginator()
-            .items()
-            .send();
-        let mut buckets = Vec::new();
-        while let Some(row) = rows.next().await {
-            buckets.push(read(table, row.map_err(|e| fault("Query", table, e))?)?);
-        }
-        Ok(buckets)
+            .expression_attribute_values(":owner", string(s3uid));
+        found(table, query).await
     }
 
     /// Takes a bucket name for an account; `false` when another has it. Repeating it changes nothing.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::accounts::{service_update, terms, was_told, with_terms};
 use super::orders::OPEN;
 use super::transaction::Conflict;
-use super::{Database, Item, attribute, fault, item, keys, number, read, string};
+use super::{Database, Item, attribute, fault, item, keys, number, page, string};
 use crate::domain::account::Account;
 use crate::domain::closing::{ClosedPeriod, Closing};
 use crate::domain::event::Event;
@@ -90,7 +90,7 @@ pub struct DueAccount {
 }
 
 impl Database {
-    /// Accounts whose period is to be closed on `date`, at most `limit`.
+    /// A page of the accounts whose period is to be closed on `date`, and where the next begins.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -101,7 +101,7 @@ impl Database {
         after: Option<Item>,
     ) -> Result<(Vec<DueAccount>, Option<Item>), Fault> {
         let table = &self.tables.accounts;
-        let answer = self
+        let query = self
             .client
             .query()
             .table_name(table)
@@ -109,26 +109,22 @@ impl Database {
             .key_condition_expression("commits_on = :date")
             .expression_attribute_values(":date", string(date.to_string()))
             .set_exclusive_start_key(after)
-            .limit(limit)
-            .send()
-            .await
-            .map_err(|e| fault("Query", table, e))?;
-        let accounts = answer
-            .items
-            .unwrap_or_default()
-            .into_iter()
-            .map(|row| read(table, row))
-            .collect::<Result<_, _>>()?;
-        Ok((accounts, answer.last_evaluated_key))
+            .limit(limit);
+        page(table, query).await
     }
 
-    /// Accounts whose end takes a step on `today` or should have before, at most `limit`.
+    /// A page of the accounts whose end takes a step on `today` or should have before, and where the next begins.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn ending_accounts(&self, today: Date, limit: i32) -> Result<Vec<DueAccount>, Fault> {
+    pub async fn ending_accounts(
+        &self,
+        today: Date,
+        limit: i32,
+        after: Option<Item>,
+    ) -> Result<(Vec<DueAccount>, Option<Item>), Fault> {
         let table = &self.tables.accounts;
-        let answer = self
+        let query = self
             .client
             .query()
             .table_name(table)
@@ -136,19 +132,12 @@ impl Database {
             .key_condition_expression("ending = :open AND ends_on <= :today")
             .expression_attribute_values(":open", string(OPEN))
             .expression_attribute_values(":today", string(today.to_string()))
-            .limit(limit)
-            .send()
-            .await
-            .map_err(|e| fault("Query", table, e))?;
-        answer
-            .items
-            .unwrap_or_default()
-            .into_iter()
-            .map(|row| read(table, row))
-            .collect()
+            .set_exclusive_start_key(after)
+            .limit(limit);
+        page(table, query).await
     }
 
-    /// Open invoices whose next step is due on `today` or before, at most `limit`.
+    /// A page of the open invoices whose next step is due on `today` or before, and where the next begins.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -156,9 +145,10 @@ impl Database {
         &self,
         today: Date,
         limit: i32,
-    ) -> Result<Vec<OpenInvoice>, Fault> {
+        after: Option<Item>,
+    ) -> Result<(Vec<OpenInvoice>, Option<Item>), Fault> {
         let table = &self.tables.ledger;
-        let answer = self
+        let query = self
             .client
             .query()
             .table_name(table)
@@ -167,16 +157,9 @@ impl Database {
             .expression_attribute_names("#open", "open")
             .expression_attribute_values(":open", string(OPEN))
             .expression_attribute_values(":today", string(today.to_string()))
-            .limit(limit)
-            .send()
-            .await
-            .map_err(|e| fault("Query", table, e))?;
-        answer
-            .items
-            .unwrap_or_default()
-            .into_iter()
-            .map(|row| read(table, row))
-            .collect()
+            .set_exclusive_start_key(after)
+            .limit(limit);
+        page(table, query).await
     }
 
     /// A client's open invoices, the one due first first.

@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Database, attribute, fault, item, keys, number, read, string, written_if_held};
+use super::{Database, attribute, fault, found, item, keys, number, read, string, written_if_held};
 use crate::error::Fault;
 
 /// How often settling begins again because somebody else settled meanwhile.
@@ -330,7 +330,7 @@ impl Database {
         to: u64,
     ) -> Result<Vec<MeteredAccount>, Fault> {
         let table = &self.tables.accounts;
-        let mut rows = self
+        let query = self
             .client
             .query()
             .table_name(table)
@@ -338,15 +338,8 @@ impl Database {
             .key_condition_expression("metered_at = :location AND id BETWEEN :from AND :to")
             .expression_attribute_values(":location", string(location))
             .expression_attribute_values(":from", number(from))
-            .expression_attribute_values(":to", number(to))
-            .into_paginator()
-            .items()
-            .send();
-        let mut accounts = Vec::new();
-        while let Some(row) = rows.next().await {
-            accounts.push(read(table, row.map_err(|e| fault("Query", table, e))?)?);
-        }
-        Ok(accounts)
+            .expression_attribute_values(":to", number(to));
+        found(table, query).await
     }
 
     /// Whether usage of any account of a location is to be collected.

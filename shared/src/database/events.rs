@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::orders::{OPEN, sortable};
 use super::transaction::{Conflict, Transaction};
-use super::{Database, Item, fault, item, keys, number, read, string};
+use super::{Database, Item, fault, item, keys, number, page, string};
 use crate::domain::event::Event;
 use crate::error::Fault;
 
@@ -18,7 +18,7 @@ impl Database {
     /// When DynamoDB cannot answer.
     pub async fn unsent_events(&self, limit: i32) -> Result<Vec<Event>, Fault> {
         let table = &self.tables.events;
-        let answer = self
+        let query = self
             .client
             .query()
             .table_name(table)
@@ -26,16 +26,8 @@ impl Database {
             .key_condition_expression("#open = :open")
             .expression_attribute_names("#open", "open")
             .expression_attribute_values(":open", string(OPEN))
-            .limit(limit)
-            .send()
-            .await
-            .map_err(|e| fault("Query", table, e))?;
-        answer
-            .items
-            .unwrap_or_default()
-            .into_iter()
-            .map(|row| read(table, row))
-            .collect()
+            .limit(limit);
+        Ok(page(table, query).await?.0)
     }
 
     /// Notes that an event was sent. Repeating it changes nothing that matters.

@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::types::Update;
 
 use super::billing::Issue;
 use super::transaction::{Conflict, Transaction};
-use super::{Database, fault, item, keys, number, read, string};
+use super::{Database, found, item, keys, number, page, string};
 use crate::config::Tables;
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
@@ -83,7 +83,7 @@ impl Database {
     ) -> Result<Vec<Invoice>, Fault> {
         let table = &self.tables.ledger;
         let last = before.map_or(u64::MAX, |before| before.saturating_sub(1));
-        let answer = self
+        let query = self
             .client
             .query()
             .table_name(table)
@@ -93,16 +93,8 @@ impl Database {
             .expression_attribute_values(":last", string(keys::invoice(last.min(999_999_999_999))))
             .scan_index_forward(false)
             .consistent_read(true)
-            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
-            .send()
-            .await
-            .map_err(|e| fault("Query", table, e))?;
-        answer
-            .items
-            .unwrap_or_default()
-            .into_iter()
-            .map(|row| read(table, row))
-            .collect()
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX));
+        Ok(page(table, query).await?.0)
     }
 
     /// Posts, with a history entry and events; `false` when this posting was made before.
@@ -146,22 +138,15 @@ impl Database {
         prefix: &str,
     ) -> Result<Vec<T>, Fault> {
         let table = &self.tables.ledger;
-        let mut pages = self
+        let query = self
             .client
             .query()
             .table_name(table)
             .key_condition_expression("pk = :client AND begins_with(sk, :prefix)")
             .expression_attribute_values(":client", string(keys::client(client_id)))
             .expression_attribute_values(":prefix", string(prefix))
-            .consistent_read(true)
-            .into_paginator()
-            .items()
-            .send();
-        let mut rows = Vec::new();
-        while let Some(row) = pages.next().await {
-            rows.push(read(table, row.map_err(|e| fault("Query", table, e))?)?);
-        }
-        Ok(rows)
+            .consistent_read(true);
+        found(table, query).await
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::accounts::{BucketRow, account_item, bucket_delete, new_bucket_put};
 use super::billing::Issue;
 use super::transaction::Conflict;
-use super::{Database, Item, attribute, fault, item, keys, number, read, string, written_if_held};
+use super::{Database, Item, attribute, item, keys, number, page, read, string, written_if_held};
 use crate::config::Rules;
 use crate::domain::account::Account;
 use crate::domain::event::Event;
@@ -267,7 +267,7 @@ impl Database {
     /// When DynamoDB cannot answer.
     pub async fn abandoned_orders(&self, now: Timestamp, limit: i32) -> Result<Vec<Order>, Fault> {
         let table = &self.tables.orders;
-        let answer = self
+        let query = self
             .client
             .query()
             .table_name(table)
@@ -276,16 +276,8 @@ impl Database {
             .expression_attribute_names("#open", "open")
             .expression_attribute_values(":open", string(OPEN))
             .expression_attribute_values(":now", string(sortable(now)))
-            .limit(limit)
-            .send()
-            .await
-            .map_err(|e| fault("Query", table, e))?;
-        answer
-            .items
-            .unwrap_or_default()
-            .into_iter()
-            .map(|row| read(table, row))
-            .collect()
+            .limit(limit);
+        Ok(page(table, query).await?.0)
     }
 }
 

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::{AttributeValue, Put};
 
 use super::transaction::Conflict;
-use super::{Database, fault, item, keys, read};
+use super::{Database, found, item, keys};
 use crate::domain::history::Entry;
 use crate::domain::plan::Plan;
 use crate::error::Fault;
@@ -41,20 +41,13 @@ impl Database {
     /// When DynamoDB cannot answer.
     pub async fn plans(&self) -> Result<Vec<Plan>, Fault> {
         let table = &self.tables.plans;
-        let mut pages = self
+        let query = self
             .client
             .query()
             .table_name(table)
             .key_condition_expression("pk = :plans")
-            .expression_attribute_values(":plans", AttributeValue::S(keys::PLANS.into()))
-            .into_paginator()
-            .items()
-            .send();
-        let mut plans = Vec::new();
-        while let Some(row) = pages.next().await {
-            plans.push(read(table, row.map_err(|e| fault("Query", table, e))?)?);
-        }
-        Ok(plans)
+            .expression_attribute_values(":plans", AttributeValue::S(keys::PLANS.into()));
+        found(table, query).await
     }
 
     /// Adds a plan, or the next version of one. The version must follow on the one sold now; else nothing is written and the answer

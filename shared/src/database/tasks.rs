@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::orders::{OPEN, sortable};
 use super::transaction::Conflict;
-use super::{Database, attribute, fault, item, keys, number, read, string, written_if_held};
+use super::{Database, attribute, fault, item, keys, number, page, read, string, written_if_held};
 use crate::domain::history::Entry;
 use crate::domain::task::{Answer, Callback, Task};
 use crate::error::Fault;
@@ -192,7 +192,7 @@ impl Database {
     /// When DynamoDB cannot answer.
     pub async fn silent_tasks(&self, before: Timestamp, limit: i32) -> Result<Vec<Task>, Fault> {
         let table = &self.tables.tasks;
-        let answer = self
+        let query = self
             .client
             .query()
             .table_name(table)
@@ -201,16 +201,8 @@ impl Database {
             .expression_attribute_names("#open", "open")
             .expression_attribute_values(":open", string(OPEN))
             .expression_attribute_values(":before", string(sortable(before)))
-            .limit(limit)
-            .send()
-            .await
-            .map_err(|e| fault("Query", table, e))?;
-        answer
-            .items
-            .unwrap_or_default()
-            .into_iter()
-            .map(|row| read(table, row))
-            .collect()
+            .limit(limit);
+        Ok(page(table, query).await?.0)
     }
 
     /// Keeps a callback key.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::listing::Listing;
 use super::{
-    AccountOrder, Database, Page, attribute, fault, item, keys, read, string, written_if_held,
+    AccountOrder, Database, Page, attribute, fault, found, item, keys, read, string,
+    written_if_held,
 };
 use crate::domain::account::Group;
 use crate::domain::usage::Day;
@@ -300,7 +301,7 @@ impl Database {
         to: Date,
     ) -> Result<BTreeMap<Date, Day>, Fault> {
         let table = &self.tables.usage;
-        let mut rows = self
+        let query = self
             .client
             .query()
             .table_name(table)
@@ -308,16 +309,9 @@ impl Database {
             .expression_attribute_values(":account", string(keys::account(s3uid)))
             .expression_attribute_values(":from", string(keys::day(from)))
             .expression_attribute_values(":to", string(keys::day(to)))
-            .consistent_read(true)
-            .into_paginator()
-            .items()
-            .send();
-        let mut days = BTreeMap::new();
-        while let Some(row) = rows.next().await {
-            let row: Row = read(table, row.map_err(|e| fault("Query", table, e))?)?;
-            days.insert(row.date, row.day);
-        }
-        Ok(days)
+            .consistent_read(true);
+        let rows: Vec<Row> = found(table, query).await?;
+        Ok(rows.into_iter().map(|row| (row.date, row.day)).collect())
     }
 
     /// What an account had stored at the end of the last day before `date` that tells.

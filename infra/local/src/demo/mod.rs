@@ -85,7 +85,7 @@ pub async fn run(out: &mut dyn Write) -> Result<(), Failure> {
     .await?;
     Story {
         stack: &stack,
-        http: wharfage::context::loopback_connector(),
+        http: wharfage::connectors::loopback_connector(),
         out,
         told: Vec::new(),
         events: 0,
