@@ -1,6 +1,6 @@
 //! Periods closed, invoices paid or chased, services ended.
 
-use jiff::ToSpan;
+use jiff::{SignedDuration, ToSpan};
 use serde_json::json;
 use tests::TestApp;
 use wharfage::domain::account::{Status, Suspension};
@@ -172,4 +172,30 @@ async fn a_cancelled_account_ends_on_its_dates() {
             .len(),
         1
     );
+}
+
+#[tokio::test]
+async fn accounts_that_cannot_end_keep_no_others_waiting() {
+    let app = TestApp::start_idle(&[]).await;
+    // Due since long ago and first in the index again in every run, as where a location does not answer: more than one query finds.
+    for number in 0..1_000 {
+        let s3uid = format!("stuck{number}");
+        let ending = [
+            ("pk", s3uid.as_str()),
+            ("sk", "account"),
+            ("ending", "1"),
+            ("ends_on", "2025-01-01"),
+            ("s3uid", s3uid.as_str()),
+            ("location", "NL"),
+        ];
+        app.put_item("ACCOUNTS_TABLE", &ending).await;
+    }
+    let other = app.order("client", "cancelled").await;
+    let s3uid = json!({ "s3uid": other.s3uid });
+    app.call("client", "delete_payment_account", s3uid)
+        .await
+        .ok();
+    app.let_pass(SignedDuration::from_hours(24 * 31));
+    let sent = app.run_directly("end_services").await.expect("a run");
+    assert_eq!(sent["sent"], 1_001);
 }
