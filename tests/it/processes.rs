@@ -1,10 +1,12 @@
-//! The real binaries as processes of their own, killed with SIGKILL in the middle of every kind of work: nothing is lost, and
-//! nothing is done twice.
+//! The real binaries as processes of their own: started, kept, timed out and refused as Lambda does; and killed with SIGKILL in the
+//! middle of every kind of work: nothing is lost, and nothing is done twice.
 
 use std::process::Command;
 
 use jiff::SignedDuration;
 use jiff::civil::date;
+use lambda_http::Body;
+use local::{Data, Options, Stack};
 use serde_json::json;
 use tests::proxy::Proxy;
 use tests::tap::Moment;
@@ -42,6 +44,143 @@ async fn killed_at(
         () = kill => {}
     }
     !proxy.let_pass()
+}
+
+/// The process ids of a function's instances that wait for their next request, in order.
+fn kept(app: &TestApp, function: &str) -> Vec<u32> {
+    let mut pids = app.stack.idle_processes(function);
+    pids.sort_unstable();
+    pids
+}
+
+#[tokio::test]
+#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+async fn a_process_has_one_request_at_a_time_and_is_kept_for_the_next() {
+    const FUNCTION: &str = "get_available_locations";
+    let app = TestApp::start_processes(&[], &Proxy::default()).await;
+    let ask = async || {
+        app.call("client", FUNCTION, json!({})).await.ok();
+    };
+    // Three logged in, one after the other.
+    assert_eq!(kept(&app, "auth_php").len(), 1);
+    assert!(kept(&app, FUNCTION).is_empty());
+    tokio::join!(ask(), ask());
+    let two = kept(&app, FUNCTION);
+    assert_eq!(two.len(), 2);
+    for _ in 0..4 {
+        ask().await;
+        assert_eq!(kept(&app, FUNCTION), two);
+    }
+    tokio::join!(ask(), ask(), ask());
+    let three = kept(&app, FUNCTION);
+    assert_eq!(three.len(), 3);
+    assert!(
+        two.iter().all(|pid| three.contains(pid)),
+        "{two:?} {three:?}"
+    );
+    assert!(app.stack.busy_processes(FUNCTION).is_empty());
+}
+
+fn runs(pid: u32) -> bool {
+    let asked = Command::new("kill").args(["-0", &pid.to_string()]).output();
+    asked.expect("kill runs").status.success()
+}
+
+#[tokio::test]
+#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+async fn a_process_that_takes_too_long_is_killed_and_the_next_request_has_a_new_one() {
+    let mut template = include_str!("../../infra/template.yaml").to_owned();
+    for (from, to) in [
+        (
+            "Description: Plans and their prices.\n",
+            "Description: Plans and their prices.\n      Timeout: 5\n",
+        ),
+        (
+            "a step per message.\n      Timeout: 60\n",
+            "a step per message.\n      Timeout: 5\n",
+        ),
+        (
+            "Path: /s3/get_available_locations\n            Method: ANY\n            TimeoutInMillis: 30000\n",
+            "Path: /s3/get_available_locations\n            Method: ANY\n            TimeoutInMillis: 3000\n",
+        ),
+    ] {
+        assert!(template.contains(from), "{from}");
+        template = template.replace(from, to);
+    }
+    let proxy = Proxy::default();
+    let app = TestApp::start_processes_of(template.leak(), &proxy).await;
+
+    let ask = || app.call("client", "list_plans", json!({}));
+    ask().await.ok();
+    let warm = kept(&app, "list_plans");
+    proxy.stop_at(0, Moment::Before);
+    let reply = ask().await;
+    assert!(!proxy.let_pass());
+    assert_eq!(reply.status, 500);
+    assert_eq!(reply.body, json!({ "message": "Internal Server Error" }));
+    assert!(warm.iter().all(|pid| !runs(*pid)), "{warm:?}");
+    assert!(kept(&app, "list_plans").is_empty());
+    ask().await.ok();
+    let new = kept(&app, "list_plans");
+    assert!(new.len() == 1 && new != warm, "{new:?} {warm:?}");
+
+    // A route that waits for less ends the waiting, and not the function.
+    let ask = || app.call("client", "get_available_locations", json!({}));
+    ask().await.ok();
+    let warm = kept(&app, "get_available_locations");
+    proxy.stop_at(0, Moment::Before);
+    let reply = ask().await;
+    assert!(!proxy.let_pass());
+    assert_eq!(reply.status, 503);
+    assert_eq!(app.stack.busy_processes("get_available_locations"), warm);
+
+    // A message is in the queue again.
+    let account = filled(&app, "slowly-cleaned").await;
+    let s3uid = json!({ "s3uid": account.s3uid });
+    app.call("client", "delete_account", s3uid).await.ok();
+    proxy.stop_at(0, Moment::After);
+    let drained = app.stack.drain().await.expect("drained");
+    assert!(!proxy.let_pass());
+    assert_eq!(drained.failed, 1, "{drained:?}");
+    assert_eq!(kept(&app, "cleanup").len(), 1);
+    let account = app.context().database.account(&account.s3uid).await;
+    let service = account.expect("an answer").expect("the account").service;
+    assert_eq!(service.status, Status::Terminated);
+}
+
+#[tokio::test]
+#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+async fn what_keeps_a_process_from_starting_is_told_without_a_secret() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let secret = "a-secret-of-the-role";
+    let stack = Stack::start(Options {
+        data: Data::Dir(directory.path().to_owned()),
+        processes: Some(tests::binaries()),
+        adjust_environment: Some(Box::new(|environment| {
+            environment.insert("AWS_SECRET_ACCESS_KEY".into(), secret.into());
+            environment.remove("USAGE_BUCKET");
+        })),
+        ..Options::default()
+    });
+    let stack = stack.await.expect("the stack itself starts");
+    let told = "did not start: Runtime.ConfigInvalid: environment variable USAGE_BUCKET is not set";
+    // Each time anew.
+    for _ in 0..2 {
+        let error = stack.run_job("resume_tasks").await.expect_err("refused");
+        assert_eq!(error.to_string(), format!("resume_tasks: {told}"));
+        assert!(stack.idle_processes("resume_tasks").is_empty());
+    }
+    let request = tests::form_request("/s3/get_available_locations", &json!({}));
+    let response = stack.invoke_http(request).await;
+    assert_eq!(response.status(), 500);
+    let body = Body::Text(json!({ "message": "Internal Server Error" }).to_string());
+    assert_eq!(response.body(), &body);
+    let log = directory.path().join("logs/resume_tasks.log");
+    let log = std::fs::read_to_string(log).expect("a log");
+    assert!(
+        log.contains("USAGE_BUCKET") && !log.contains(secret),
+        "{log}"
+    );
 }
 
 async fn start(proxy: &Proxy) -> TestApp {

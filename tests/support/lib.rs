@@ -19,6 +19,7 @@ use local::processes::Binaries;
 use local::{AdjustEnvironment, GivenCluster, Options, Stack};
 use serde_json::{Value, json};
 use wharfage::config::Config;
+use wharfage::connectors::Connectors;
 use wharfage::context::Context;
 use wharfage::random::Random;
 use wharfage::runtime::Entry;
@@ -90,18 +91,24 @@ impl TestApp {
 
     /// The same, with other values for some of the template's parameters.
     pub async fn start_with(parameters: &[(&str, &str)]) -> TestApp {
-        TestApp::start_from(parameters, Some(START), true, Vec::new(), None).await
+        TestApp::start_from(parameters, Some(START), true, Vec::new(), None, None).await
     }
 
     /// The same, with queues that are only worked on when the test says so.
     pub async fn start_idle(parameters: &[(&str, &str)]) -> TestApp {
-        TestApp::start_from(parameters, Some(START), false, Vec::new(), None).await
+        TestApp::start_from(parameters, Some(START), false, Vec::new(), None, None).await
     }
 
     /// The same, with each function a process of its own whose calls pass a proxy.
     pub async fn start_processes(parameters: &[(&str, &str)], proxy: &Proxy) -> TestApp {
         let proxy = Some(proxy.clone());
-        TestApp::start_from(parameters, Some(START), false, Vec::new(), proxy).await
+        TestApp::start_from(parameters, Some(START), false, Vec::new(), proxy, None).await
+    }
+
+    /// The same, with another template.
+    pub async fn start_processes_of(template: &'static str, proxy: &Proxy) -> TestApp {
+        let (proxy, template) = (Some(proxy.clone()), Some(template));
+        TestApp::start_from(&[], Some(START), false, Vec::new(), proxy, template).await
     }
 
     /// A system in the present, which is where the clusters live that are not its own; its clock runs. Idle, or with queues that are
@@ -111,7 +118,7 @@ impl TestApp {
         parameters: &[(&str, &str)],
         background: bool,
     ) -> TestApp {
-        TestApp::start_from(parameters, None, background, clusters, None).await
+        TestApp::start_from(parameters, None, background, clusters, None, None).await
     }
 
     async fn start_from(
@@ -120,6 +127,7 @@ impl TestApp {
         background: bool,
         clusters: Vec<GivenCluster>,
         proxy: Option<Proxy>,
+        template: Option<&'static str>,
     ) -> TestApp {
         // `RUST_LOG=debug cargo test … -- --nocapture` shows what happens.
         let _ = tracing_subscriber::fmt()
@@ -131,6 +139,7 @@ impl TestApp {
         let adjust_environment = proxy.map(|proxy| -> AdjustEnvironment {
             Box::new(move |environment| proxy.lead_through(environment))
         });
+        let default = Options::default();
         let options = Options {
             clusters,
             clock: clock.map(|start| start.parse().expect("a time")),
@@ -142,7 +151,8 @@ impl TestApp {
             background,
             processes,
             adjust_environment,
-            ..Options::default()
+            template: template.unwrap_or(default.template),
+            ..default
         };
         let stack = Stack::start(options).await.expect("the stack starts");
         let mut app = TestApp {
@@ -251,7 +261,7 @@ impl TestApp {
             config.expect("a configuration"),
             Arc::clone(&self.context().clock),
             Random::from_os(),
-            self.tap.connector(),
+            Connectors::one(self.tap.connector()),
         )
     }
 
@@ -393,7 +403,7 @@ fn wants_processes() -> bool {
 }
 
 /// The functions' binaries, built once.
-fn binaries() -> Binaries {
+pub fn binaries() -> Binaries {
     static BUILT: OnceLock<Binaries> = OnceLock::new();
     let built = || local::processes::build("dev").expect("the binaries are built");
     BUILT.get_or_init(built).clone()

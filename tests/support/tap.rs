@@ -87,7 +87,7 @@ impl Tap {
     )]
     pub fn new() -> Tap {
         Tap {
-            inner: wharfage::context::loopback_connector(),
+            inner: wharfage::connectors::loopback_connector(),
         }
     }
 

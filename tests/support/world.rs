@@ -118,6 +118,20 @@ impl TestApp {
             .expect("the item is changed");
     }
 
+    /// Puts an item of texts past the product.
+    pub async fn put_item(&self, table: &str, texts: &[(&str, &str)]) {
+        let texts = texts
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), AttributeValue::S((*text).to_owned())));
+        self.dynamodb()
+            .put_item()
+            .table_name(&self.stack.environment()[table])
+            .set_item(Some(texts.collect()))
+            .send()
+            .await
+            .expect("the item is put");
+    }
+
     /// Deletes an item past the product.
     pub async fn delete_item(&self, table: &str, (pk, sk): &(String, String)) {
         self.dynamodb()
@@ -213,7 +227,7 @@ impl TestApp {
         request
             .headers_mut()
             .insert("content-type", "application/json");
-        let connector = wharfage::context::loopback_connector();
+        let connector = wharfage::connectors::loopback_connector();
         let response = connector.call(request).await.expect("the cluster answers");
         let status = response.status().as_u16();
         let bytes = ByteStream::new(response.into_body())

@@ -28,7 +28,14 @@ impl fmt::Display for Crash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Crash::Panicked(text) => write!(f, "panicked: {text}"),
-            Crash::TimedOut(timeout) => write!(f, "timed out after {} s", timeout.as_secs_f64()),
+            // As Lambda says it.
+            Crash::TimedOut(timeout) => {
+                write!(
+                    f,
+                    "Task timed out after {:.2} seconds",
+                    timeout.as_secs_f64()
+                )
+            }
             Crash::Failed(text) => f.write_str(text),
             Crash::Init(text) => write!(f, "did not start: {text}"),
             Crash::Exited(status) => write!(f, "its process ended: {status}"),
@@ -117,6 +124,12 @@ mod tests {
         let short = Duration::from_millis(1);
         let endless = run(short, holder.life(), std::future::pending::<()>());
         assert_eq!(endless.await, Err(Crash::TimedOut(short)));
+    }
+
+    #[test]
+    fn a_time_out_is_told_in_lambda_s_words() {
+        let told = Crash::TimedOut(SECOND * 29).to_string();
+        assert_eq!(told, "Task timed out after 29.00 seconds");
     }
 
     fn holder_is_odd() -> bool {

@@ -62,9 +62,9 @@ impl Runner {
         event: String,
         request_id: &str,
     ) -> Result<Response<Body>, Crash> {
-        let timeout = target.timeout.min(target.route_timeout);
         match &self.place {
             Place::Here(context) => {
+                let timeout = target.timeout.min(target.route_timeout);
                 let context = Arc::clone(context);
                 let handler = target.handler;
                 let mut lambda = lambda_http::Context::default();
@@ -82,9 +82,11 @@ impl Runner {
                 .await
             }
             Place::Processes(fleet) => {
-                let answer = self
-                    .invoke(fleet, target.function, event.into(), timeout)
-                    .await?;
+                let invocation = self.invoke(fleet, target.function, event.into(), target.timeout);
+                // The function goes on, as on Lambda.
+                let answer = tokio::time::timeout(target.route_timeout, invocation)
+                    .await
+                    .unwrap_or(Err(Crash::TimedOut(target.route_timeout)))?;
                 response(read(&answer)?)
             }
         }
@@ -141,18 +143,24 @@ impl Runner {
         }
     }
 
+    /// Invokes a function whose process goes on also if nobody waits for its answer any more.
     async fn invoke(
         &self,
-        fleet: &Fleet,
+        fleet: &Arc<Fleet>,
         function: &'static str,
         event: Bytes,
         timeout: Duration,
     ) -> Result<Bytes, Crash> {
         let request_id = self.random.id();
-        tokio::select! {
-            answer = fleet.invoke(function, event, &request_id, timeout) => answer,
-            () = self.life.clone().ended() => Err(Crash::Stopped),
-        }
+        let fleet = Arc::clone(fleet);
+        let life = self.life.clone();
+        let invocation = tokio::spawn(async move {
+            tokio::select! {
+                answer = fleet.invoke(function, event, &request_id, timeout) => answer,
+                () = life.ended() => Err(Crash::Stopped),
+            }
+        });
+        invocation.await.unwrap_or(Err(Crash::Stopped))
     }
 }
 

@@ -33,13 +33,29 @@ struct Target {
     name: String,
 }
 
+/// What cargo tells a program that it runs about its package. Build scripts that look at it, as ring's does, would run again, and all
+/// that depends on them would be built again: here, and then by whoever calls cargo without it.
+const TOLD_BY_CARGO: [&str; 7] = [
+    "CARGO_MANIFEST_DIR",
+    "CARGO_MANIFEST_LINKS",
+    "CARGO_PKG_NAME",
+    "CARGO_PKG_VERSION_MAJOR",
+    "CARGO_PKG_VERSION_MINOR",
+    "CARGO_PKG_VERSION_PATCH",
+    "CARGO_PKG_VERSION_PRE",
+];
+
 /// Builds every function of this workspace with cargo, in the given profile, and finds its binaries. What cargo has to say is
 /// shown on standard error.
 ///
 /// # Errors
 /// When cargo cannot be started, or fails.
 pub fn build(profile: &str) -> Result<Binaries, Error> {
-    let output = Command::new(option_env!("CARGO").unwrap_or("cargo"))
+    let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+    for name in TOLD_BY_CARGO {
+        cargo.env_remove(name);
+    }
+    let output = cargo
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         // The whole workspace decides which features its dependencies are built with: they are not built twice.
         .args(["build", "--workspace", "--bins", "--quiet", "--locked"])

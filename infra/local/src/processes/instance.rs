@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::to_bytes;
-use axum::extract::{Path as UrlPath, Request, State};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path as UrlPath, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
@@ -31,10 +31,10 @@ use super::lock;
 use crate::invoke::Crash;
 use crate::template::{ACCOUNT_ID, REGION};
 
-/// How long a process may take until it asks for its first event.
+/// How long a process may take until it asks for its first event. Lambda would start it once more after that.
 const INIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a response may have at most; Lambda takes 6 MB, and base64 and JSON are counted.
-const RESPONSE_MAX_BYTES: usize = 6 * 1024 * 1024 + 100 * 1024;
+/// What a response may have at most, base64 and JSON counted: Lambda's 6 MB are a hundred bytes more than that.
+const RESPONSE_MAX_BYTES: usize = 6 * 1024 * 1024 + 100;
 
 /// An event on its way to a process.
 struct Invocation {
@@ -42,6 +42,24 @@ struct Invocation {
     event: Bytes,
     deadline_ms: u128,
     answer: oneshot::Sender<Result<Bytes, Crash>>,
+}
+
+impl Invocation {
+    /// An event that has to be answered within `timeout` from now, and where the answer will come.
+    fn new(
+        request_id: &str,
+        event: Bytes,
+        timeout: Duration,
+    ) -> (Invocation, oneshot::Receiver<Result<Bytes, Crash>>) {
+        let (answer, answered) = oneshot::channel();
+        let invocation = Invocation {
+            request_id: request_id.to_owned(),
+            event,
+            deadline_ms: (since_epoch() + timeout).as_millis(),
+            answer,
+        };
+        (invocation, answered)
+    }
 }
 
 /// An event that the process has.
@@ -121,18 +139,7 @@ impl Instance {
             handed: Mutex::default(),
             ready: Mutex::new(Some(ready_sender)),
         });
-        let router = Router::new()
-            .route("/2018-06-01/runtime/invocation/next", get(next))
-            .route(
-                "/2018-06-01/runtime/invocation/{request_id}/response",
-                post(response),
-            )
-            .route(
-                "/2018-06-01/runtime/invocation/{request_id}/error",
-                post(error),
-            )
-            .route("/2018-06-01/runtime/init/error", post(init_error))
-            .with_state(api);
+        let router = router(api);
         let listener = listener.tap_io(|stream| {
             let _ = stream.set_nodelay(true);
         });
@@ -163,18 +170,14 @@ impl Instance {
         request_id: &str,
         timeout: Duration,
     ) -> Result<Bytes, Crash> {
-        self.be_ready().await?;
-        let (answer, answered) = oneshot::channel();
-        let invocation = Invocation {
-            request_id: request_id.to_owned(),
-            event,
-            deadline_ms: deadline_ms(timeout),
-            answer,
-        };
+        self.be_ready(INIT_TIMEOUT).await?;
+        let (invocation, answered) = Invocation::new(request_id, event, timeout);
         if self.events.send(invocation).await.is_err() {
             return Err(Crash::Stopped);
         }
         tokio::select! {
+            // What it posted counts, also if it ended right after.
+            biased;
             answered = answered => answered.unwrap_or(Err(Crash::Stopped)),
             status = self.child.wait() => Err(exited(status)),
             () = tokio::time::sleep(timeout) => {
@@ -185,16 +188,18 @@ impl Instance {
     }
 
     /// Waits for the end of a cold start. Its time is not counted towards the function's.
-    async fn be_ready(&mut self) -> Result<(), Crash> {
+    async fn be_ready(&mut self, timeout: Duration) -> Result<(), Crash> {
         let Some(ready) = self.ready.take() else {
             return Ok(());
         };
         tokio::select! {
+            // An error that it posted says more than that it ended.
+            biased;
             ready = ready => ready.unwrap_or(Err(Crash::Stopped)),
             status = self.child.wait() => Err(exited(status)),
-            () = tokio::time::sleep(INIT_TIMEOUT) => {
+            () = tokio::time::sleep(timeout) => {
                 let _ = self.child.kill().await;
-                Err(Crash::Init(format!("not ready after {} s", INIT_TIMEOUT.as_secs())))
+                Err(Crash::Init(format!("not ready after {} s", timeout.as_secs_f64())))
             }
         }
     }
@@ -211,12 +216,26 @@ fn exited(status: std::io::Result<std::process::ExitStatus>) -> Crash {
     clippy::disallowed_methods,
     reason = "a process compares its deadline with the machine's own clock"
 )]
-fn deadline_ms(timeout: Duration) -> u128 {
+fn since_epoch() -> Duration {
     let now = std::time::SystemTime::now();
-    let since = now
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    (since + timeout).as_millis()
+    now.duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// The Runtime API of one process.
+fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/2018-06-01/runtime/invocation/next", get(next))
+        .route(
+            "/2018-06-01/runtime/invocation/{request_id}/response",
+            post(response).layer(DefaultBodyLimit::max(RESPONSE_MAX_BYTES)),
+        )
+        .route(
+            "/2018-06-01/runtime/invocation/{request_id}/error",
+            post(error),
+        )
+        .route("/2018-06-01/runtime/init/error", post(init_error))
+        .with_state(api)
 }
 
 async fn next(State(api): State<Arc<Api>>) -> Response {
@@ -249,14 +268,19 @@ async fn next(State(api): State<Arc<Api>>) -> Response {
 async fn response(
     State(api): State<Arc<Api>>,
     UrlPath(request_id): UrlPath<String>,
-    request: Request,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let Ok(body) = to_bytes(request.into_body(), RESPONSE_MAX_BYTES).await else {
-        let large = Crash::Failed("Function.ResponseSizeTooLarge: over 6 MB".into());
-        finish(&api, &request_id, Err(large));
-        return status(StatusCode::PAYLOAD_TOO_LARGE);
-    };
-    finish(&api, &request_id, Ok(body))
+    match body {
+        Ok(body) => finish(&api, &request_id, Ok(body)),
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let large =
+                format!("Function.ResponseSizeTooLarge: more than {RESPONSE_MAX_BYTES} bytes");
+            finish(&api, &request_id, Err(Crash::Failed(large)));
+            status(StatusCode::PAYLOAD_TOO_LARGE)
+        }
+        // It ended while it was posting; that is told by its end.
+        Err(rejection) => status(rejection.status()),
+    }
 }
 
 async fn error(
@@ -301,3 +325,6 @@ fn status(status: StatusCode) -> Response {
     *response.status_mut() = status;
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,6 +91,15 @@ impl Fleet {
             .unwrap_or_default()
     }
 
+    /// The process ids of a function's instances that are kept for the next request.
+    pub(crate) fn idle(&self, function: &str) -> Vec<u32> {
+        let functions = lock(&self.functions);
+        functions
+            .get(function)
+            .map(|pool| lock(&pool.idle).iter().map(Instance::pid).collect())
+            .unwrap_or_default()
+    }
+
     fn pool(&self, function: &'static str) -> Arc<Pool> {
         let mut functions = lock(&self.functions);
         let pool = functions.entry(function).or_insert_with(|| {
