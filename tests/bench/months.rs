@@ -160,7 +160,7 @@ fn main() -> Outcome<()> {
 
 async fn run(arguments: Arguments) -> Outcome<()> {
     let counting = Counting {
-        inner: wharfage::context::loopback_connector(),
+        inner: wharfage::connectors::loopback_connector(),
         calls: Arc::default(),
     };
     let stack = Stack::start(Options {
