@@ -132,7 +132,7 @@ async fn begin_upload(
 async fn fetch(url: &str) -> u16 {
     let mut request = HttpRequest::new(SdkBody::empty());
     request.set_uri(url).expect("an address");
-    let connector = wharfage::context::loopback_connector();
+    let connector = wharfage::connectors::loopback_connector();
     let response = connector.call(request).await.expect("an answer");
     response.status().as_u16()
 }
@@ -151,9 +151,9 @@ async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
 async fn a_user_is_made_once_however_often_it_is_asked_for(subject: Subject) {
     let cluster = subject.provider();
     let (s3uid, keys) = (subject.name("user"), new_keys());
-    let many = join_all((0..4).map(|_| cluster.create_user(&s3uid, &keys, Some(5_000)))).await;
+    let many = join_all((0..8).map(|_| cluster.create_user(&s3uid, &keys, Some(5_000)))).await;
     for one in many {
-        one.expect("made once, and found thrice");
+        one.expect("made once, and found by the others");
     }
     assert_eq!(login(&subject, &keys).await, Ok(()));
     // A late copy of the request does not undo what was set since.

@@ -9,6 +9,7 @@
 //!   empty and is removed with them. An unknown user has no buckets, and no usage.
 //! - **A date that cannot be read is no error**: then 16.2 tells, or removes, the usage of all times. So dates are written here and nowhere
 //!   else, and what is outside of the hours that were asked for is dropped. Without a uid 16.2 removes everybody's usage.
+//! - Of several who write one user's record at once some are told 500 `UnknownError`, and succeed when they try again.
 //! - 16.2 writes some truth values as strings, 18.2 as truth values: none of those is read here.
 //! - A quota counts every object in full 4 KiB, unless `check_on_raw` is set, for which only the body of the request has a place.
 //! - Statistics count old versions and the parts of unfinished uploads among the objects, and do not tell their bytes apart.
@@ -41,7 +42,7 @@ use aws_smithy_runtime_api::client::identity::Identity;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
-use backon::{ExponentialBuilder, Retryable};
+use backon::{ConstantBuilder, ExponentialBuilder, Retryable};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -110,6 +111,8 @@ enum Failure {
     Cluster(ClusterError),
     /// The answer is larger than it may be, or takes longer.
     TooMuch,
+    /// RGW came upon something that it has no code for, as when others write the same user's record at that moment; which call that was.
+    Unknown(String),
 }
 
 impl From<Failure> for ClusterError {
@@ -119,6 +122,7 @@ impl From<Failure> for ClusterError {
             Failure::TooMuch => {
                 ClusterError::Unavailable("the answer is too large, or takes too long".into())
             }
+            Failure::Unknown(call) => ClusterError::Unavailable(format!("{call}: UnknownError")),
         }
     }
 }
@@ -221,8 +225,8 @@ type Query<'a> = &'a [(&'a str, &'a str)];
 impl Rgw {
     pub(super) fn new(location: &Location, outside: &Outside<'_>, secrets: &Secrets) -> Rgw {
         Rgw {
-            connector: outside.connector.clone(),
-            http: outside.http(),
+            connector: outside.clusters.clone(),
+            http: outside.cluster_http(),
             admin_endpoint: location.admin_endpoint.trim_end_matches('/').to_owned(),
             location: location.clone(),
             secret: ClusterSecret::new(secrets, location, AdminKeys::FORM),
@@ -258,13 +262,19 @@ impl Rgw {
         body: Option<&Value>,
         max_bytes: usize,
     ) -> Result<Vec<u8>, Failure> {
+        let once = || self.call_once(method, resource, query, body, max_bytes);
         let attempt = || async {
-            tokio::time::timeout(
-                CALL_TIMEOUT,
-                self.call_once(method, resource, query, body, max_bytes),
-            )
-            .await
-            .unwrap_or(Err(Failure::TooMuch))
+            let attempts = once
+                .retry(
+                    ConstantBuilder::default()
+                        .with_jitter()
+                        .with_delay(Duration::from_millis(20))
+                        .with_max_times(5),
+                )
+                .when(|failure| matches!(failure, Failure::Unknown(_)));
+            tokio::time::timeout(CALL_TIMEOUT, attempts)
+                .await
+                .unwrap_or(Err(Failure::TooMuch))
         };
         attempt
             .retry(
@@ -290,15 +300,11 @@ impl Rgw {
                 .call_with(&keys, method, resource, query, body, max_bytes)
                 .await
             {
-                Ok(answer) => Ok(Some(answer)),
-                Err(Failure::TooMuch) => Ok(None),
                 Err(Failure::Cluster(error)) => Err(error),
+                answer => Ok(answer),
             }
         });
-        answer
-            .await
-            .map_err(Failure::Cluster)?
-            .ok_or(Failure::TooMuch)
+        answer.await.map_err(Failure::Cluster)?
     }
 
     async fn call_with(
@@ -366,6 +372,9 @@ impl Rgw {
                 "{method} {resource}: the administrator is refused: {code}"
             )))),
             (400 | 404 | 409, Ok(code)) => Err(Failure::Cluster(refused(&code))),
+            (500, Ok(code)) if code == "UnknownError" => {
+                Err(Failure::Unknown(format!("{method} {resource}")))
+            }
             (status, _) => Err(unavailable(format!("HTTP {status}"))),
         }
     }
@@ -448,7 +457,7 @@ impl Rgw {
                     self.everybody_from
                         .fetch_max(s3uids.len().saturating_mul(2), Ordering::Relaxed);
                 }
-                Err(Failure::Cluster(error)) => return Err(error),
+                Err(failure) => return Err(failure.into()),
             }
         }
         let keep = &keep;
