@@ -1242,7 +1242,8 @@ mod tests {
             // What another try will not change is asked once.
             let tries = match (&error, status) {
                 (ClusterError::NoAccess(_), 403) => 1,
-                (ClusterError::Unavailable(_), 404 | 500..) => 3,
+                (ClusterError::Unavailable(_), 500) => 6,
+                (ClusterError::Unavailable(_), 404 | 503) => 3,
                 _ => panic!("{status} {code}: {error:?}"),
             };
             let text = format!("{error} {error:?}");
