@@ -13,7 +13,7 @@ use wharfage::domain::billing::BillingWork;
 use wharfage::domain::client::Client;
 use wharfage::domain::closing::{ClosedPeriod, Closing, Part, close};
 use wharfage::domain::credential::hash;
-use wharfage::domain::dunning::Step;
+use wharfage::domain::dunning::{NextStep, Step};
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::history::Actor;
 use wharfage::domain::invoice::{Invoice, InvoiceStatus};
@@ -71,8 +71,8 @@ pub(crate) fn number(client_id: u64, currency: Currency, invoices_before: u64) -
 
 /// The open side of an invoice just issued.
 pub(crate) fn open_side(context: &Context, invoice: &Invoice) -> OpenInvoice {
-    let first = context.rules.dunning.next(invoice.due_on, 0);
-    OpenInvoice::new(invoice, first.map(|(date, _)| date))
+    let first = context.rules.dunning.next(invoice.due_on, 0, None);
+    OpenInvoice::new(invoice, first.map(|next| next.on))
 }
 
 /// What the world is told of an invoice just issued.
@@ -331,12 +331,8 @@ pub(crate) async fn close_period(
         .await?;
         let mut after = account.clone();
         if closing.is_renewed {
-            // What costs nothing on one plan is counted so until it is on another.
-            let is_free = match sold.id == account.plan_id {
-                true => account.is_free,
-                false => is_free_for(sold, &account.location, period.currency)
-                    .map_err(|e| Fault::permanent(format!("closing a period of {s3uid}"), e))?,
-            };
+            let is_free = is_free_for(sold, &account.location, period.currency)
+                .map_err(|e| Fault::permanent(format!("closing a period of {s3uid}"), e))?;
             after = account.on_plan(sold, is_free, PlanChanges::default());
             if sold.id != account.plan_id {
                 context.database.put_group(&after.group()).await?;
@@ -374,6 +370,11 @@ pub(crate) async fn close_period(
             .unwrap_or_default();
         events.extend(plan_events(context, &account, &after));
         let issue = draft.as_ref().map(Draft::issue);
+        // A plan that has come to cost nothing keeps the accounts that are on it, however many.
+        let free_limit = match sold.id == account.plan_id {
+            true => u32::MAX,
+            false => context.rules.free_accounts_per_client,
+        };
         let terms = ClosedPeriod {
             s3uid: account.s3uid.clone(),
             from: period.from,
@@ -387,14 +388,7 @@ pub(crate) async fn close_period(
         let closed = context
             .database
             .close_period(
-                &account,
-                &terms,
-                &closing,
-                &after,
-                context.rules.free_accounts_per_client,
-                issue,
-                &entry,
-                &events,
+                &account, &terms, &closing, &after, free_limit, issue, &entry, &events,
             )
             .await?;
         if closed.is_ok() {
@@ -464,8 +458,13 @@ pub(crate) async fn tell_storage_limit(context: &Context, account: &Account) -> 
 }
 
 /// Pays a client's open invoices from its credit, the one due first first, as far as credit goes; then lifts the suspension of accounts
-/// that owe nothing overdue any more. What stands in the way of lifting one is the answer: the others are lifted all the same.
-pub(crate) async fn settle(context: &Context, client_id: u64) -> Result<Result<(), Fault>, Fault> {
+/// that owe nothing overdue any more, `suspended` among them. What stands in the way of lifting one is the answer: the others are lifted
+/// all the same.
+pub(crate) async fn settle(
+    context: &Context,
+    client_id: u64,
+    suspended: Option<&str>,
+) -> Result<Result<(), Fault>, Fault> {
     let open = context.database.open_invoices(client_id).await?;
     let mut paid = Vec::new();
     let mut unpaid = Vec::new();
@@ -483,13 +482,14 @@ pub(crate) async fn settle(context: &Context, client_id: u64) -> Result<Result<(
     }
     // Suspended accounts are looked for, too: whoever paid for one may have died before lifting its suspension.
     let accounts = context.database.client_accounts(client_id).await?;
-    let suspended = accounts
+    let known = accounts
         .iter()
         .filter(|account| account.service.suspension == Some(Suspension::Unpaid))
         .map(|account| account.s3uid.as_str());
     let candidates: BTreeSet<&str> = paid
         .iter()
         .map(|invoice| invoice.s3uid.as_str())
+        .chain(known)
         .chain(suspended)
         .collect();
     for s3uid in candidates {
@@ -538,7 +538,7 @@ pub(crate) async fn chase(
     invoice_id: u64,
 ) -> Result<(), Fault> {
     // A cluster that keeps another account of the client suspended does not keep this invoice from its step.
-    let lifted = settle(context, client_id).await?;
+    let lifted = settle(context, client_id, None).await?;
     step_of_chasing(context, client_id, due_on, invoice_id).await?;
     lifted
 }
@@ -558,46 +558,55 @@ async fn step_of_chasing(
         }
         return Ok(());
     };
-    let Some((date, step)) = context.rules.dunning.next(open.due_on, open.steps) else {
+    let dunning = &context.rules.dunning;
+    let due = dunning.next(open.due_on, open.steps, open.suspended_on);
+    let Some(NextStep { step, on, taken }) = due else {
         return Ok(());
     };
-    if date > today {
+    if on > today || open.act_on.is_none_or(|date| date > today) {
         return Ok(());
     }
     if step == Step::Suspend {
         let actor = Actor::system("billing");
         suspend(context, &open.s3uid, Suspension::Unpaid, actor).await?;
     }
-    let next = context.rules.dunning.next(open.due_on, open.steps + 1);
-    let next_on = next.map(|(date, _)| date);
+    let suspended_on = open.suspended_on;
+    let suspended_on = suspended_on.or((step == Step::Suspend).then_some(today));
+    let next = dunning.next(open.due_on, taken, suspended_on);
+    let advanced = OpenInvoice {
+        steps: taken,
+        act_on: next.map(|next| next.on),
+        suspended_on,
+        ..open.clone()
+    };
     let detail = json!({
         "invoice_id": open.invoice_id,
         "amount_minor": open.amount_minor,
         "currency": open.currency,
         "due_on": open.due_on,
         "step": step,
-        "next_step": next.map(|(date, step)| json!({ "step": step, "on": date })),
+        "next_step": next.map(|next| json!({ "step": next.step, "on": next.on })),
     });
     let event = context.account_event(Kind::InvoiceReminder, client_id, &open.s3uid, detail);
     let events = [event];
     // Nothing undoes a termination, so it begins in the transaction that sees that the invoice is still open.
-    let task = (step == Step::Terminate).then(|| removal(context, &open.s3uid));
+    let task = (step == Step::Terminate).then(|| removal(context, &open.s3uid, Some("unpaid")));
     let mut recorded = database
-        .record_dunning_step(&open, next_on, &events, task.as_ref())
+        .record_dunning_step(&open, &advanced, &events, task.as_ref())
         .await?;
     match (&recorded, &task) {
         (Ok(()), Some(task)) => context.queue.send(task).await?,
         // The account goes already.
         (Err(conflicts), Some(_)) if *conflicts == [Conflict::UnderWay] => {
             recorded = database
-                .record_dunning_step(&open, next_on, &events, None)
+                .record_dunning_step(&open, &advanced, &events, None)
                 .await?;
         }
         _ => {}
     }
     if recorded.is_err() {
-        // It was paid meanwhile, maybe before the account was suspended for it.
-        settle(context, client_id).await??;
+        // It was paid meanwhile, maybe before the account was suspended for it. The index may not show that yet.
+        settle(context, client_id, Some(&open.s3uid)).await??;
     }
     Ok(())
 }
@@ -735,16 +744,17 @@ async fn conform(context: &Context, s3uid: &str) -> Result<Option<Account>, Faul
     ))
 }
 
-fn removal(context: &Context, s3uid: &str) -> Task {
+fn removal(context: &Context, s3uid: &str, reason: Option<&str>) -> Task {
     let work = Work::RemoveAccount {
         s3uid: s3uid.into(),
+        reason: reason.map(str::to_owned),
     };
     Task::new(work, Actor::system("billing"), context.now())
 }
 
 /// Begins the purge of an account, with its data.
 async fn terminate(context: &Context, s3uid: &str) -> Result<(), Fault> {
-    let task = removal(context, s3uid);
+    let task = removal(context, s3uid, None);
     // The record stands: should the message not get out, the job that looks for silent tasks sends it.
     match context.database.start_task(task, None).await? {
         Started::New(task) => context.queue.send(&task).await,

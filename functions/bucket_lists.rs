@@ -92,7 +92,7 @@ pub(crate) async fn handle(context: &Context, call: &Call, action: &str) -> Resu
             };
             context
                 .database
-                .put_callback(&callback_key, &callback)
+                .put_callback(&callback_key, &callback, context.now())
                 .await?;
             Ok(Answer::later(&callback_key))
         }

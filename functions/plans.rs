@@ -1,6 +1,6 @@
 //! Plans as administrators write them, under the names that `list_plans` shows.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use rust_decimal::Decimal;
 use serde_json::Value;
@@ -17,7 +17,7 @@ pub(crate) const LARGEST_GB: u64 = 1 << 40;
 /// The plan with what a call says of it. What it does not name stays as it is.
 ///
 /// # Errors
-/// Names the parameter that is wrong.
+/// Names the parameter that is wrong or missing.
 pub(crate) fn with_parameters(
     context: &Context,
     call: &Call,
@@ -33,8 +33,8 @@ pub(crate) fn with_parameters(
     if let Some(quota_gb) = parameters.number(&["quota"], 0..=LARGEST_GB)? {
         plan.quota_gb = quota_gb;
     }
-    if let Some(limit_gb) = parameters.number(&["storage_limit"], 0..=LARGEST_GB)? {
-        plan.storage_limit_gb = Some(limit_gb);
+    if parameters.is_given("storage_limit") {
+        plan.storage_limit_gb = parameters.number(&["storage_limit"], 0..=LARGEST_GB)?;
     }
     if let Some(included_gb) = parameters.number(&["bandwidth_limit"], 0..=LARGEST_GB)? {
         plan.included_traffic_gb = included_gb;
@@ -55,20 +55,46 @@ pub(crate) fn with_parameters(
             ));
         }
     }
+    let sold_before: BTreeSet<Currency> = plan.prices.keys().copied().collect();
+    let mut monthly_given = BTreeSet::new();
     for name in parameters.names() {
         for (prefix, set) in PRICES {
             if let Some(code) = name.strip_prefix(prefix) {
                 let price = price(name, &parameters.raw_text(&[name])?.unwrap_or_default())?;
                 let currency = currency(name, &code.to_uppercase())?;
                 set(plan.prices.entry(currency).or_insert_with(free), price);
+                if prefix == MONTHLY {
+                    monthly_given.insert(currency);
+                }
             }
         }
     }
     if let Some(by_location) = parameters.object("price")? {
-        plan.location_prices = location_prices(&plan, by_location)?;
+        set_location_prices(&mut plan, by_location)?;
     }
+    let locations = &plan.locations;
+    plan.location_prices
+        .retain(|location, _| locations.contains(location));
     if plan.prices.is_empty() {
         return Err(Rejection::missing("monthly_eur"));
+    }
+    // A price that is left out is not a price of nothing.
+    let mut sold = plan.prices.keys();
+    if let Some(currency) =
+        sold.find(|currency| !sold_before.contains(currency) && !monthly_given.contains(currency))
+    {
+        return Err(Rejection::missing(&price_name(MONTHLY, *currency)));
+    }
+    // Where storage above the quota costs something the cluster lets it be stored, whatever the client is billed in.
+    let charges = |prices: &Prices| !prices.storage_overage_per_gb_month.is_zero();
+    let free_of_charge = plan.prices.iter().find(|(_, prices)| !charges(prices));
+    if let Some((currency, _)) = free_of_charge
+        && plan.prices.values().any(charges)
+    {
+        return Err(Rejection::invalid(
+            &price_name(STORAGE_OVERAGE, *currency),
+            "must be above 0, as it is in another currency",
+        ));
     }
     for (currency, prices) in &plan.prices {
         if to_minor(prices.monthly, *currency).is_err() {
@@ -82,7 +108,7 @@ pub(crate) fn with_parameters(
     if let Some(currency) = plan.traffic_currencies().next()
         && let Some(location) = uncounted(context, &plan).next()
     {
-        let name = format!("traffic_overage_price_{}", currency.code().to_lowercase());
+        let name = price_name(TRAFFIC_OVERAGE, currency);
         let rule = format!("must be 0 for a plan offered at {location}, which counts no traffic");
         return Err(Rejection::invalid(&name, &rule));
     }
@@ -118,16 +144,25 @@ pub(crate) fn check_counted(
     Ok(())
 }
 
+const MONTHLY: &str = "monthly_";
+const TRAFFIC_OVERAGE: &str = "traffic_overage_price_";
+const STORAGE_OVERAGE: &str = "storage_overage_price_";
+
+/// A price's name on the wire.
+fn price_name(prefix: &str, currency: Currency) -> String {
+    format!("{prefix}{}", currency.code().to_lowercase())
+}
+
 /// A price's prefix on the wire, and how it is set.
 type SetPrice = (&'static str, fn(&mut Prices, Decimal));
 
 /// The prices that stand once per currency: `monthly_eur` and so on.
 const PRICES: [SetPrice; 3] = [
-    ("monthly_", |prices, price| prices.monthly = price),
-    ("traffic_overage_price_", |prices, price| {
+    (MONTHLY, |prices, price| prices.monthly = price),
+    (TRAFFIC_OVERAGE, |prices, price| {
         prices.traffic_overage_per_gb = price
     }),
-    ("storage_overage_price_", |prices, price| {
+    (STORAGE_OVERAGE, |prices, price| {
         prices.storage_overage_per_gb_month = price
     }),
 ];
@@ -163,13 +198,12 @@ fn currency(name: &str, code: &str) -> Result<Currency, Rejection> {
         .ok_or_else(|| Rejection::invalid(name, "does not name an ISO 4217 currency"))
 }
 
-/// `{"NL": {"EUR": 15.0}}`, or as a form `price[NL][EUR]=15.0`.
-fn location_prices(
-    plan: &Plan,
+/// `{"NL": {"EUR": 15.0}}`, or as a form `price[NL][EUR]=15.0`. Null, or nothing, takes a location's own price away.
+fn set_location_prices(
+    plan: &mut Plan,
     by_location: &serde_json::Map<String, Value>,
-) -> Result<BTreeMap<String, BTreeMap<Currency, Decimal>>, Rejection> {
+) -> Result<(), Rejection> {
     let rule = "must hold a price per currency for locations of the plan";
-    let mut prices = BTreeMap::new();
     for (location, by_currency) in by_location {
         let by_currency = by_currency
             .as_object()
@@ -177,14 +211,19 @@ fn location_prices(
         if !plan.locations.contains(location) {
             return Err(Rejection::invalid("price", rule));
         }
-        let mut row = BTreeMap::new();
+        let prices = plan.location_prices.entry(location.clone()).or_default();
         for (code, value) in by_currency {
+            let currency = currency("price", code)?;
+            if value.is_null() || value == "" {
+                prices.remove(&currency);
+                continue;
+            }
             let text = value
                 .as_str()
                 .map_or_else(|| value.to_string(), str::to_owned);
-            row.insert(currency("price", code)?, price("price", &text)?);
+            prices.insert(currency, price("price", &text)?);
         }
-        prices.insert(location.clone(), row);
     }
-    Ok(prices)
+    plan.location_prices.retain(|_, prices| !prices.is_empty());
+    Ok(())
 }

@@ -23,7 +23,7 @@ use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
 use wharfage::domain::invoice::{Basis, Invoice, InvoiceStatus, Line};
 use wharfage::domain::ledger::Posting;
-use wharfage::domain::money::to_minor;
+use wharfage::domain::money::{to_major, to_minor};
 use wharfage::domain::order::{IdempotencyRecord, Order, Payment, Refusal, State};
 use wharfage::domain::period::next_anniversary;
 use wharfage::domain::plan_change::PlanChanges;
@@ -116,9 +116,7 @@ pub(crate) async fn place(
     check_counted(context, &plan, &location)?;
     let price = plan
         .monthly_price(&location, client.currency)
-        .ok_or_else(|| {
-            Rejection::conflict(format!("the plan is not sold in {}", client.currency))
-        })?;
+        .map_err(|_| Rejection::conflict(format!("the plan is not sold in {}", client.currency)))?;
     let amount_minor = to_minor(price, client.currency)
         .map_err(|e| Fault::permanent(format!("pricing plan {plan_id}"), e))?;
 
@@ -194,7 +192,7 @@ fn idempotency_key(call: &Call) -> Result<Option<String>, Rejection> {
         .clone()
         .filter(|key| !key.is_empty())
         .or(parameter);
-    if key.as_ref().is_some_and(|key| key.len() > 255) {
+    if key.as_ref().is_some_and(|key| key.chars().count() > 255) {
         return Err(Rejection::invalid(
             "idempotency_key",
             "must be at most 255 characters long",
@@ -236,6 +234,11 @@ async fn refused(
         return Err(name_taken().into());
     }
     if conflicts.contains(&Conflict::TooManyAccounts) {
+        let client = context.database.client(order.client_id).await?;
+        if client.is_some_and(|client| client.currency != order.currency) {
+            let text = "the customer's currency was changed meanwhile, try again";
+            return Err(Rejection::conflict(text).retry_after(1).into());
+        }
         let text = if order.payment == Payment::Free {
             "the limit of free S3 accounts is reached"
         } else {
@@ -244,7 +247,16 @@ async fn refused(
         return Err(Rejection::forbidden(text).into());
     }
     if conflicts.contains(&Conflict::NotEnoughCredit) {
-        return Err(Rejection::payment_required("not enough credit").into());
+        let database = &context.database;
+        let balances = database.balances(order.client_id, order.currency).await?;
+        let major = |amount_minor| to_major(amount_minor, order.currency);
+        let text = format!(
+            "not enough credit: {} {} needed, {} available",
+            major(order.amount_minor),
+            order.currency,
+            major(balances.credit_minor),
+        );
+        return Err(Rejection::payment_required(text).into());
     }
     Err(Fault::retryable("beginning an order", format!("{conflicts:?}")).into())
 }
@@ -638,11 +650,12 @@ async fn go_back(context: &Context, order: &Order) -> Result<Outcome, Stopped> {
         &order.s3uid,
         "order_undone",
         Actor::system("provisioning"),
-        details,
+        details.clone(),
     );
+    let event = context.account_event(Kind::OrderUndone, order.client_id, &order.s3uid, details);
     context
         .database
-        .finish_undoing(order, release.as_ref(), &entry)
+        .finish_undoing(order, release.as_ref(), &entry, &[event])
         .await?;
     Ok(Outcome::Undone(order.refusal.clone().unwrap_or(Refusal {
         status: 503,

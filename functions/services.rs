@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use wharfage::context::Context;
-use wharfage::domain::account::{Account, NotAllowed, Service, Status};
+use wharfage::domain::account::{Account, NotAllowed, Service, Status, Suspension};
 use wharfage::domain::event::Kind;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
@@ -60,6 +60,7 @@ pub(crate) fn wire(service: &Service) -> Value {
         "termination_unix_date": service.termination_date.map(unix),
         "cancellation_unix_date": service.cancellation_date.map(unix),
         "status": service.status,
+        "suspension": service.suspension,
     })
 }
 
@@ -69,6 +70,9 @@ pub(crate) fn check_in_use(account: &Account) -> Result<(), Rejection> {
         Status::Terminating | Status::Terminated => {
             Err(Rejection::conflict(NotAllowed::Terminating.to_string()))
         }
+        _ if account.service.suspension == Some(Suspension::Unpaid) => Err(Rejection::forbidden(
+            "S3 account is suspended: an invoice is overdue",
+        )),
         _ if account.service.suspension.is_some() => {
             Err(Rejection::forbidden("S3 account is suspended"))
         }

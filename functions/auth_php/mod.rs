@@ -7,7 +7,7 @@ use wharfage::domain::client::Role;
 use wharfage::domain::credential::{Session, hash};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::token;
+use wharfage::http::tokens::{self, token};
 use wharfage::http::{Action, Call};
 
 use crate::ACTIONS;
@@ -87,10 +87,14 @@ async fn login(context: &Context, call: &Call) -> Result<Answer, Error> {
         expires_at: context.now() + ttl,
         api_key_hash,
     };
-    context
-        .database
-        .put_session(&hash(&token), &session)
-        .await?;
+    let token_hash = hash(&token);
+    context.database.put_session(&token_hash, &session).await?;
+    // A key revoked meanwhile has had its sessions ended, maybe before this one was there. Nobody has its token yet.
+    let api_key = context.database.api_key(&session.api_key_hash).await?;
+    if api_key.is_none() {
+        context.database.delete_session(&token_hash).await?;
+        return Err(invalid_key().into());
+    }
     Ok(Answer::whole(json!({ "result": wire(&token, &session) })))
 }
 
@@ -102,25 +106,16 @@ fn invalid_key() -> Rejection {
 }
 
 async fn info(context: &Context, call: &Call) -> Result<Answer, Error> {
-    let (token, session) = session(context, call).await?;
+    let token = token(call)?;
+    let session = tokens::session(context, call, &token).await?;
     Ok(Answer::whole(json!({ "result": wire(&token, &session) })))
 }
 
 async fn logout(context: &Context, call: &Call) -> Result<Answer, Error> {
-    let (token, _) = session(context, call).await?;
+    let token = token(call)?;
+    tokens::session(context, call, &token).await?;
     context.database.delete_session(&hash(&token)).await?;
     Ok(Answer::whole(json!({ "result": "OK" })))
-}
-
-async fn session(context: &Context, call: &Call) -> Result<(String, Session), Error> {
-    let token = token(call)?;
-    let session = context
-        .database
-        .session(&hash(&token))
-        .await?
-        .filter(|session| session.is_valid(context.now(), call.source_ip))
-        .ok_or_else(Rejection::invalid_token)?;
-    Ok((token, session))
 }
 
 fn wire(token: &str, session: &Session) -> Value {

@@ -6,6 +6,7 @@
 use serde_json::json;
 use wharfage::context::Context;
 use wharfage::domain::account::Account;
+use wharfage::domain::billing::BillingWork;
 use wharfage::domain::client::Client;
 use wharfage::domain::money::to_major;
 use wharfage::domain::period::{hour_of, start_of};
@@ -116,6 +117,7 @@ async fn now(
             return Err(rejection(Refused::SamePlan).into());
         };
         billing::tell_storage_limit(context, account).await?;
+        spend(context, account, latest).await?;
         return Ok(Some(answer(account, latest)));
     }
     let now = context.now();
@@ -197,7 +199,18 @@ async fn now(
     {
         billing::tell_storage_limit(context, &after).await?;
     }
+    spend(context, &after, &latest).await?;
     Ok(Some(answer(&after, &latest)))
+}
+
+/// Has what a change gave back pay for what the client owes.
+async fn spend(context: &Context, account: &Account, latest: &LatestChange) -> Result<(), Fault> {
+    if latest.amount_minor >= 0 {
+        return Ok(());
+    }
+    let client_id = account.client_id;
+    let work = BillingWork::Settle { client_id };
+    context.queue.send_billing(&[work]).await
 }
 
 fn answer(account: &Account, latest: &LatestChange) -> Answer {

@@ -44,10 +44,19 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         .map_err(bare_not_found)?;
     let work = Work::RemoveAccount {
         s3uid: account.s3uid.clone(),
+        reason: reason.clone(),
     };
+    let details = json!({ "reason": reason });
+    let entry = caller.entry(context, &account, NAME, details.clone());
+    // An account that has ended already is not stopped any more: that its data goes now is noted with the task.
+    let is_going = account.is_going();
     let task = Task::new(work, caller.actor(), context.now());
     let callback_key = context.random.callback_key();
-    let (task, is_new) = match context.database.start_task(task, None).await? {
+    let (task, is_new) = match context
+        .database
+        .start_task(task, is_going.then_some(&entry))
+        .await?
+     {
         Started::New(task) => (task, true),
         Started::Joined(task) => (task, false),
     };
@@ -57,15 +66,14 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         requested_at: task.requested_at,
     };
     let stop = async {
-        if account.is_going() {
+        if is_going {
             return Ok(true);
         }
-        let entry = caller.entry(context, &account, NAME, json!({ "reason": reason }));
         let event = context.account_event(
             Kind::AccountChanged,
             account.client_id,
             &account.s3uid,
-            json!({ "reason": reason }),
+            details,
         );
         context
             .database
@@ -73,7 +81,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             .await
     };
     futures::try_join!(
-        context.database.put_callback(&callback_key, &callback),
+        context.database.put_callback(&callback_key, &callback, context.now()),
         stop
     )?;
     let provider = &context.clusters.of(&account.location)?.provider;

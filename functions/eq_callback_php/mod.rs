@@ -44,7 +44,10 @@ async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
     };
     let outcome = match task_answer {
         TaskAnswer::Refused { text } => Err(Rejection::conflict(text.clone())),
-        TaskAnswer::Unavailable => Err(Rejection::storage_unavailable()),
+        TaskAnswer::Unavailable => Err(Rejection {
+            text: "the storage could not answer, send the request again".into(),
+            ..Rejection::storage_unavailable()
+        }),
         TaskAnswer::Done { result } => Ok(match &task.work {
             Work::ListBuckets { s3uid } => {
                 let account = context.database.account(s3uid).await?;

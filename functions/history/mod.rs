@@ -24,6 +24,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let id = parameters.number(&["id"], ID)?;
     let account_id = parameters.number(&["account_id"], ID)?;
     let s3uid = s3uid(call)?;
+    let client_id = parameters.number(&["client_id"], ID)?;
     let limit = parameters
         .number(&["limit"], 1..=LARGEST_LIMIT)?
         .unwrap_or(DEFAULT_LIMIT);
@@ -56,6 +57,12 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
                 .await?
                 .ok_or_else(Rejection::account_not_found)?;
             Entity::Account(&account.s3uid)
+        }
+        (None, None, _) if let Some(client_id) = client_id => {
+            if client_id != caller.client_id {
+                caller.must_be_admin()?;
+            }
+            Entity::Client(client_id)
         }
         (None, None, Some(id)) if caller.is_admin() => {
             context

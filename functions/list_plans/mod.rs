@@ -1,11 +1,13 @@
 //! `list_plans`: what can be ordered and what it costs.
 
+use std::collections::BTreeSet;
+
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use serde_json::{Map, Value, json};
 use wharfage::context::Context;
 use wharfage::domain::money::Currency;
-use wharfage::domain::plan::Plan;
+use wharfage::domain::plan::{Plan, Prices};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
@@ -35,6 +37,9 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     Ok(Answer::ok(json!({ "plans": plans })))
 }
 
+/// The currencies that the published API shows of every plan, sold in them or not.
+const ALWAYS_NAMED: [&str; 3] = ["EUR", "RUB", "USD"];
+
 /// A plan as the wire shows it.
 pub(crate) fn wire(plan: &Plan) -> Value {
     let mut fields = Map::new();
@@ -44,24 +49,24 @@ pub(crate) fn wire(plan: &Plan) -> Value {
     fields.insert("quota".into(), plan.quota_gb.into());
     fields.insert("storage_type".into(), plan.storage_type.clone().into());
     fields.insert("locations".into(), plan.locations.join(",").into());
-    let name =
-        |prefix: &str, currency: &Currency| format!("{prefix}_{}", currency.code().to_lowercase());
-    for (currency, prices) in &plan.prices {
-        fields.insert(name("monthly", currency), number(prices.monthly));
-    }
+    let sold_in = plan.prices.keys().map(|currency| currency.code());
+    let codes: BTreeSet<&str> = ALWAYS_NAMED.into_iter().chain(sold_in).collect();
+    let prices = |prefix: &str, of: fn(&Prices) -> Decimal| -> Vec<(String, Value)> {
+        let named = codes.iter().map(|code| {
+            let prices = Currency::from_code(code).and_then(|currency| plan.prices.get(&currency));
+            let price = prices.map_or(Value::Null, |prices| number(of(prices)));
+            (format!("{prefix}_{}", code.to_lowercase()), price)
+        });
+        named.collect()
+    };
+    fields.extend(prices("monthly", |prices| prices.monthly));
     fields.insert("bandwidth_limit".into(), plan.included_traffic_gb.into());
-    for (currency, prices) in &plan.prices {
-        fields.insert(
-            name("traffic_overage_price", currency),
-            number(prices.traffic_overage_per_gb),
-        );
-    }
-    for (currency, prices) in &plan.prices {
-        fields.insert(
-            name("storage_overage_price", currency),
-            number(prices.storage_overage_per_gb_month),
-        );
-    }
+    fields.extend(prices("traffic_overage_price", |prices| {
+        prices.traffic_overage_per_gb
+    }));
+    fields.extend(prices("storage_overage_price", |prices| {
+        prices.storage_overage_per_gb_month
+    }));
     let price: Map<String, Value> = plan
         .locations
         .iter()
@@ -70,7 +75,7 @@ pub(crate) fn wire(plan: &Plan) -> Value {
                 .prices
                 .keys()
                 .filter_map(|currency| {
-                    let price = plan.monthly_price(location, *currency)?;
+                    let price = plan.monthly_price(location, *currency).ok()?;
                     Some((currency.code().to_owned(), number(price)))
                 })
                 .collect();
@@ -78,6 +83,7 @@ pub(crate) fn wire(plan: &Plan) -> Value {
         })
         .collect();
     fields.insert("price".into(), price.into());
+    fields.insert("storage_limit".into(), plan.storage_limit_gb.into());
     fields.insert("version".into(), plan.version.into());
     fields.into()
 }

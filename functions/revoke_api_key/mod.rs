@@ -18,7 +18,11 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     }
     let api_key = async { Ok(context.database.api_key(&api_key_id).await?) };
     let (caller, api_key) = futures::try_join!(authenticate_admin(context, call), api_key)?;
-    let api_key = api_key.ok_or_else(|| Rejection::not_found("API key not found"))?;
+    let Some(api_key) = api_key else {
+        // Whoever revoked it may have died before its sessions had ended.
+        context.database.delete_sessions_of(&api_key_id).await?;
+        return Err(not_found().into());
+    };
     let client_id = api_key.client_id;
     let details = json!({ "api_key_id": api_key_id, "name": api_key.name });
     let entry = context.entry(
@@ -28,14 +32,17 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         caller.actor(),
         details,
     );
-    // The sessions go first: should this stop half-way, the key is still there to be revoked again. One opened in between ends last.
-    context.database.delete_sessions_of(&api_key_id).await?;
+    // The key goes first, so that no further session is opened, however long it takes to end those that are.
     let is_revoked = context.database.delete_api_key(&api_key_id, &entry).await?;
     context.database.delete_sessions_of(&api_key_id).await?;
     if !is_revoked {
-        return Err(Rejection::not_found("API key not found").into());
+        return Err(not_found().into());
     }
     Ok(Answer::ok(
         json!({ "client_id": client_id, "api_key_id": api_key_id }),
     ))
+}
+
+fn not_found() -> Rejection {
+    Rejection::not_found("API key not found")
 }

@@ -24,6 +24,15 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let before = before.ok_or_else(|| Rejection::not_found("customer not found"))?;
     let client = clients::with_parameters(call, before.clone())?;
     if client != before {
+        if client.role != before.role && client_id == caller.client_id {
+            let text = "administrators cannot change their own role";
+            return Err(Rejection::conflict(text).into());
+        }
+        // Its accounts are billed in it, with what they owe and what was paid for them.
+        if client.currency != before.currency && before.accounts > 0 {
+            let text = "the currency can be changed only while the customer has no S3 accounts";
+            return Err(Rejection::conflict(text).into());
+        }
         let is_new_email = client.email != before.email;
         if is_new_email
             && context

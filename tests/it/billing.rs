@@ -92,7 +92,7 @@ async fn an_unpaid_account_is_reminded_suspended_paid_and_resumed() {
         .await;
     assert_eq!(
         refused.refused(403),
-        "s3/create_bucket: S3 account is suspended"
+        "s3/create_bucket: S3 account is suspended: an invoice is overdue"
     );
     let reminders = app
         .stack

@@ -88,7 +88,11 @@ async fn limit(app: &TestApp, account: &TestAccount) -> Value {
 }
 
 async fn close(app: &TestApp, account: &TestAccount) {
-    let work = json!({ "work": "close", "s3uid": account.s3uid, "commits_on": "2026-02-15" });
+    close_on(app, account, "2026-02-15").await;
+}
+
+async fn close_on(app: &TestApp, account: &TestAccount, date: &str) {
+    let work = json!({ "work": "close", "s3uid": account.s3uid, "commits_on": date });
     app.handle_directly("billing", &work.to_string())
         .await
         .expect("closed");
@@ -287,6 +291,76 @@ async fn change_plan_now_to_a_cheaper_plan_gives_credit_back() {
     assert_eq!((now.plan_id, now.plan_changes.earlier.len()), (2, 0));
     assert_eq!(limit(&app, &account).await, Value::Null);
     app.assert_ledger_is_sound("client").await;
+}
+
+#[tokio::test]
+async fn change_plan_now_to_a_cheaper_plan_pays_what_is_owed() {
+    let mut app = TestApp::start_idle(&[]).await;
+    let account = app.order("client", "my-bucket").await;
+    // Nearly all credit is spent, so that the next invoice is left open.
+    let balances = app.balances("client").await;
+    app.top_up("client", "spent", 200 - balances.credit_minor)
+        .await;
+    let owed = json!({ "plan_id": 2, "bucket_name": "owed" });
+    app.call("client", "create_account", owed).await.ok();
+    let open = async |app: &TestApp| {
+        let invoices = app
+            .context()
+            .database
+            .open_invoices(app.client_id("client"));
+        invoices.await.expect("invoices").len()
+    };
+    assert_eq!(open(&app).await, 1);
+    let dear_id = large(&app, json!({ "monthly_eur": 0, "name": "Gift" })).await;
+    wait_until(&mut app, "2026-01-15T13:00:00Z").await;
+    app.top_up("client", "not enough by itself", 100).await;
+    let body = change(&app, &account, dear_id, "now").await;
+    assert!(
+        body["amount"].as_f64().expect("an amount") < -14.0,
+        "{body}"
+    );
+    app.stack.drain().await.expect("the queues are emptied");
+    assert_eq!(open(&app).await, 0);
+    app.assert_ledger_is_sound("client").await;
+}
+
+#[tokio::test]
+async fn a_plan_that_comes_to_cost_nothing_is_counted_from_the_next_period_on() {
+    let mut app = TestApp::start_idle(&[("FreeAccountsPerClient", "1")]).await;
+    let first = app.order("client", "first").await;
+    let second = app.order("client", "second").await;
+    let free = async |app: &TestApp| app.client("client").await.free_accounts;
+    let monthly = async |app: &TestApp, price: u64| {
+        let parameters = json!({
+            "plan_id": 2,
+            "monthly_eur": price,
+            "price[NL][EUR]": "",
+        });
+        app.call("admin", "update_plan", parameters).await.ok();
+    };
+    monthly(&app, 0).await;
+    assert_eq!(free(&app).await, 0);
+    wait_until(&mut app, CLOSING).await;
+    // More than a client may order are kept.
+    for account in [&first, &second] {
+        close(&app, account).await;
+    }
+    assert_eq!(free(&app).await, 2);
+    let refused = json!({ "plan_id": 1, "bucket_name": "third" });
+    let refused = app
+        .call("client", "create_order", refused)
+        .await
+        .refused(403);
+    assert_eq!(
+        refused,
+        text("create_order", "the limit of free S3 accounts is reached")
+    );
+    monthly(&app, 15).await;
+    wait_until(&mut app, "2026-03-15T01:00:00Z").await;
+    for account in [&first, &second] {
+        close_on(&app, account, "2026-03-15").await;
+    }
+    assert_eq!(free(&app).await, 0);
 }
 
 #[tokio::test]

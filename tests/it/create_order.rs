@@ -7,6 +7,7 @@ use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, json_request, masked, text};
+use wharfage::domain::event::Kind;
 use wharfage::domain::ledger::Balances;
 use wharfage::domain::money::Currency;
 use wharfage::domain::plan::Plan;
@@ -308,6 +309,11 @@ async fn create_order_turns_back_when_the_cluster_has_the_name_already() {
     check_ledger(&app, "client2", "USD").await;
     let users = app.call("client2", "get_users", json!({})).await.ok();
     assert_eq!(users["s3_users"], json!([]));
+    let events = app.context().database.unsent_events(100).await;
+    let events = events.expect("events");
+    let undone = events.iter().find(|event| event.kind == Kind::OrderUndone);
+    let detail = &undone.expect("the world is told").detail;
+    assert_eq!(detail["reason"], "bucket name is already taken");
     // The owner still has it.
     app.put(&s3, "hidden-bucket", "x", 1).await;
 }
@@ -325,7 +331,8 @@ async fn create_order_refuses_what_the_credit_does_not_cover_and_makes_nothing()
     app.order("client", "first-bucket").await;
     let order = json!({ "plan_id": 2, "bucket_name": "my-bucket" });
     let reply = app.call("client", ACTION, order.clone()).await;
-    assert_eq!(reply.refused(402), text(ACTION, "not enough credit"));
+    let wanted = "not enough credit: 120.00 EUR needed, 80.00 available";
+    assert_eq!(reply.refused(402), text(ACTION, wanted));
     assert_eq!(balances(&app, "client", "EUR").await.credit_minor, 8_000);
     check_ledger(&app, "client", "EUR").await;
     let users = app.call("client", "get_users", json!({})).await.ok();
@@ -335,7 +342,8 @@ async fn create_order_refuses_what_the_credit_does_not_cover_and_makes_nothing()
     // An admin has no credit of its own at all, but a client's order can be placed for it.
     let mut order = json!({ "plan_id": 3, "bucket_name": "other-bucket" });
     let reply = app.call("admin", ACTION, order.clone()).await;
-    assert_eq!(reply.refused(402), text(ACTION, "not enough credit"));
+    let wanted = "not enough credit: 8.00 EUR needed, 0.00 available";
+    assert_eq!(reply.refused(402), text(ACTION, wanted));
     order["id"] = app.client_id("client").into();
     app.call("admin", ACTION, order).await.ok();
     assert_eq!(balances(&app, "client", "EUR").await.credit_minor, 7_200);
@@ -363,7 +371,8 @@ async fn create_order_takes_exactly_the_whole_credit() {
     .await;
     let order = json!({ "plan_id": 3, "bucket_name": "other-bucket" });
     let reply = app.call("client2", ACTION, order).await;
-    assert_eq!(reply.refused(402), text(ACTION, "not enough credit"));
+    let wanted = "not enough credit: 200.01 USD needed, 200.00 available";
+    assert_eq!(reply.refused(402), text(ACTION, wanted));
 }
 
 #[tokio::test]
@@ -413,7 +422,8 @@ async fn create_order_sells_inactive_plans_to_clients_with_the_tag_s3_test() {
     // Without credit the order gets as far as its payment: the plan was found.
     let order = json!({ "token": token, "plan_id": 4, "bucket_name": "my-bucket" });
     let reply = app.post_form("/s3/create_order", &order).await;
-    assert_eq!(reply.refused(402), text(ACTION, "not enough credit"));
+    let wanted = "not enough credit: 9.90 EUR needed, 0.00 available";
+    assert_eq!(reply.refused(402), text(ACTION, wanted));
     // Paid by invoice, it is fulfilled.
     let reply = app.post_form("/s3/create_account", &order).await;
     assert_eq!(reply.ok()["status"], "active");

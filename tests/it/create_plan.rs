@@ -3,7 +3,7 @@
 use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 use tests::TestApp;
-use tests::contract::Contract;
+use tests::contract::{Contract, text};
 
 const ACTION: &str = "create_plan";
 const LARGEST_GB: u64 = 1 << 40;
@@ -27,6 +27,7 @@ async fn create_plan_makes_a_plan_that_can_be_ordered() {
         "monthly_usd": 10,
         "traffic_overage_price_eur": "0.01",
         "storage_overage_price_eur": "0.000000001",
+        "storage_overage_price_usd": "0.000000001",
         "price[NL][EUR]": "8.25",
     });
     let body = app.call("admin", ACTION, parameters).await.ok();
@@ -140,6 +141,23 @@ async fn create_plan_refuses_bad_tokens_and_parameters() {
             .await;
     }
     let large = json!("79228162514264337593543950335");
+    for (parameters, wanted) in [
+        (
+            json!({ "traffic_overage_price_usd": 1 }),
+            "missing parameter monthly_usd",
+        ),
+        (
+            json!({ "monthly_usd": 1, "storage_overage_price_eur": "0.1" }),
+            "invalid parameter storage_overage_price_usd: must be above 0, as it is in another currency",
+        ),
+    ] {
+        let mut all = json!({ "name": "Small", "quota": 1, "monthly_eur": 1 });
+        for (name, value) in parameters.as_object().expect("an object") {
+            all[name] = value.clone();
+        }
+        let reply = app.call("admin", "create_plan", all).await;
+        assert_eq!(reply.refused(400), text("create_plan", wanted));
+    }
     for parameters in [
         json!({ "monthly_eur": large }),
         json!({ "price": { "NL": { "EUR": large } } }),

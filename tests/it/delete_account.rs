@@ -2,9 +2,11 @@
 
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use insta::assert_json_snapshot;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, NO_S3UID, masked, not_found};
+use tests::tap::Moment;
 
 const ACTION: &str = "delete_account";
 
@@ -153,6 +155,61 @@ async fn delete_account_leaves_a_complete_history_that_can_still_be_read() {
         .call("client2", "history", json!({ "s3uid": account.s3uid }))
         .await;
     assert_eq!(reply.refused(404), not_found("history"));
+}
+
+#[tokio::test]
+async fn delete_account_in_the_time_that_the_data_is_kept_is_in_the_history() {
+    let mut app = TestApp::start().await;
+    let account = app.order("client", "my-bucket").await;
+    let s3uid = json!({ "s3uid": account.s3uid });
+    app.call("client", "delete_payment_account", s3uid.clone())
+        .await
+        .ok();
+    app.stack
+        .advance_to("2026-02-16T12:00:00Z".parse().expect("a time"))
+        .await
+        .expect("advance");
+    app.log_in().await;
+    let users = app.call("client", "get_users", s3uid.clone()).await.ok();
+    assert_eq!(users["s3_users"][0]["service"]["status"], "terminating");
+    let parameters = json!({ "s3uid": account.s3uid, "reason": "at once, please" });
+    for _ in 0..2 {
+        app.call("client", ACTION, parameters.clone()).await.ok();
+    }
+    app.stack.drain().await.expect("the queues are emptied");
+    let history = app.call("client", "history", s3uid).await.ok();
+    let entries = history["history"].as_array().expect("a list").iter();
+    let own: Vec<_> = entries.filter(|entry| entry["action"] == ACTION).collect();
+    assert_eq!(own.len(), 1);
+    assert_eq!(own[0]["actor"], "client@example.com");
+    assert_eq!(own[0]["details"]["reason"], "at once, please");
+}
+
+#[tokio::test]
+async fn delete_account_that_dies_anywhere_keeps_its_reason() {
+    let app = TestApp::start_idle(&[]).await;
+    for index in 0.. {
+        let account = app.order("client", &format!("doomed-{index}")).await;
+        let parameters = json!({ "s3uid": account.s3uid, "reason": "moved away" });
+        let call = app.call_directly("client", ACTION, parameters.clone());
+        let whole = app.tap.crash_at(index, Moment::After, call).await;
+        app.let_pass(SignedDuration::from_mins(11));
+        app.run_directly("resume_tasks").await.expect("a run");
+        app.stack.drain().await.expect("the queues are emptied");
+        let s3uid = json!({ "s3uid": account.s3uid });
+        let history = app.call("client", "history", s3uid).await.ok();
+        let entries = history["history"].as_array().expect("a list").iter();
+        let own: Vec<_> = entries.filter(|entry| entry["action"] == ACTION).collect();
+        let details = own.iter().map(|entry| &entry["details"]["reason"]);
+        match index {
+            // It died before anything was written.
+            0 | 1 => assert_eq!(details.count(), 0, "{index}"),
+            _ => assert_eq!(details.collect::<Vec<_>>(), ["moved away"], "{index}"),
+        }
+        if whole.is_some() {
+            return;
+        }
+    }
 }
 
 #[tokio::test]

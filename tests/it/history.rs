@@ -268,3 +268,19 @@ async fn history_refuses_bad_tokens_and_parameters() {
         .refuses("next_token", "is not one that history gave", &values)
         .await;
 }
+
+#[tokio::test]
+async fn history_of_a_client_is_for_it_and_for_admins() {
+    let app = TestApp::start().await;
+    let id = app.client_id("client");
+    let tagged = json!({ "id": id, "tags": "vip" });
+    app.call("admin", "update_client", tagged).await.ok();
+    let client_id = json!({ "client_id": id });
+    let by_admin = app.call("admin", "history", client_id.clone()).await.ok();
+    assert_eq!(by_admin["history"][0]["action"], "update_client");
+    let own = app.call("client", "history", client_id.clone()).await.ok();
+    assert_eq!(own["history"], by_admin["history"]);
+    let reply = app.call("client2", "history", client_id).await;
+    let wanted = text("history", "allowed to administrators only");
+    assert_eq!(reply.refused(403), wanted);
+}

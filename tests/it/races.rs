@@ -112,7 +112,8 @@ async fn of_many_orders_on_credit_for_one_one_succeeds() {
         });
         let (won, lost) = outcome(join_all(calls).await);
         assert_eq!(won.len(), 1, "{lost:?}");
-        assert_eq!(lost, only("402 s3/create_order: not enough credit"));
+        let wanted = "402 s3/create_order: not enough credit: 15.00 EUR needed, 14.99 available";
+        assert_eq!(lost, only(wanted));
         assert_eq!(app.balances("client").await.credit_minor, 1_499);
         app.top_up("client", &format!("again {round}"), 1_500).await;
     }

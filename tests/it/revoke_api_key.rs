@@ -1,11 +1,13 @@
 //! `revoke_api_key`.
 
 use insta::assert_json_snapshot;
+use lambda_http::RequestExt;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, text};
 use tests::tap::Moment;
 use wharfage::domain::credential::hash;
+use wharfage::runtime::Entry;
 
 const ACTION: &str = "revoke_api_key";
 
@@ -130,4 +132,31 @@ async fn revoke_api_key_refuses_bad_tokens_and_parameters() {
         .await
         .assert_unchanged_since(&before, "what was refused");
     contract.refuses_bad_tokens().await;
+}
+
+#[tokio::test]
+async fn a_login_that_a_revocation_overtakes_opens_no_session() {
+    let app = TestApp::start_idle(&[]).await;
+    let Entry::Http(auth_php) = tests::function("auth_php").entry else {
+        panic!("it answers requests");
+    };
+    for index in 0.. {
+        let key = new_key(&app).await;
+        let login = json!({ "action": "login", "key": key["api_key"] });
+        let login = tests::form_request("/auth.php", &login).with_raw_http_path("/auth.php");
+        let login = auth_php(app.context(), login);
+        let stalled = app.tap.stall_at(index, Moment::Before, login).await;
+        let parameters = json!({ "api_key_id": key["api_key_id"] });
+        app.call_directly("admin", ACTION, parameters).await.ok();
+        let stalled = match stalled {
+            Ok(response) => {
+                assert_eq!(response.status(), 200);
+                assert!(index >= 4, "{index} calls are too few to have been all");
+                return;
+            }
+            Err(stalled) => stalled,
+        };
+        let response = stalled.go_on().await;
+        assert_eq!(response.status(), 401, "before call {index}");
+    }
 }

@@ -139,3 +139,88 @@ async fn update_client_refuses_bad_tokens_and_parameters() {
         .assert_unchanged_since(&before, "what was refused");
     contract.refuses_bad_tokens().await;
 }
+
+#[tokio::test]
+async fn update_client_ends_the_sessions_of_who_is_no_administrator_any_more() {
+    let app = TestApp::start().await;
+    let id = app.client_id("client");
+    let role = async |role: &str| {
+        let parameters = json!({ "id": id, "role": role });
+        app.call("admin", ACTION, parameters).await.ok();
+    };
+    role("admin").await;
+    let key = app.stack.seeded().api_key("client");
+    let login = app.auth("login", json!({ "key": key })).await;
+    let token = json!({ "token": login.body["result"]["token"] });
+    let credit = json!({
+        "token": token["token"], "id": id, "amount": 1, "reference": "own", "currency": "EUR",
+    });
+    app.post_json("/s3/add_credit", &credit).await.ok();
+    role("client").await;
+    for action in ["add_credit", "list_plans"] {
+        let reply = app.post_json(&format!("/s3/{action}"), &credit).await;
+        assert_eq!(reply.refused(401), text(action, "invalid token"));
+    }
+    assert_eq!(app.auth("info", token.clone()).await.status, 401);
+    // What was a client's session before and after stays one.
+    app.call("client", "list_plans", json!({})).await.ok();
+    let login = app.auth("login", json!({ "key": key })).await;
+    assert_eq!(login.body["result"]["role"], "client");
+    role("admin").await;
+    assert_eq!(app.auth("info", token).await.status, 200);
+}
+
+#[tokio::test]
+async fn update_client_leaves_an_administrator_its_own_role() {
+    let app = TestApp::start().await;
+    let info = app
+        .auth("info", json!({ "token": app.token("admin") }))
+        .await;
+    let own = &info.body["result"]["customer_id"];
+    let parameters = json!({ "id": own, "role": "client" });
+    let reply = app.call("admin", ACTION, parameters).await;
+    let wanted = text(ACTION, "administrators cannot change their own role");
+    assert_eq!(reply.refused(409), wanted);
+}
+
+#[tokio::test]
+async fn update_client_changes_the_currency_only_of_who_has_no_accounts() {
+    let app = TestApp::start().await;
+    let account = app.order("client", "my-bucket").await;
+    let parameters = json!({ "id": app.client_id("client"), "currency": "USD" });
+    let change = async || app.call("admin", ACTION, parameters.clone()).await;
+    let wanted = "the currency can be changed only while the customer has no S3 accounts";
+    assert_eq!(change().await.refused(409), text(ACTION, wanted));
+    let s3uid = json!({ "s3uid": account.s3uid });
+    app.call("client", "delete_account", s3uid).await.ok();
+    app.stack.drain().await.expect("the queues empty");
+    assert_eq!(change().await.ok()["client"]["currency"], "USD");
+}
+
+#[tokio::test]
+async fn an_order_that_a_change_of_currency_overtakes_is_in_the_new_one_or_refused() {
+    let mut refused = 0;
+    for index in 0.. {
+        let app = TestApp::start_idle(&[]).await;
+        let id = app.client_id("client");
+        let order = json!({ "plan_id": 2, "bucket_name": "my-bucket" });
+        let order = app.call_directly("client", "create_order", order);
+        let stalled = app.tap.stall_at(index, Moment::Before, order).await;
+        let Err(stalled) = stalled else {
+            assert!(refused > 0 && index > 8, "{refused} of {index}");
+            return;
+        };
+        let currency = json!({ "id": id, "currency": "USD" });
+        app.call_directly("admin", ACTION, currency).await;
+        let reply = stalled.go_on().await;
+        if reply.status != 200 {
+            refused += 1;
+            assert!([402, 409].contains(&reply.status), "{:#}", reply.body);
+            continue;
+        }
+        let client = app.client("client").await;
+        let invoices = app.context().database.invoices(id).await;
+        let invoices = invoices.expect("invoices");
+        assert_eq!(invoices[0].currency, client.currency, "before call {index}");
+    }
+}

@@ -188,3 +188,24 @@ async fn update_plan_by_two_at_once_makes_two_versions_or_refuses_one() {
         .expect("DynamoDB answers");
     assert_eq!(u64::from(plan.expect("plan 2").version), newest);
 }
+
+#[tokio::test]
+async fn update_plan_leaves_the_prices_of_other_locations() {
+    let app = TestApp::start().await;
+    let update = async |price: Value| {
+        let parameters = json!({ "token": app.token("admin"), "plan_id": 2, "price": price });
+        let reply = app.post_json("/s3/update_plan", &parameters).await;
+        reply.ok()["plan"]["price"].clone()
+    };
+    let before = update(json!({})).await;
+    let after = update(json!({ "DE": { "EUR": 20 } })).await;
+    assert_eq!(after["DE"]["EUR"], 20);
+    assert_eq!(after["DE"]["USD"], before["DE"]["USD"]);
+    assert_eq!(after["NL"], before["NL"]);
+    // Taken away, the plan's general price holds.
+    let general = update(json!({ "DE": { "EUR": null, "USD": "" } })).await;
+    assert_eq!(
+        general["DE"],
+        json!({ "EUR": 15.0, "RUB": 1500, "USD": 16.5 })
+    );
+}

@@ -55,7 +55,7 @@ async fn run(context: &Context) -> Result<Value, Fault> {
                 .collect();
             context.queue.send_billing(&work).await?;
             after = next;
-            if after.is_none() {
+            if after.is_none() || sent >= AT_MOST {
                 break;
             }
         }

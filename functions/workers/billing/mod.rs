@@ -31,7 +31,7 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
             due_on,
             invoice_id,
         } => billing::chase(context, client_id, due_on, invoice_id).await,
-        BillingWork::Settle { client_id } => billing::settle(context, client_id).await?,
+        BillingWork::Settle { client_id } => billing::settle(context, client_id, None).await?,
         BillingWork::Regroup { client_id } => billing::regroup(context, client_id).await,
         BillingWork::Recount { from, to } => {
             for client_id in from..=to {

@@ -134,18 +134,22 @@ async fn remove_account(context: &Context, task: &Task, account: &Account) -> Re
     if account.service.status != Status::Terminating {
         // Whoever asked for it died before the account was stopped.
         let service = stopped(context, account);
+        let Work::RemoveAccount { reason, .. } = &task.work else {
+            return Err(Fault::permanent("removing an account", "no such task"));
+        };
+        let details = json!({ "reason": reason });
         let entry = context.account_entry(
             account.client_id,
             &account.s3uid,
             "delete_account",
             task.requested_by.clone(),
-            json!({}),
+            details.clone(),
         );
         let event = context.account_event(
             Kind::AccountChanged,
             account.client_id,
             &account.s3uid,
-            json!({}),
+            details,
         );
         if !context
             .database

@@ -39,6 +39,9 @@ pub struct OpenInvoice {
     /// The day of the next step; absent when all were taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub act_on: Option<Date>,
+    /// When it was cause to suspend its account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended_on: Option<Date>,
 }
 
 impl OpenInvoice {
@@ -54,6 +57,7 @@ impl OpenInvoice {
             due_on: invoice.due_on,
             steps: 0,
             act_on,
+            suspended_on: None,
         }
     }
 
@@ -302,23 +306,6 @@ impl Database {
         transaction.commit().await
     }
 
-    /// Issues an invoice that is not of a closing, with the history entry and events of what it is for.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
-    pub async fn issue_invoice(
-        &self,
-        issue: Issue<'_>,
-        entry: &Entry,
-        events: &[Event],
-    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
-        let mut transaction = self.transaction();
-        transaction.issue(&self.tables, issue)?;
-        transaction.history(&self.tables.history, entry)?;
-        transaction.events(&self.tables.events, events)?;
-        transaction.commit().await
-    }
-
     /// The closed periods of a client's accounts, or of one of them; an account's in their order.
     ///
     /// # Errors
@@ -381,22 +368,18 @@ impl Database {
     pub async fn record_dunning_step(
         &self,
         open: &OpenInvoice,
-        next: Option<Date>,
+        advanced: &OpenInvoice,
         events: &[Event],
         task: Option<&Task>,
     ) -> Result<Result<(), Vec<Conflict>>, Fault> {
-        let advanced = OpenInvoice {
-            steps: open.steps + 1,
-            act_on: next,
-            ..open.clone()
-        };
         let mut transaction = self.transaction();
         transaction.put(
             Put::builder()
                 .table_name(&self.tables.ledger)
                 .set_item(Some(advanced.to_item()?))
-                .condition_expression("steps = :steps")
-                .expression_attribute_values(":steps", number(open.steps)),
+                .condition_expression("steps = :steps AND act_on = :act_on")
+                .expression_attribute_values(":steps", number(open.steps))
+                .expression_attribute_values(":act_on", attribute(open.act_on)?),
             Conflict::Changed,
         );
         if let Some(task) = task {

@@ -113,7 +113,7 @@ impl Database {
     }
 
     /// Changes a client's email, role, billing group, currency and tags, with the history entry; `false` when somebody else changed them
-    /// since `before` was read, or the email is another client's.
+    /// since `before` was read, or the email is another client's, or the currency of one with accounts would change.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -125,13 +125,19 @@ impl Database {
     ) -> Result<bool, Fault> {
         let table = &self.tables.clients;
         let mut transaction = self.transaction();
+        let mut condition = "email = :was_email AND #role = :was_role AND billing = :was_billing AND currency = :was_currency AND tags = :was_tags".to_owned();
+        let mut update = Update::builder();
+        if client.currency != before.currency {
+            condition.push_str(" AND accounts = :none");
+            update = update.expression_attribute_values(":none", number(0));
+        }
         transaction.update(
-            Update::builder()
+            update
                 .table_name(table)
                 .key("pk", string(keys::client(client.client_id)))
                 .key("sk", string(keys::CLIENT))
                 .update_expression("SET email = :email, #role = :role, billing = :billing, currency = :currency, tags = :tags")
-                .condition_expression("email = :was_email AND #role = :was_role AND billing = :was_billing AND currency = :was_currency AND tags = :was_tags")
+                .condition_expression(condition)
                 .expression_attribute_names("#role", "role")
                 .expression_attribute_values(":email", string(&client.email))
                 .expression_attribute_values(":role", attribute(client.role)?)
@@ -145,6 +151,9 @@ impl Database {
                 .expression_attribute_values(":was_tags", attribute(&before.tags)?),
             Conflict::Changed,
         );
+        if client.role != before.role {
+            transaction.change_of_role(&self.tables.credentials, client);
+        }
         if client.email != before.email {
             transaction.insert(table, email_item(client), Conflict::Changed);
             transaction.delete(

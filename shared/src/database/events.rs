@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::orders::{OPEN, sortable};
 use super::transaction::{Conflict, Transaction};
-use super::{Database, Item, fault, item, keys, number, page, string};
+use super::{Database, Item, fault, item, keys, number, page, string, written_if_held};
 use crate::domain::event::Event;
 use crate::error::Fault;
 
@@ -49,19 +49,21 @@ impl Database {
         Ok(())
     }
 
-    /// Puts an event into the outbox by itself.
+    /// Puts an event into the outbox by itself, if it is not there, sent or not.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn put_event(&self, event: &Event) -> Result<(), Fault> {
         let table = &self.tables.events;
-        self.client
+        let sent = self
+            .client
             .put_item()
             .table_name(table)
             .set_item(Some(event_item(event)?))
+            .condition_expression("attribute_not_exists(pk)")
             .send()
-            .await
-            .map_err(|e| fault("PutItem", table, e))?;
+            .await;
+        written_if_held("PutItem", table, sent)?;
         Ok(())
     }
 }

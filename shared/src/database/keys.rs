@@ -4,9 +4,10 @@
 //! |---|---|---|---|
 //! | clients | `CLIENT#<id>` | `CLIENT` | a client |
 //! | clients | `EMAIL#<email>` | `EMAIL` | whose email it is |
-//! | clients | `SEQUENCES` | `SEQUENCES` | the last numbers given to accounts and invoices |
+//! | clients | `SEQUENCES` | `SEQUENCES` | the last numbers given to clients, plans, accounts and invoices |
 //! | credentials | `API_KEY#<sha256>` | | an API key |
 //! | credentials | `TOKEN#<sha256>` | | a session, until it expires |
+//! | credentials | `DEMOTED#<client>` | | a client that is no administrator any more |
 //! | accounts | `ACCOUNT#<s3uid>` | `ACCOUNT` | an account; listed by `by_client`, `by_group`, `by_group_traffic`, `by_group_storage` |
 //! | accounts | `BUCKET#<location>#<name>` | `BUCKET` | whose bucket name it is; listed by `buckets_by_account` |
 //! | accounts | `GROUPS` | `<group key>` | a listing group that has or had accounts |
@@ -69,6 +70,10 @@ pub(crate) fn api_key(hash: &str) -> String {
 
 pub(crate) fn token(hash: &str) -> String {
     format!("TOKEN#{hash}")
+}
+
+pub(crate) fn demoted(client_id: u64) -> String {
+    format!("DEMOTED#{client_id}")
 }
 
 pub(crate) fn account(s3uid: &str) -> String {

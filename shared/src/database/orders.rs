@@ -81,7 +81,9 @@ impl Database {
         let mut count = self
             .account_count(order.client_id, order.payment == Payment::Free, 1)
             .expression_attribute_values(":limit", number(rules.accounts_per_client));
-        let mut condition = "attribute_exists(pk) AND accounts < :limit".to_owned();
+        // An account is billed in what its client is billed in: that changes only while there is none.
+        count = count.expression_attribute_values(":currency", attribute(order.currency)?);
+        let mut condition = "accounts < :limit AND currency = :currency".to_owned();
         if order.payment == Payment::Free {
             condition.push_str(" AND free_accounts < :free_limit");
             count = count
@@ -214,6 +216,7 @@ impl Database {
         order: &Order,
         release: Option<&Posting>,
         entry: &Entry,
+        events: &[Event],
     ) -> Result<bool, Fault> {
         let mut transaction = self.transaction();
         let ended = self
@@ -242,6 +245,7 @@ impl Database {
             );
         }
         transaction.history(&self.tables.history, entry)?;
+        transaction.events(&self.tables.events, events)?;
         Ok(transaction.commit().await?.is_ok())
     }
 

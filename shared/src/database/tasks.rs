@@ -209,12 +209,17 @@ impl Database {
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn put_callback(&self, callback_key: &str, callback: &Callback) -> Result<(), Fault> {
+    pub async fn put_callback(
+        &self,
+        callback_key: &str,
+        callback: &Callback,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
         let table = &self.tables.tasks;
         let mut row = item(keys::callback(callback_key), None, callback)?;
         row.insert(
             "expires_at_epoch".into(),
-            number(callback.requested_at.as_second() + KEPT_SECONDS),
+            number(now.as_second() + KEPT_SECONDS),
         );
         self.client
             .put_item()

@@ -171,8 +171,10 @@ impl Service {
             Status::Cancelling => return Err(NotAllowed::AlreadyCancelling),
             Status::Terminating | Status::Terminated => return Err(NotAllowed::Terminating),
         }
-        // A period whose closing is late has ended all the same: what is paid for ends today.
-        let cancellation_date = self.next_commit_date.max(today);
+        // A period whose closing is late has ended all the same, and the next one has begun.
+        let yesterday = today.yesterday().unwrap_or(today);
+        let running = next_anniversary(self.ordered_on, yesterday);
+        let cancellation_date = self.next_commit_date.max(running);
         Ok(Service {
             status: Status::Cancelling,
             cancellation_date: Some(cancellation_date),
@@ -386,6 +388,19 @@ mod tests {
     use jiff::civil::date;
 
     use super::*;
+
+    #[test]
+    fn a_cancelling_while_the_closing_is_late_ends_with_the_period_that_has_begun() {
+        let service = Service::ordered(date(2026, 1, 15));
+        let ends = |today| {
+            let cancelled = service.cancel(today, 30).expect("cancel");
+            cancelled.cancellation_date.expect("a date")
+        };
+        // The period until 15 February is still to be closed.
+        assert_eq!(ends(date(2026, 2, 15)), date(2026, 2, 15));
+        assert_eq!(ends(date(2026, 2, 16)), date(2026, 3, 15));
+        assert_eq!(ends(date(2026, 4, 1)), date(2026, 4, 15));
+    }
 
     #[test]
     fn cancelling_ends_with_the_paid_period_and_can_be_undone() {

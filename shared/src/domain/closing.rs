@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::domain::account::{Account, Service, Status};
 use crate::domain::figures::GB_BYTES;
 use crate::domain::invoice::{Basis, Line};
-use crate::domain::money::{AmountTooLarge, Currency, to_minor};
+use crate::domain::money::{Currency, to_minor};
 use crate::domain::period::{date_of, hours_between, next_anniversary, start_of};
-use crate::domain::plan::Plan;
+use crate::domain::plan::{Plan, PriceError};
 use crate::domain::plan_change::EarlierPlan;
 use crate::domain::rating::{StorageOverage, TrafficOverage, included_share};
 use crate::domain::usage::Usage;
@@ -100,14 +100,14 @@ pub struct ClosedPeriod {
 /// Closes the period `[from, to)` of an account, where `to` is its commit date. `sold` is the plan that the next period is on.
 ///
 /// # Errors
-/// When an amount does not fit into 64 bits of minor units.
+/// When a plan is not sold in the currency, or an amount does not fit into 64 bits of minor units.
 pub fn close(
     account: &Account,
     (from, to): (Date, Date),
     parts: &[Part],
     sold: &Plan,
     currency: Currency,
-) -> Result<Closing, AmountTooLarge> {
+) -> Result<Closing, PriceError> {
     let mut lines = overage_lines(account, (from, to), parts, currency)?;
     let is_renewed = match account.service.status {
         Status::Active | Status::Suspended => true,
@@ -137,21 +137,19 @@ pub fn close(
 /// way, the quota is counted for as long as its usage is.
 ///
 /// # Errors
-/// When an amount does not fit into 64 bits of minor units.
+/// When a plan is not sold in the currency, or an amount does not fit into 64 bits of minor units.
 pub fn overage_lines(
     account: &Account,
     (from, to): (Date, Date),
     parts: &[Part],
     currency: Currency,
-) -> Result<Vec<Line>, AmountTooLarge> {
+) -> Result<Vec<Line>, PriceError> {
     let (begin, end) = (start_of(from), start_of(to));
     let hours = hours_between(begin, end);
     let mut lines = Vec::new();
     for part in parts {
         let (plan, usage) = (&part.plan, &part.usage);
-        let Some(prices) = plan.prices.get(&currency) else {
-            continue;
-        };
+        let prices = plan.prices_in(currency)?;
         let when = match (part.from, part.to) == (begin, end) {
             true => String::new(),
             false => format!(", {:.0} to {:.0}", part.from, part.to),
@@ -207,18 +205,15 @@ pub fn overage_lines(
 /// The recurring price of a period; none for a plan that costs nothing.
 ///
 /// # Errors
-/// When the amount does not fit into 64 bits of minor units.
+/// When the plan is not sold in the currency, or the amount does not fit into 64 bits of minor units.
 pub fn recurring_line(
     plan: &Plan,
     location: &str,
     currency: Currency,
     from: Date,
     to: Date,
-) -> Result<Option<Line>, AmountTooLarge> {
-    let Some(price) = plan.monthly_price(location, currency) else {
-        return Ok(None);
-    };
-    let amount_minor = to_minor(price, currency)?;
+) -> Result<Option<Line>, PriceError> {
+    let amount_minor = to_minor(plan.monthly_price(location, currency)?, currency)?;
     Ok((amount_minor != 0).then(|| Line {
         text: format!("{}, {location}", plan.name),
         from,

@@ -24,7 +24,7 @@ pub enum InvoiceStatus {
 pub struct Invoice {
     /// Unique in the installation.
     pub invoice_id: u64,
-    /// `<client>-<n>`: a client's invoices are numbered without gaps.
+    /// `<client>-<currency>-<n>`: a client's invoices in a currency are numbered without gaps.
     pub number: String,
     /// Who pays.
     pub client_id: u64,

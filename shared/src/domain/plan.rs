@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::money::Currency;
+use crate::domain::money::{AmountTooLarge, Currency};
 
 /// A plan, in one of its versions. Prices change by a new version; an account keeps the one it pays for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,29 +47,45 @@ pub struct Prices {
     pub storage_overage_per_gb_month: Decimal,
 }
 
+/// A plan's price that cannot be charged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PriceError {
+    /// There is none in the currency. What was used is not free for that.
+    #[error("plan {plan_id} is not sold in {currency}")]
+    NotSold {
+        /// The plan.
+        plan_id: u64,
+        /// What it is not sold in.
+        currency: Currency,
+    },
+    /// It does not fit into 64 bits of minor units.
+    #[error(transparent)]
+    AmountTooLarge(#[from] AmountTooLarge),
+}
+
 impl Plan {
-    /// The recurring price at a location: its own where it has one. `None` where the plan is not sold in the currency.
-    #[must_use]
-    pub fn monthly_price(&self, location: &str, currency: Currency) -> Option<Decimal> {
-        let general = self.prices.get(&currency)?.monthly;
-        Some(
-            self.location_prices
-                .get(location)
-                .and_then(|prices| prices.get(&currency))
-                .copied()
-                .unwrap_or(general),
-        )
+    /// What it costs in a currency.
+    ///
+    /// # Errors
+    /// When it is not sold in it.
+    pub fn prices_in(&self, currency: Currency) -> Result<&Prices, PriceError> {
+        self.prices.get(&currency).ok_or(PriceError::NotSold {
+            plan_id: self.id,
+            currency,
+        })
     }
 
-    /// Whether it costs nothing a month, anywhere and in any currency.
-    #[must_use]
-    pub fn is_free(&self) -> bool {
-        self.prices.values().all(|prices| prices.monthly.is_zero())
-            && self
-                .location_prices
-                .values()
-                .flat_map(BTreeMap::values)
-                .all(Decimal::is_zero)
+    /// The recurring price at a location: its own where it has one.
+    ///
+    /// # Errors
+    /// When it is not sold in the currency.
+    pub fn monthly_price(&self, location: &str, currency: Currency) -> Result<Decimal, PriceError> {
+        let general = self.prices_in(currency)?.monthly;
+        let own = self.location_prices.get(location);
+        Ok(own
+            .and_then(|prices| prices.get(&currency))
+            .copied()
+            .unwrap_or(general))
     }
 
     /// The currencies in which it charges for traffic.

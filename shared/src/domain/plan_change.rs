@@ -166,7 +166,7 @@ pub fn check(
 pub fn is_free_for(plan: &Plan, location: &str, currency: Currency) -> Result<bool, Refused> {
     let price = plan
         .monthly_price(location, currency)
-        .ok_or(Refused::NotSold(currency))?;
+        .map_err(|_| Refused::NotSold(currency))?;
     Ok(to_minor(price, currency)? == 0)
 }
 
@@ -238,7 +238,7 @@ pub fn prorated_lines(
     for (plan, sign, what) in [(old, -1, "given back"), (new, 1, "charged")] {
         let price = plan
             .monthly_price(location, currency)
-            .ok_or(Refused::NotSold(currency))?;
+            .map_err(|_| Refused::NotSold(currency))?;
         let share = Exact::share(price, currency, hours.into(), hours_of_period.into());
         if share.is_zero() {
             continue;

@@ -24,6 +24,9 @@ pub enum Work {
     RemoveAccount {
         /// Which.
         s3uid: String,
+        /// Why, in the words of whoever wants it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
 }
 
@@ -36,7 +39,7 @@ impl Work {
             Work::RemoveBucket { s3uid, bucket_name } => {
                 format!("remove_bucket:{s3uid}:{bucket_name}")
             }
-            Work::RemoveAccount { s3uid } => format!("remove_account:{s3uid}"),
+            Work::RemoveAccount { s3uid, .. } => format!("remove_account:{s3uid}"),
         }
     }
 
@@ -46,7 +49,7 @@ impl Work {
         match self {
             Work::ListBuckets { s3uid }
             | Work::RemoveBucket { s3uid, .. }
-            | Work::RemoveAccount { s3uid } => s3uid,
+            | Work::RemoveAccount { s3uid, .. } => s3uid,
         }
     }
 

@@ -126,12 +126,6 @@ impl Day {
                 .collect(),
         }
     }
-
-    /// Whether it says nothing: an account with nothing stored and no traffic.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.moved.is_empty() && self.stored.iter().all(|stored| stored.bytes == 0)
-    }
 }
 
 fn hour_of_day(hour: Timestamp) -> u8 {

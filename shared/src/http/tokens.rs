@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::domain::account::Account;
 use crate::domain::client::Role;
-use crate::domain::credential::hash;
+use crate::domain::credential::{Session, hash};
 use crate::domain::history::{Actor, Entry};
 use crate::error::{Error, Rejection};
 use crate::http::Call;
@@ -91,16 +91,30 @@ pub fn token(call: &Call) -> Result<String, Rejection> {
     }
 }
 
+/// The session that a token stands for. One of an administrator ends when he is one no more.
+///
+/// # Errors
+/// 401 when the token is wrong, expired, or bound to another address.
+pub async fn session(context: &Context, call: &Call, token: &str) -> Result<Session, Error> {
+    let database = &context.database;
+    let session = database.session(&hash(token)).await?;
+    let session = session.filter(|session| session.is_valid(context.now(), call.source_ip));
+    match session {
+        Some(session)
+            if session.role != Role::Admin || !database.is_demoted(session.client_id).await? =>
+        {
+            Ok(session)
+        }
+        _ => Err(Rejection::invalid_token().into()),
+    }
+}
+
 /// Who calls.
 ///
 /// # Errors
 /// 401 without a token, or with one that is wrong, expired, or bound to another address.
 pub async fn authenticate(context: &Context, call: &Call) -> Result<Caller, Error> {
-    let token = token(call)?;
-    let session = context.database.session(&hash(&token)).await?;
-    let session = session
-        .filter(|session| session.is_valid(context.now(), call.source_ip))
-        .ok_or_else(Rejection::invalid_token)?;
+    let session = session(context, call, &token(call)?).await?;
     telemetry::set_client(session.client_id);
     Ok(Caller {
         client_id: session.client_id,
