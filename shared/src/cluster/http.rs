@@ -95,3 +95,19 @@ where
 pub(super) fn segment(name: &str) -> String {
     utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use backon::BackoffBuilder;
+
+    use super::*;
+
+    #[test]
+    fn tries_of_several_do_not_keep_step() {
+        let delays = || -> Vec<Duration> {
+            let delays = ExponentialBuilder::default().with_jitter();
+            delays.with_max_times(5).build().collect()
+        };
+        assert_ne!(delays(), delays());
+    }
+}
