@@ -42,7 +42,7 @@ const SESSIONS: &[&Action] = &[
 const DEFAULT_TTL_SECONDS: u64 = 3_600;
 
 /// What only administrators may do.
-const ADMIN_ACTIONS: [&str; 11] = [
+pub const ADMIN_ACTIONS: [&str; 11] = [
     "add_credit",
     "change_plan",
     "create_api_key",

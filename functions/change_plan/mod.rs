@@ -22,6 +22,7 @@ use wharfage::http::tokens::{Caller, account_name, caller_and_account, token};
 
 use crate::billing::{self, Draft};
 use crate::list_plans::number;
+use crate::plans::check_counted;
 
 crate::s3_action!("change_plan");
 
@@ -237,6 +238,7 @@ async fn plan_and_client(
     )?;
     let plan = plan.ok_or_else(|| Rejection::not_found("S3 plan not found"))?;
     let client = client.ok_or_else(|| Rejection::not_found("customer not found"))?;
+    check_counted(context, &plan, &account.location)?;
     Ok((plan, client))
 }
 

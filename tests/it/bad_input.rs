@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use functions::auth_php::ADMIN_ACTIONS;
 use http::{Method, Request};
 use lambda_http::Body;
 use proptest::prelude::*;
@@ -269,22 +270,8 @@ async fn other_methods_are_refused() {
     }
 }
 
-/// The actions that a client may not call.
-const FOR_ADMINS: [&str; 10] = [
-    "add_credit",
-    "create_api_key",
-    "create_client",
-    "create_plan",
-    "resume_account",
-    "revoke_api_key",
-    "suspend_account",
-    "update_client",
-    "update_plan",
-    "update_traffic_info",
-];
-
 /// All names that any action reads.
-const NAMES: [&str; 53] = [
+const NAMES: [&str; 55] = [
     "token",
     "action",
     "id",
@@ -337,6 +324,8 @@ const NAMES: [&str; 53] = [
     "invoice_id",
     "by",
     "confirm",
+    "when",
+    "client_id",
     "unknown",
 ];
 
@@ -483,7 +472,7 @@ fn names_of(action: &str) -> Vec<&'static str> {
             "limit",
             "offset",
         ],
-        "history" => &["limit", "offset", "next_token"],
+        "history" => &["client_id", "limit", "offset", "next_token"],
         "list_plans" => &["id"],
         "show_key" => &["s3_key", "key_type"],
         "create_plan" | "update_plan" => &[
@@ -509,6 +498,7 @@ fn names_of(action: &str) -> Vec<&'static str> {
         "add_credit" => &["id", "amount", "reference", "currency"],
         "list_invoices" => &["id", "s3uid", "limit", "next_token", "status"],
         "get_invoice" => &["id", "invoice_id"],
+        "change_plan" => &["plan_id", "when"],
         "rotate_key" => &["confirm"],
         "get_usage" => &["by", "period_from", "period_to"],
         _ => &[],
@@ -543,7 +533,7 @@ async fn no_value_of_any_parameter_of_any_action_is_a_fault() {
         let app = TestApp::start_idle(&[("BucketListWaitMs", "0")]).await;
         let account = app.order("client", "my-bucket").await;
         let path = format!("/s3/{}", action.name);
-        let whose = if FOR_ADMINS.contains(&action.name) {
+        let whose = if ADMIN_ACTIONS.contains(&action.name) {
             "admin"
         } else {
             "client"

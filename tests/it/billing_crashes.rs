@@ -181,7 +181,7 @@ fn told(events: &[Event], kind: Kind, s3uid: &str) -> usize {
 }
 
 /// Fails the test unless the cluster does what the account's record says.
-async fn assert_cluster_agrees(app: &TestApp, s3uid: &str, when: &str) {
+pub async fn assert_cluster_agrees(app: &TestApp, s3uid: &str, when: &str) {
     let account = stored(app, s3uid).await;
     let path = format!("users/{s3uid}");
     let (status, user) = app.admin(&account.location, "GET", &path, None).await;

@@ -5,6 +5,7 @@ mod auth_php;
 mod bad_input;
 mod billing;
 mod billing_crashes;
+mod billing_properties;
 mod calls;
 mod cancel_payment_account_deletion;
 mod change_plan;

@@ -64,6 +64,16 @@ async fn plans_that_charge_for_traffic_are_not_offered_there() {
         refused.await.refused(409),
         "s3/create_order: the plan charges for traffic, and location DE counts none"
     );
+    // Nor is an account put on it.
+    let there = account(&app, &context).await;
+    let change = json!({
+        "s3uid": there.s3uid, "id": app.client_id("client"), "plan_id": plan_id, "when": "now",
+    });
+    let refused = app.call_in(&context, "admin", "change_plan", change);
+    assert_eq!(
+        refused.await.refused(409),
+        "s3/change_plan: the plan charges for traffic, and location DE counts none"
+    );
     let at_nl = json!({ "plan_id": plan_id, "bucket_name": "my-bucket", "location": "NL" });
     call(&app, &context, "client", "create_order", at_nl).await;
     let locations = json!({});

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use jiff::{Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde_json::{Value, json};
 use wharfage::context::Context;
 use wharfage::domain::billing::BillingWork;
@@ -16,12 +16,15 @@ const PAGE: i32 = 1_000;
 /// Accounts handed over in one run; the next run goes on.
 const AT_MOST: usize = 50_000;
 
+/// How late the first run of an installation may come and still find the accounts whose period it is to close.
+const FIRST_LOOK_BACK: SignedDuration = SignedDuration::from_hours(92 * 24);
+
 async fn run(context: &Context) -> Result<Value, Fault> {
     let today = date_of(context.now());
     // By location, once somebody there commits.
     let mut collected_until: HashMap<String, Option<Timestamp>> = HashMap::new();
     let known = context.database.closed_before().await?;
-    let mut closed_before = known.unwrap_or(today);
+    let mut closed_before = known.unwrap_or_else(|| today.saturating_sub(FIRST_LOOK_BACK));
     let mut date = closed_before;
     let (mut sent, mut waiting) = (0usize, 0usize);
     while date <= today && sent < AT_MOST {
