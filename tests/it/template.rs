@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use functions::{ACTIONS, FUNCTIONS};
 use serde_yaml_ng::Value;
+use tests::permissions;
 use wharfage::runtime::Entry;
 
 /// The workspace.
@@ -250,6 +251,13 @@ fn every_queue_has_a_worker_with_time_for_a_message_and_a_place_for_what_fails()
             assert!(retries["MaximumRetryAttempts"].as_u64() > Some(0));
             assert!(retries["MaximumEventAgeInSeconds"].as_u64() >= Some(60));
             set_aside.insert(reference(&properties["DeadLetterConfig"]["Arn"]));
+            // A run is not to come hours late, whether Scheduler waits with it or Lambda does.
+            let in_lambda = &function["Properties"]["EventInvokeConfig"];
+            assert_eq!(
+                in_lambda["MaximumEventAgeInSeconds"],
+                retries["MaximumEventAgeInSeconds"]
+            );
+            assert_eq!(in_lambda["MaximumRetryAttempts"].as_u64(), Some(0));
         }
     }
     // Whoever looks at a queue looks at the alarms: old messages, and any that were set aside.
@@ -271,6 +279,35 @@ fn every_queue_has_a_worker_with_time_for_a_message_and_a_place_for_what_fails()
     }
     let all: BTreeSet<String> = worked_on.into_keys().chain(set_aside).collect();
     assert_eq!(all, set(queues.into_keys()), "a queue that nobody works on");
+}
+
+#[test]
+fn a_function_that_sends_to_its_own_queue_may_do_so_without_end() {
+    let template = template();
+    for (name, function) in functions_of(&template) {
+        let own: BTreeSet<String> = events(function)
+            .into_iter()
+            .filter(|event| event["Type"].as_str() == Some("SQS"))
+            .map(|event| reference(&event["Properties"]["Queue"]))
+            .collect();
+        let feeds_itself = permissions::of_function(name).iter().any(|permission| {
+            permission.action == "sqs:SendMessage" && own.contains(&permission.resource)
+        });
+        let allowed = function["Properties"]["RecursiveLoop"].as_str();
+        assert_eq!(allowed, feeds_itself.then_some("Allow"), "{name}");
+    }
+}
+
+#[test]
+fn what_the_functions_log_is_for_their_log_level_alone_to_say() {
+    let template = template();
+    let lowest = template["Parameters"]["LogLevel"]["AllowedValues"]
+        .as_sequence()
+        .and_then(|levels| levels.last()?.as_str())
+        .expect("levels");
+    let logging = &template["Globals"]["Function"]["LoggingConfig"];
+    let kept = logging["ApplicationLogLevel"].as_str().expect("a level");
+    assert_eq!(kept, lowest.to_uppercase());
 }
 
 #[test]

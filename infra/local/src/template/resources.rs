@@ -371,8 +371,6 @@ pub(super) struct TableProperties {
     _deletion_protection_enabled: Json,
     #[serde(default, rename = "PointInTimeRecoverySpecification")]
     _point_in_time_recovery_specification: Json,
-    #[serde(default, rename = "SSESpecification")]
-    _sse_specification: Json,
     #[serde(default, rename = "Tags")]
     _tags: Json,
 }
