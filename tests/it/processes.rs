@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use jiff::civil::date;
 use lambda_http::Body;
 use local::{Data, Options, Stack};
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::proxy::Proxy;
 use tests::tap::Moment;
 use tests::{TestAccount, TestApp};
@@ -181,6 +181,109 @@ async fn what_keeps_a_process_from_starting_is_told_without_a_secret() {
         log.contains("USAGE_BUCKET") && !log.contains(secret),
         "{log}"
     );
+}
+
+/// The lines of a function's log.
+fn lines(app: &TestApp, function: &str) -> Vec<Value> {
+    let log = app.stack.log(function);
+    assert!(!log.is_empty(), "{function} logged nothing");
+    let read = |line| {
+        serde_json::from_str(line).unwrap_or_else(|_| panic!("{function}: not JSON: {line}"))
+    };
+    log.lines().map(read).collect()
+}
+
+/// What the spans around a line say, the innermost first.
+fn said<'a>(line: &'a Value, field: &str) -> Option<&'a Value> {
+    let spans = line["spans"].as_array()?;
+    spans.iter().rev().find_map(|span| span.get(field))
+}
+
+#[tokio::test]
+#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+async fn log_lines_say_what_they_belong_to_and_no_secret() {
+    let parameters = [("LogLevel", "debug"), ("BucketListWaitMs", "0")];
+    let app = TestApp::start_processes(&parameters, &Proxy::default()).await;
+    let account = app.order("client", "logged").await;
+    let s3uid = json!({ "s3uid": account.s3uid });
+    let mut key = s3uid.clone();
+    key["s3_key"] = "secret_key".into();
+    let key = app.call("client", "show_key", key).await.ok();
+    let list = app.call("client", "get_buckets", s3uid.clone()).await;
+    drain(&app).await;
+    let list = app.check(list.body["callback"].as_str().expect("a key"));
+    list.await.ok();
+    let rotated = app.call("client", "rotate_key", s3uid.clone()).await.ok();
+    let client_id = app.client_id("client");
+    let whose = json!({ "id": client_id });
+    let api_key = app.call("admin", "create_api_key", whose).await.ok();
+    app.let_pass(SignedDuration::from_hours(1));
+    app.stack.run_job("collect_usage").await.expect("asked");
+    let work = [BillingWork::Close {
+        s3uid: account.s3uid.clone(),
+        commits_on: date(2026, 2, 15),
+    }];
+    app.context().queue.send_billing(&work).await.expect("sent");
+    app.call("client", "delete_account", s3uid).await.ok();
+    drain(&app).await;
+
+    // What an action has its worker do is a part of its trace, and of an invocation with an id.
+    let traces: Vec<Value> = lines(&app, "delete_account")
+        .into_iter()
+        .filter_map(|line| line.get("TraceId").cloned())
+        .collect();
+    assert_eq!(traces.len(), 1, "{traces:?}");
+    for (function, expected) in [
+        (
+            "cleanup",
+            json!({ "trace_id": traces[0], "s3uid": account.s3uid }),
+        ),
+        (
+            "usage_shards",
+            json!({ "location": "NL", "hour": "2026-01-15T10:00:00Z", "shard": 0 }),
+        ),
+        (
+            "billing",
+            json!({ "client_id": client_id, "s3uid": account.s3uid }),
+        ),
+        ("collect_usage", json!({ "function": "collect_usage" })),
+    ] {
+        let lines = lines(&app, function);
+        let belong = |line: &&Value| {
+            let expected = expected.as_object().expect("fields");
+            expected
+                .iter()
+                .all(|(field, value)| said(line, field) == Some(value))
+        };
+        assert!(lines.iter().any(|line| belong(&line)), "{function}");
+        let mut of_invocations = lines.iter().filter(|line| said(line, "function").is_some());
+        assert!(
+            of_invocations.all(|line| said(line, "request_id").is_some_and(Value::is_string)),
+            "{function}"
+        );
+    }
+
+    let mut secrets: Vec<&str> = ["admin", "client", "client2"]
+        .into_iter()
+        .flat_map(|who| [app.token(who), app.stack.seeded().api_key(who)])
+        .collect();
+    for cluster in app.stack.clusters().values() {
+        secrets.push(&cluster.admin_token);
+    }
+    for (shown, field) in [
+        (&key, "secret_key"),
+        (&rotated, "secret_key"),
+        (&api_key, "api_key"),
+    ] {
+        secrets.push(shown[field].as_str().expect("a key"));
+    }
+    for function in functions::FUNCTIONS {
+        let log = app.stack.log(function.name);
+        for secret in &secrets {
+            // Not the text, which would stand in this test's own output.
+            assert!(!log.contains(secret), "{} logged a secret", function.name);
+        }
+    }
 }
 
 async fn start(proxy: &Proxy) -> TestApp {
