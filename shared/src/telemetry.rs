@@ -40,6 +40,8 @@ pub enum Figure {
     RetryableFaults,
     /// Faults of ours that stay until somebody mends something.
     PermanentFaults,
+    /// What a cluster could not answer, after all tries: told to a caller, or left for later.
+    ClusterUnavailable,
     /// Invoices that were told of on the event bus. One may be told of twice.
     InvoicesIssued,
     /// Hours since the last one of which all usage is collected, of the location where they are most.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
 use serde_json::{Value, json};
 use tests::TestApp;
+use wharfage::domain::period::hour_of;
 use wharfage::runtime::{Entry, handle_batch};
+use wharfage::segments::SegmentKey;
 use wharfage::telemetry::Invocation;
 
 const TRACE: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";
@@ -111,6 +113,41 @@ async fn hours_that_were_missed_are_counted_when_the_next_is_asked_for() {
     let locations = app.stack.locations().len() as u64;
     assert_eq!(late["MissedHours"], 3 * locations);
     assert_eq!(late["MeteringLagHours"], 4);
+}
+
+#[tokio::test]
+async fn a_cluster_that_does_not_answer_is_counted_whoever_asked_it() {
+    let app = TestApp::start_idle(&[]).await;
+    let account = app.order("client", "left-alone").await;
+    let waiting = app
+        .context()
+        .database
+        .account(&account.s3uid)
+        .await
+        .expect("an answer")
+        .expect("the account");
+    let key = SegmentKey {
+        location: "NL".into(),
+        hour: hour_of(waiting.created_at),
+        shard: 0,
+    };
+    app.let_pass(jiff::SignedDuration::from_hours(1));
+    app.stack.clusters()["NL"].stop().await;
+    let counted = |invocation: &Invocation| figures(&app, invocation)["ClusterUnavailable"].clone();
+
+    let own = json!({ "s3uid": account.s3uid, "bucket_name": "second" });
+    let order = json!({ "plan_id": 2, "bucket_name": "third" });
+    for (action, parameters) in [("create_bucket", own), ("create_order", order)] {
+        let request = Invocation::begin(action, None, None);
+        let work = app.call_directly("client", action, parameters);
+        request.run(work).await.refused(503);
+        assert!(counted(&request).as_u64() > Some(0), "{action}");
+    }
+    let worker = Invocation::begin("usage_shards", None, None);
+    let body = serde_json::to_string(&key).expect("JSON");
+    let work = app.handle_directly("usage_shards", &body);
+    worker.run(work).await.expect_err("nobody answered");
+    assert_eq!(counted(&worker), 1);
 }
 
 #[tokio::test]

@@ -413,6 +413,61 @@ fn no_access_log_has_a_query_string() {
     }
 }
 
+#[test]
+fn the_environment_of_ten_locations_fits_into_what_lambda_takes() {
+    const MOST_BYTES: usize = 4 * 1024;
+    let template = template();
+    let locations: Vec<serde_json::Value> = (0..10)
+        .map(|number| {
+            serde_json::json!({
+                "code": format!("FRA{number}"),
+                "name": format!("Frankfurt {number}"),
+                "provider": "rgw",
+                "s3_endpoint": format!("https://s3.fra{number}.example.com"),
+                "s3_region": format!("fra{number}"),
+                "admin_endpoint": format!("https://admin.fra{number}.example.com"),
+                "admin_secret_id": format!("wharfage/clusters/fra{number}"),
+            })
+        })
+        .collect();
+    let locations = serde_json::Value::from(locations).to_string();
+    let account = "eu-central-1:123456789012";
+    let named = |id: &str| format!("wharfage-prod-{id}-1A2B3C4D5E6F7");
+    let value = |value: &Value| {
+        let id = reference(value);
+        if id == "Locations" {
+            return locations.clone();
+        }
+        let parameter = &template["Parameters"][id.as_str()];
+        if !parameter.is_null() {
+            return match &parameter["Default"] {
+                Value::Number(number) => number.to_string(),
+                text => text.as_str().expect("a default").to_owned(),
+            };
+        }
+        match template["Resources"][id.as_str()]["Type"].as_str() {
+            // As CloudFormation makes them up.
+            Some("AWS::SQS::Queue") => format!(
+                "https://sqs.eu-central-1.amazonaws.com/123456789012/{}",
+                named(&id)
+            ),
+            Some("AWS::KMS::Key") => {
+                format!("arn:aws:kms:{account}:key/5be6ba4f-6d0c-4b27-9f0c-1f0d3c0b6a7e")
+            }
+            _ => named(&id),
+        }
+    };
+    let variables = &template["Globals"]["Function"]["Environment"]["Variables"];
+    let bytes: usize = variables
+        .as_mapping()
+        .expect("variables")
+        .iter()
+        .map(|(name, reference)| name.as_str().expect("a name").len() + value(reference).len())
+        .sum();
+    assert!(bytes > 2 * 1024, "{bytes}");
+    assert!(bytes <= MOST_BYTES, "{bytes}");
+}
+
 /// The resource that a `!GetAtt Name.Arn` names.
 fn reference(value: &Value) -> String {
     let text = match value {
