@@ -3,16 +3,23 @@
 
 use std::process::Command;
 
-use jiff::SignedDuration;
 use jiff::civil::date;
+use jiff::{SignedDuration, ToSpan};
 use lambda_http::Body;
 use local::{Data, Options, Stack};
 use serde_json::{Value, json};
 use tests::proxy::Proxy;
 use tests::tap::Moment;
 use tests::{TestAccount, TestApp};
+use wharfage::database::OpenInvoice;
 use wharfage::domain::account::{Status, Suspension};
 use wharfage::domain::billing::BillingWork;
+use wharfage::domain::ledger::Balances;
+
+use crate::billing_crashes::{
+    CHASED, assert_cluster_agrees, cancelled_accounts, chase, chase_all, end, history, stored,
+    unpaid_accounts, wait_until,
+};
 
 /// More calls than any of this makes.
 const FAR_TOO_MANY_CALLS: usize = 60;
@@ -538,6 +545,146 @@ async fn a_payment_counts_once_wherever_its_process_is_killed() {
         }
     }
     assert!(kills > 10, "{kills}");
+    app.assert_ledger_is_sound("client").await;
+}
+
+/// Has a function's process killed at each of its calls in turn, in the middle of something new each time, and the work done again. How
+/// often it was killed.
+async fn killed_at_every_call<S>(
+    app: &TestApp,
+    proxy: &Proxy,
+    function: &str,
+    new: impl AsyncFn(usize) -> S,
+    work: impl AsyncFn(),
+    check: impl AsyncFn(&S, &str),
+) -> usize {
+    let mut kills = 0;
+    for index in 0..FAR_TOO_MANY_CALLS {
+        for moment in MOMENTS {
+            let subject = new(kills).await;
+            let was_killed = killed_at(app, proxy, function, index, moment, work()).await;
+            work().await;
+            check(&subject, &format!("{function} {index} {moment:?}")).await;
+            if !was_killed {
+                return kills;
+            }
+            kills += 1;
+        }
+    }
+    panic!("{function} makes calls without end");
+}
+
+#[tokio::test]
+#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+async fn an_unpaid_account_is_suspended_once_wherever_its_process_is_killed() {
+    const REMINDERS: usize = 3;
+    let proxy = Proxy::default();
+    let app = start(&proxy).await;
+    let accounts = unpaid_accounts(&app, 40).await;
+    chase_all(&app, &accounts, REMINDERS).await;
+    wait_until(&app, CHASED[REMINDERS].0);
+    let new = async |index: usize| {
+        let (account, open) = &accounts[index];
+        let work = [chase(open)];
+        app.context().queue.send_billing(&work).await.expect("sent");
+        (account, open)
+    };
+    let check = async |(account, open): &(&TestAccount, &OpenInvoice), when: &str| {
+        let s3uid = &account.s3uid;
+        let service = stored(&app, s3uid).await.service;
+        assert_eq!(service.suspension, Some(Suspension::Unpaid), "{when}");
+        assert_cluster_agrees(&app, s3uid, when).await;
+        assert_eq!(history(&app, s3uid, "suspend_account").await, 1, "{when}");
+        let database = &app.context().database;
+        let left = database.open_invoice(open.client_id, open.due_on, open.invoice_id);
+        let left = left.await.expect("an answer").expect("it is open");
+        assert_eq!(left.steps as usize, REMINDERS + 1, "{when}");
+    };
+    let work = async || drain(&app).await;
+    let kills = killed_at_every_call(&app, &proxy, "billing", new, work, check).await;
+    assert!(kills > 10, "{kills}");
+}
+
+#[tokio::test]
+#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+async fn a_cancelled_account_ends_once_wherever_its_process_is_killed() {
+    let proxy = Proxy::default();
+    let app = start(&proxy).await;
+    let accounts = cancelled_accounts(&app, 24).await;
+    wait_until(&app, "2026-02-15T00:30:00Z");
+    let new = async |index: usize| {
+        let work = [end(&accounts[index])];
+        app.context().queue.send_billing(&work).await.expect("sent");
+        &accounts[index].s3uid
+    };
+    let check = async |s3uid: &&String, when: &str| {
+        let service = stored(&app, s3uid).await.service;
+        assert_eq!(service.status, Status::Terminating, "{when}");
+        assert_cluster_agrees(&app, s3uid, when).await;
+        assert_eq!(history(&app, s3uid, "service_ended").await, 1, "{when}");
+    };
+    let work = async || drain(&app).await;
+    let kills = killed_at_every_call(&app, &proxy, "billing", new, work, check).await;
+    assert!(kills > 6, "{kills}");
+}
+
+#[tokio::test]
+#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+async fn a_bucket_list_is_told_wherever_its_process_is_killed() {
+    let proxy = Proxy::default();
+    let app = TestApp::start_processes(&[("BucketListWaitMs", "0")], &proxy).await;
+    let account = app.order("client", "listed").await;
+    let new = async |_| {
+        let parameters = json!({ "s3uid": account.s3uid });
+        let reply = app.call("client", "get_buckets", parameters).await;
+        assert_eq!(reply.status, 202);
+        reply.body["callback"].as_str().expect("a key").to_owned()
+    };
+    let check = async |callback: &String, when: &str| {
+        let list = app.check(callback).await.ok();
+        assert_eq!(list["scope"]["message"][0]["name"], "listed", "{when}");
+    };
+    let work = async || drain(&app).await;
+    let kills = killed_at_every_call(&app, &proxy, "storage_tasks", new, work, check).await;
+    assert!(kills > 10, "{kills}");
+}
+
+#[tokio::test]
+#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+async fn every_period_is_closed_once_wherever_the_job_s_process_is_killed() {
+    let proxy = Proxy::default();
+    let app = start(&proxy).await;
+    for bucket_name in ["one", "two"] {
+        app.order("client", bucket_name).await;
+    }
+    let run = async || app.stack.run_job("close_periods").await;
+    let new = async |index: usize| {
+        let months = i64::try_from(index).expect("few") + 1;
+        let commits_on = date(2026, 1, 15).saturating_add(months.months());
+        let day_before = commits_on.saturating_sub(1.day());
+        // So that no run has a month's days to look at.
+        wait_until(&app, &format!("{day_before}T12:00:00Z"));
+        run().await.expect("a run");
+        wait_until(&app, &format!("{commits_on}T00:30:00Z"));
+        app.collected_until_now("NL").await;
+        app.balances("client").await
+    };
+    let check = async |before: &Balances, when: &str| {
+        drain(&app).await;
+        let after = app.balances("client").await;
+        assert_eq!(after.invoices, before.invoices + 2, "{when}");
+        assert_eq!(
+            before.credit_minor - after.credit_minor,
+            2 * 1_500,
+            "{when}"
+        );
+    };
+    let work = async || {
+        // A run that is killed fails.
+        let _ = run().await;
+    };
+    let kills = killed_at_every_call(&app, &proxy, "close_periods", new, work, check).await;
+    assert!(kills > 6, "{kills}");
     app.assert_ledger_is_sound("client").await;
 }
 
