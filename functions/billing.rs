@@ -305,6 +305,7 @@ pub(crate) async fn close_period(
         let Some(account) = context.database.account(s3uid).await? else {
             return Ok(());
         };
+        telemetry::set_client(account.client_id);
         if account.commits_on != Some(commits_on) {
             return Ok(());
         }
@@ -770,6 +771,7 @@ pub(crate) async fn end_service(context: &Context, s3uid: &str) -> Result<(), Fa
         let Some(account) = context.database.account(s3uid).await? else {
             return Ok(());
         };
+        telemetry::set_client(account.client_id);
         let is_due = account.service.ends_on().is_some_and(|date| date <= today);
         match account.service.status {
             Status::Cancelling if is_due => {

@@ -33,6 +33,7 @@ use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::parameters::ID;
 use wharfage::http::tokens::{authenticate, token};
+use wharfage::telemetry::{self, Figure};
 
 use crate::billing;
 use crate::plans::check_counted;
@@ -386,10 +387,13 @@ fn refusal(error: ClusterError) -> Refusal {
             status: 409,
             text: message,
         },
-        ClusterError::Unavailable(_) | ClusterError::NoAccess(_) => Refusal {
-            status: 503,
-            text: Rejection::storage_unavailable().text,
-        },
+        ClusterError::Unavailable(_) | ClusterError::NoAccess(_) => {
+            telemetry::add(Figure::ClusterUnavailable, 1);
+            Refusal {
+                status: 503,
+                text: Rejection::storage_unavailable().text,
+            }
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::context::Outside;
 use crate::domain::usage::TrafficHour;
 use crate::error::{Error, Fault, Rejection};
 use crate::secrets::Secrets;
+use crate::telemetry::{self, Figure};
 
 /// Why a cluster did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +50,10 @@ impl ClusterError {
     #[must_use]
     pub fn into_fault(self, what: &str) -> Fault {
         match self {
-            ClusterError::Unavailable(_) => Fault::retryable(what, self),
+            ClusterError::Unavailable(_) => {
+                telemetry::add(Figure::ClusterUnavailable, 1);
+                Fault::retryable(what, self)
+            }
             ClusterError::Refused { .. } | ClusterError::NoAccess(_) => {
                 Fault::permanent(what, self)
             }
@@ -63,6 +67,7 @@ impl From<ClusterError> for Error {
             ClusterError::Refused { message, .. } => Rejection::conflict(message).into(),
             ClusterError::Unavailable(reason) => {
                 tracing::warn!(reason, "a cluster cannot answer");
+                telemetry::add(Figure::ClusterUnavailable, 1);
                 Rejection::storage_unavailable().into()
             }
             ClusterError::NoAccess(_) => error.into_fault("administering a cluster").into(),

@@ -1,6 +1,10 @@
 //! What can go wrong, told apart by whose it is: a [`Rejection`] is the caller's and is told to the caller,
 //! a [`Fault`] is ours and is only ever logged.
 
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::display::DisplayErrorContext;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use http::StatusCode;
 
 /// Seconds after which to ask again for what a cluster could not answer.
@@ -185,6 +189,34 @@ impl Fault {
             retryable: false,
             source: source.into(),
         }
+    }
+}
+
+/// Of an answer that came, and told nothing.
+const UNREADABLE: &str = "its answer cannot be read";
+
+/// Why a call failed whose answer holds a secret. One that cannot be parsed may hold it all the same, so no answer is told as it came.
+pub(crate) fn without_answer<E>(error: &SdkError<E, HttpResponse>) -> String
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match error {
+        SdkError::ServiceError(refused) => {
+            let (refusal, status) = (refused.err(), refused.raw().status());
+            if status.is_success() {
+                return UNREADABLE.into();
+            }
+            format!(
+                "HTTP {}: {}: {}",
+                status.as_u16(),
+                refusal.code().unwrap_or("no code"),
+                refusal.message().unwrap_or("no message")
+            )
+        }
+        SdkError::ConstructionFailure(_)
+        | SdkError::DispatchFailure(_)
+        | SdkError::TimeoutError(_) => DisplayErrorContext(error).to_string(),
+        _ => UNREADABLE.into(),
     }
 }
 

@@ -93,7 +93,8 @@ pub fn run(function: &'static Function) -> Result<(), Stop> {
                     let trace = request
                         .lambda_context_ref()
                         .and_then(|lambda| lambda.xray_trace_id.clone());
-                    let response = on.invoke(trace, handler(on.context, request)).await;
+                    let work = handler(on.context, request);
+                    let response = on.invoke(None, trace, work).await;
                     Ok::<_, lambda_runtime::Error>(response)
                 }))
                 .await
@@ -101,7 +102,10 @@ pub fn run(function: &'static Function) -> Result<(), Stop> {
             Entry::Queue(handler) => {
                 lambda_runtime::run(service_fn(move |event: LambdaEvent<SqsEvent>| async move {
                     let batch = handle_batch(on.context, handler, event.payload);
-                    let response = on.invoke(event.context.xray_trace_id, batch).await;
+                    let lambda = event.context;
+                    let response = on
+                        .invoke(Some(&lambda.request_id), lambda.xray_trace_id, batch)
+                        .await;
                     Ok::<_, lambda_runtime::Error>(response)
                 }))
                 .await
@@ -116,7 +120,10 @@ pub fn run(function: &'static Function) -> Result<(), Stop> {
                         }
                         result
                     };
-                    let result = on.invoke(event.context.xray_trace_id, work).await;
+                    let lambda = event.context;
+                    let result = on
+                        .invoke(Some(&lambda.request_id), lambda.xray_trace_id, work)
+                        .await;
                     result.map_err(lambda_runtime::Error::from)
                 }))
                 .await
@@ -147,8 +154,13 @@ struct Lambda<'a> {
 
 impl Lambda<'_> {
     /// Does an invocation's work, then writes down what it counted, where CloudWatch finds it.
-    async fn invoke<T>(&self, trace: Option<String>, work: impl Future<Output = T>) -> T {
-        let invocation = Invocation::begin(self.function.name, trace);
+    async fn invoke<T>(
+        &self,
+        request_id: Option<&str>,
+        trace: Option<String>,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let invocation = Invocation::begin(self.function.name, request_id, trace);
         let began = Instant::now();
         let result = invocation.run(work).await;
         let document = invocation.document(self.stack, self.context.now(), began.elapsed());

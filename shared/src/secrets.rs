@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::{BehaviorVersion, Region};
-use aws_sdk_secretsmanager::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::cluster::ClusterError;
 use crate::config::Location;
 use crate::context::{OnFirstUse, Outside};
+use crate::error::without_answer;
 
 /// A secret that is older is fetched again.
 const MOST_AGE: SignedDuration = SignedDuration::from_mins(15);
@@ -229,7 +230,7 @@ impl<T: DeserializeOwned> ClusterSecret<T> {
                     "location {}: secret {}: {}",
                     self.location,
                     self.secret_id,
-                    DisplayErrorContext(error)
+                    without_answer(&error)
                 )),
             })?;
         // The parser's own words may quote the value.

@@ -18,12 +18,15 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use crate::error::Fault;
+use crate::segments::SegmentKey;
 
 /// The CloudWatch namespace. Stacks are told apart by the dimension `Stack`.
 pub const NAMESPACE: &str = "Wharfage";
 
 tokio::task_local! {
     static INVOCATION: Arc<Invocation>;
+    /// Of the message being worked on, if it came with one. Several of a batch are worked on at once, so it cannot stand in the invocation.
+    static MESSAGE_TRACE: Option<String>;
 }
 
 /// Something counted in the course of an invocation.
@@ -37,6 +40,8 @@ pub enum Figure {
     RetryableFaults,
     /// Faults of ours that stay until somebody mends something.
     PermanentFaults,
+    /// What a cluster could not answer, after all tries: told to a caller, or left for later.
+    ClusterUnavailable,
     /// Invoices that were told of on the event bus. One may be told of twice.
     InvoicesIssued,
     /// Hours since the last one of which all usage is collected, of the location where they are most.
@@ -59,8 +64,8 @@ impl Figure {
 pub struct Invocation {
     function: &'static str,
     span: Span,
-    /// As Lambda gave it.
-    own_trace: Option<String>,
+    /// As Lambda gave it, in the form of the header `X-Amzn-Trace-Id`.
+    trace: Option<String>,
     state: Mutex<State>,
 }
 
@@ -68,31 +73,36 @@ pub struct Invocation {
 struct State {
     /// The action, where a function has several.
     action: &'static str,
-    /// As in the header `X-Amzn-Trace-Id`: of the message being worked on, else of the invocation itself.
-    trace: Option<String>,
     figures: BTreeMap<Figure, u64>,
 }
 
 impl Invocation {
-    /// Begins one, as a part of the trace that this header names.
+    /// Begins one, with Lambda's id of it, as a part of the trace that this header names. A request has an id of its own, see
+    /// [`set_request`].
     #[must_use]
-    pub fn begin(function: &'static str, trace: Option<String>) -> Arc<Invocation> {
+    pub fn begin(
+        function: &'static str,
+        request_id: Option<&str>,
+        trace: Option<String>,
+    ) -> Arc<Invocation> {
         // At the level of errors, so that it is there whatever is logged.
         let span = tracing::error_span!(
             "invocation",
             function,
-            request_id = Empty,
+            request_id,
             trace_id = trace.as_deref().map(root_of),
             client_id = Empty,
             s3uid = Empty,
+            location = Empty,
+            hour = Empty,
+            shard = Empty,
         );
         Arc::new(Invocation {
             function,
             span,
-            own_trace: trace.clone(),
+            trace,
             state: Mutex::new(State {
                 action: function,
-                trace,
                 figures: BTreeMap::new(),
             }),
         })
@@ -105,64 +115,54 @@ impl Invocation {
             .await
     }
 
-    /// What it counted, as a document in CloudWatch's embedded metric format.
+    /// What it counted, as a document in CloudWatch's embedded metric format. Its members: Amazon CloudWatch user guide,
+    /// "Specification: Embedded metric format".
     #[must_use]
     pub fn document(&self, stack: &str, ended_at: Timestamp, took: Duration) -> Value {
+        let metric = |figure: &Figure| json!({ "Name": figure.to_string(), "Unit": "Count" });
         let state = self.lock();
-        document(stack, self.function, &state, ended_at, took)
+        let (per_action, per_stack): (Vec<&Figure>, Vec<&Figure>) = state
+            .figures
+            .keys()
+            .partition(|figure| figure.is_per_action());
+        let mut of_action: Vec<Value> = vec![json!({ "Name": "Latency", "Unit": "Milliseconds" })];
+        of_action.extend(per_action.into_iter().map(metric));
+        let mut directives = vec![json!({
+            "Namespace": NAMESPACE,
+            "Dimensions": [["Stack", "Action"]],
+            "Metrics": of_action,
+        })];
+        // A directive without metrics is none.
+        if !per_stack.is_empty() {
+            let of_stack: Vec<Value> = per_stack.into_iter().map(metric).collect();
+            directives.push(json!({
+                "Namespace": NAMESPACE,
+                "Dimensions": [["Stack"]],
+                "Metrics": of_stack,
+            }));
+        }
+        let mut document = Map::new();
+        document.insert(
+            "_aws".into(),
+            json!({ "Timestamp": ended_at.as_millisecond(), "CloudWatchMetrics": directives }),
+        );
+        document.insert("Stack".into(), stack.into());
+        document.insert("Action".into(), state.action.into());
+        document.insert("Function".into(), self.function.into());
+        if let Some(trace) = &self.trace {
+            document.insert("TraceId".into(), root_of(trace).into());
+        }
+        let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        document.insert("Latency".into(), milliseconds.into());
+        for (figure, count) in &state.figures {
+            document.insert(figure.to_string(), (*count).into());
+        }
+        Value::Object(document)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The document. Its members: Amazon CloudWatch user guide, "Specification: Embedded metric format".
-fn document(
-    stack: &str,
-    function: &str,
-    state: &State,
-    ended_at: Timestamp,
-    took: Duration,
-) -> Value {
-    let metric = |figure: &Figure| json!({ "Name": figure.to_string(), "Unit": "Count" });
-    let (per_action, per_stack): (Vec<&Figure>, Vec<&Figure>) = state
-        .figures
-        .keys()
-        .partition(|figure| figure.is_per_action());
-    let mut of_action: Vec<Value> = vec![json!({ "Name": "Latency", "Unit": "Milliseconds" })];
-    of_action.extend(per_action.into_iter().map(metric));
-    let mut directives = vec![json!({
-        "Namespace": NAMESPACE,
-        "Dimensions": [["Stack", "Action"]],
-        "Metrics": of_action,
-    })];
-    // A directive without metrics is none.
-    if !per_stack.is_empty() {
-        let of_stack: Vec<Value> = per_stack.into_iter().map(metric).collect();
-        directives.push(json!({
-            "Namespace": NAMESPACE,
-            "Dimensions": [["Stack"]],
-            "Metrics": of_stack,
-        }));
-    }
-    let mut document = Map::new();
-    document.insert(
-        "_aws".into(),
-        json!({ "Timestamp": ended_at.as_millisecond(), "CloudWatchMetrics": directives }),
-    );
-    document.insert("Stack".into(), stack.into());
-    document.insert("Action".into(), state.action.into());
-    document.insert("Function".into(), function.into());
-    if let Some(trace) = &state.trace {
-        document.insert("TraceId".into(), root_of(trace).into());
-    }
-    let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    document.insert("Latency".into(), milliseconds.into());
-    for (figure, count) in &state.figures {
-        document.insert(figure.to_string(), (*count).into());
-    }
-    Value::Object(document)
 }
 
 /// The trace id alone: `1-5759e988-bd862e3fe1be46a994272793` of `Root=1-5759e988-bd862e3fe1be46a994272793;Parent=…;Sampled=1`.
@@ -178,7 +178,7 @@ pub async fn invoked<T>(function: &'static str, work: impl Future<Output = T>) -
     if INVOCATION.try_with(|_| ()).is_ok() {
         return work.await;
     }
-    Invocation::begin(function, None).run(work).await
+    Invocation::begin(function, None, None).run(work).await
 }
 
 fn with<T>(look: impl FnOnce(&Invocation) -> T) -> Option<T> {
@@ -235,30 +235,43 @@ pub fn set_account(s3uid: &str) {
     Span::current().record("s3uid", s3uid);
 }
 
+/// Has the log lines that follow carry which hour of which accounts is collected.
+pub fn set_shard(key: &SegmentKey) {
+    let span = Span::current();
+    span.record("location", &key.location);
+    span.record("hour", tracing::field::display(key.hour));
+    span.record("shard", key.shard);
+}
+
 /// Works on a queue message, which belongs to the trace of whoever sent it.
 pub async fn on_message<T>(
     message_id: &str,
     trace: Option<&str>,
     work: impl Future<Output = T>,
 ) -> T {
-    with(|invocation| {
-        let trace = trace.map(str::to_owned);
-        invocation.lock().trace = trace.or_else(|| invocation.own_trace.clone());
-    });
     let span = tracing::error_span!(
         "message",
         message_id,
         trace_id = trace.map(root_of),
         client_id = Empty,
         s3uid = Empty,
+        location = Empty,
+        hour = Empty,
+        shard = Empty,
     );
-    work.instrument(span).await
+    MESSAGE_TRACE
+        .scope(trace.map(str::to_owned), work.instrument(span))
+        .await
 }
 
 /// The trace that messages sent now belong to, as in the header `X-Amzn-Trace-Id`.
 #[must_use]
 pub fn trace() -> Option<String> {
-    with(|invocation| invocation.lock().trace.clone()).flatten()
+    MESSAGE_TRACE
+        .try_with(Clone::clone)
+        .ok()
+        .flatten()
+        .or_else(|| with(|invocation| invocation.trace.clone()).flatten())
 }
 
 /// A connector whose calls are counted.
@@ -326,7 +339,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_document_has_every_member_that_the_specification_requires() {
-        let invocation = Invocation::begin("s3_php", Some(TRACE.into()));
+        let invocation = Invocation::begin("s3_php", None, Some(TRACE.into()));
         let quiet = invocation.document("prod", at(), Duration::from_millis(3));
         is_well_formed(&quiet);
         assert_eq!(
@@ -395,7 +408,7 @@ mod tests {
     async fn an_invocation_begins_once_and_nothing_is_counted_outside() {
         add(Figure::Calls, 1);
         assert_eq!((function(), trace()), (None, None));
-        let outer = Invocation::begin("create_order", Some(TRACE.into()));
+        let outer = Invocation::begin("create_order", None, Some(TRACE.into()));
         outer
             .run(async {
                 let inner = invoked("create_order", async { trace() }).await;
@@ -409,15 +422,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_carries_the_trace_of_its_sender_on_and_no_other_message_does() {
-        let invocation = Invocation::begin("billing", Some("Root=1-own".into()));
-        invocation
-            .run(async {
-                let first = on_message("one", Some(TRACE), async { trace() }).await;
-                assert_eq!(first.as_deref(), Some(TRACE));
-                let second = on_message("two", None, async { trace() }).await;
-                assert_eq!(second.as_deref(), Some("Root=1-own"));
-            })
-            .await;
+    async fn messages_of_a_batch_each_carry_the_trace_of_their_sender_on() {
+        let invocation = Invocation::begin("billing", None, Some("Root=1-own".into()));
+        // Each looks when all of them have begun.
+        let all = tokio::sync::Barrier::new(3);
+        let look = async || {
+            all.wait().await;
+            trace()
+        };
+        let work = async {
+            tokio::join!(
+                on_message("one", Some(TRACE), look()),
+                on_message("two", Some("Root=1-other"), look()),
+                on_message("three", None, look()),
+            )
+        };
+        let traces = invocation.run(work).await;
+        let expected = [TRACE, "Root=1-other", "Root=1-own"].map(|trace| Some(trace.to_owned()));
+        assert_eq!(<[_; 3]>::from(traces), expected);
+        let document = invocation.document("prod", at(), Duration::ZERO);
+        assert_eq!(document["TraceId"], "1-own");
     }
 }

@@ -3,14 +3,13 @@
 
 use aws_sdk_kms::Client;
 use aws_sdk_kms::config::{BehaviorVersion, Region};
-use aws_sdk_kms::error::DisplayErrorContext;
 use aws_sdk_kms::primitives::Blob;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::context::{OnFirstUse, Outside};
-use crate::error::Fault;
+use crate::error::{Fault, without_answer};
 
 /// The name of the encryption context's one entry.
 const CONTEXT: &str = "s3uid";
@@ -52,7 +51,7 @@ impl Vault {
             .plaintext(Blob::new(secret.expose_secret().as_bytes()))
             .send()
             .await
-            .map_err(|e| Fault::retryable("KMS Encrypt", DisplayErrorContext(e).to_string()))?;
+            .map_err(|e| Fault::retryable("KMS Encrypt", without_answer(&e)))?;
         let ciphertext = answer
             .ciphertext_blob
             .ok_or_else(|| Fault::permanent("KMS Encrypt", "it answered without a ciphertext"))?;
@@ -75,7 +74,7 @@ impl Vault {
             .ciphertext_blob(Blob::new(blob))
             .send()
             .await
-            .map_err(|e| Fault::retryable("KMS Decrypt", DisplayErrorContext(e).to_string()))?;
+            .map_err(|e| Fault::retryable("KMS Decrypt", without_answer(&e)))?;
         let plaintext = answer
             .plaintext
             .ok_or_else(|| Fault::permanent("KMS Decrypt", "it answered without a plaintext"))?;

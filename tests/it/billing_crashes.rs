@@ -107,7 +107,7 @@ fn at(text: &str) -> Timestamp {
 }
 
 /// Moves the clock alone: no schedule runs.
-fn wait_until(app: &TestApp, text: &str) {
+pub(crate) fn wait_until(app: &TestApp, text: &str) {
     app.stack.clock().move_to(at(text)).expect("moved");
 }
 
@@ -131,7 +131,10 @@ async fn paid_accounts(app: &TestApp, count: usize) -> Vec<TestAccount> {
 }
 
 /// Accounts whose first invoice is open, and its open side. Nothing can be paid from credit.
-async fn unpaid_accounts(app: &TestApp, count: usize) -> Vec<(TestAccount, OpenInvoice)> {
+pub(crate) async fn unpaid_accounts(
+    app: &TestApp,
+    count: usize,
+) -> Vec<(TestAccount, OpenInvoice)> {
     spend_all(app).await;
     let mut accounts = Vec::new();
     for index in 0..count {
@@ -147,7 +150,7 @@ async fn unpaid_accounts(app: &TestApp, count: usize) -> Vec<(TestAccount, OpenI
         .collect()
 }
 
-async fn stored(app: &TestApp, s3uid: &str) -> Account {
+pub(crate) async fn stored(app: &TestApp, s3uid: &str) -> Account {
     let account = app.context().database.account(s3uid).await;
     account.expect("DynamoDB answers").expect("the account")
 }
@@ -159,7 +162,7 @@ async fn invoices_of(app: &TestApp, s3uid: &str) -> Vec<Invoice> {
     invoices
 }
 
-async fn history(app: &TestApp, s3uid: &str, action: &str) -> usize {
+pub(crate) async fn history(app: &TestApp, s3uid: &str, action: &str) -> usize {
     let entity = Entity::Account(s3uid);
     let page = app.context().database.history(&entity, 100, 0, None).await;
     let entries = page.expect("DynamoDB answers").entries;
@@ -181,7 +184,7 @@ fn told(events: &[Event], kind: Kind, s3uid: &str) -> usize {
 }
 
 /// Fails the test unless the cluster does what the account's record says.
-pub async fn assert_cluster_agrees(app: &TestApp, s3uid: &str, when: &str) {
+pub(crate) async fn assert_cluster_agrees(app: &TestApp, s3uid: &str, when: &str) {
     let account = stored(app, s3uid).await;
     let path = format!("users/{s3uid}");
     let (status, user) = app.admin(&account.location, "GET", &path, None).await;
@@ -320,7 +323,7 @@ async fn a_period_is_closed_and_left_open_once() {
     a_period_is_closed_once(false).await;
 }
 
-fn chase(open: &OpenInvoice) -> BillingWork {
+pub(crate) fn chase(open: &OpenInvoice) -> BillingWork {
     BillingWork::Chase {
         client_id: open.client_id,
         due_on: open.due_on,
@@ -329,7 +332,7 @@ fn chase(open: &OpenInvoice) -> BillingWork {
 }
 
 /// The days on which an invoice of 15 January is chased, and what is done then.
-const CHASED: [(&str, Status); 5] = [
+pub(crate) const CHASED: [(&str, Status); 5] = [
     ("2026-01-29T00:30:00Z", Status::Active),
     ("2026-02-01T00:30:00Z", Status::Active),
     ("2026-02-05T00:30:00Z", Status::Active),
@@ -338,7 +341,11 @@ const CHASED: [(&str, Status); 5] = [
 ];
 
 /// Takes the first steps of chasing these invoices, each on its day.
-async fn chase_all(app: &TestApp, accounts: &[(TestAccount, OpenInvoice)], steps: usize) {
+pub(crate) async fn chase_all(
+    app: &TestApp,
+    accounts: &[(TestAccount, OpenInvoice)],
+    steps: usize,
+) {
     for (day, _) in &CHASED[..steps] {
         wait_until(app, day);
         for (_, open) in accounts {
@@ -614,7 +621,7 @@ async fn a_payment_does_not_lift_the_suspension_of_an_administrator_who_comes_in
     assert!(calls >= 7, "{calls} calls are too few to have been all");
 }
 
-async fn cancelled_accounts(app: &TestApp, count: usize) -> Vec<TestAccount> {
+pub(crate) async fn cancelled_accounts(app: &TestApp, count: usize) -> Vec<TestAccount> {
     let accounts = paid_accounts(app, count).await;
     for account in &accounts {
         let parameters = json!({ "s3uid": account.s3uid });
@@ -625,7 +632,7 @@ async fn cancelled_accounts(app: &TestApp, count: usize) -> Vec<TestAccount> {
     accounts
 }
 
-fn end(account: &TestAccount) -> BillingWork {
+pub(crate) fn end(account: &TestAccount) -> BillingWork {
     BillingWork::End {
         s3uid: account.s3uid.clone(),
     }

@@ -1,5 +1,12 @@
 //! The clusters' credentials: fetched once, kept for a while, fetched anew when they are refused, shown nowhere.
 
+use aws_sdk_s3::primitives::{ByteStream, SdkBody};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use jiff::SignedDuration;
 use serde_json::json;
 use tests::TestApp;
@@ -131,6 +138,54 @@ async fn a_secret_that_is_missing_or_malformed_is_a_fault_that_names_it() {
     let reply = app.call_in(&context, "client", "create_order", order).await;
     assert!(reply.retry_after.is_some());
     reply.refused(503);
+}
+
+/// Answers of services that know secrets, one character short: nobody can parse them.
+#[derive(Debug)]
+struct CutShort(SharedHttpConnector);
+
+impl HttpConnector for CutShort {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        let is_cut = target.starts_with("secretsmanager.") || target == "TrentService.Decrypt";
+        let answer = self.0.call(request);
+        HttpConnectorFuture::new(async move {
+            let mut response = answer.await?;
+            if is_cut {
+                let body = std::mem::replace(response.body_mut(), SdkBody::taken());
+                let body = ByteStream::new(body).collect().await;
+                let mut body = body.expect("an answer").to_vec();
+                body.pop();
+                *response.body_mut() = SdkBody::from(body);
+            }
+            Ok(response)
+        })
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_parsed_is_not_told() {
+    let app = TestApp::start_idle(&[]).await;
+    let account = app.order("client", "my-bucket").await;
+    let secret_key = json!({ "s3uid": account.s3uid, "s3_key": "secret_key" });
+    let shown = app.call("client", "show_key", secret_key).await.ok();
+    let secret_key = shown["secret_key"].as_str().expect("a key");
+    let account = app.context().database.account(&account.s3uid).await;
+    let account = account.expect("an answer").expect("the account");
+    let connector = SharedHttpConnector::new(CutShort(app.tap.connector()));
+    let context = app.context_over(connector);
+    let decrypted = context
+        .vault
+        .decrypt(&account.s3uid, &account.secret_key_ciphertext);
+    let (decrypted, (asked, _)) = tokio::join!(decrypted, ask(&app, &context));
+    let fault = decrypted.expect_err("the answer cannot be parsed");
+    let error = asked.expect_err("the answer cannot be parsed");
+    let text = format!("{fault} {fault:?} {error} {error:?}");
+    assert!(text.contains("cannot be read"), "{text}");
+    let token = &app.stack.clusters()["NL"].admin_token;
+    for secret in [secret_key, &STANDARD.encode(secret_key), token] {
+        assert!(!text.contains(secret), "{text}");
+    }
 }
 
 #[tokio::test]

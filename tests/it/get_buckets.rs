@@ -5,6 +5,7 @@ use insta::assert_json_snapshot;
 use jiff::ToSpan;
 use serde_json::{Value, json};
 use tests::contract::{Contract, NO_S3UID, masked};
+use tests::tap::Moment;
 use tests::{TestAccount, TestApp};
 
 const ACTION: &str = "get_buckets";
@@ -277,6 +278,70 @@ async fn get_buckets_asks_anew_when_a_question_got_lost() {
     app.stack.drain().await.expect("the queues are emptied");
     assert_eq!(check(&second).await.ok()["scope"]["usage_storage"], 9);
     assert_eq!(check(&first).await.ok()["scope"]["usage_storage"], 9);
+}
+
+/// A bucket that its owner makes, and another that its owner removes, past the product: the worker has something to write.
+async fn replace_bucket(s3: &aws_sdk_s3::Client, old: &str, new: &str) {
+    let made = s3.create_bucket().bucket(new).send().await;
+    made.expect("a bucket is made");
+    let removed = s3.delete_bucket().bucket(old).send().await;
+    removed.expect("a bucket is removed");
+}
+
+#[tokio::test]
+async fn get_buckets_has_its_answer_whatever_call_its_worker_dies_at() {
+    let app = TestApp::start_idle(&[("BucketListWaitMs", "0")]).await;
+    let account = app.order("client", "extra-0").await;
+    let s3 = app.s3("client", &account).await;
+    let message = json!({ "task_id": format!("list_buckets:{}", account.s3uid), "step": 0 });
+    let message = message.to_string();
+    let work = || app.handle_directly("storage_tasks", &message);
+    let mut deaths = 0;
+    for moment in [Moment::Before, Moment::After] {
+        for index in 0.. {
+            assert!(index < 40, "no end");
+            let when = format!("{moment:?} {index}");
+            let (old, new) = (format!("extra-{deaths}"), format!("extra-{}", deaths + 1));
+            replace_bucket(&s3, &old, &new).await;
+            app.put(&s3, &new, "file", 9).await;
+            app.let_pass(jiff::SignedDuration::from_secs(2));
+            let asked = json!({ "s3uid": account.s3uid });
+            let asked = app.call("client", ACTION, asked).await.body;
+            let ended = app.tap.crash_at(index, moment, work()).await;
+            let is_whole = ended.is_some();
+            // It comes again, also when it was done.
+            for _ in 0..2 {
+                work()
+                    .await
+                    .unwrap_or_else(|fault| panic!("{when}: {fault}"));
+            }
+            let answer = app.check(asked["callback"].as_str().expect("a key"));
+            let scope = &answer.await.ok()["scope"];
+            let list = scope["message"].as_array().expect("a list");
+            assert_eq!(list.len(), 1, "{when}");
+            assert_eq!(
+                (&list[0]["name"], &scope["usage_storage"]),
+                (&json!(new), &json!(9))
+            );
+            let database = &app.context().database;
+            let rows = database.account_buckets(&account.s3uid).await;
+            let rows = rows.expect("DynamoDB answers");
+            let names: Vec<&str> = rows.iter().map(|row| row.bucket_name.as_str()).collect();
+            assert_eq!(names, [new.as_str()], "{when}");
+            let kept = database.account(&account.s3uid).await;
+            let kept = kept.expect("DynamoDB answers").expect("the account");
+            assert_eq!((kept.buckets, kept.stored_bytes), (1, 9), "{when}");
+            let emptied = s3.delete_object().bucket(&new).key("file").send();
+            emptied.await.expect("the file is removed");
+            deaths += 1;
+            if is_whole {
+                break;
+            }
+        }
+    }
+    assert!(deaths > 16, "{deaths} deaths are too few to have been all");
+    let drained = app.stack.drain().await.expect("the queues are emptied");
+    assert_eq!(drained.failed, 0);
 }
 
 /// The reference shows this text without the action's name.

@@ -3,16 +3,23 @@
 
 use std::process::Command;
 
-use jiff::SignedDuration;
 use jiff::civil::date;
+use jiff::{SignedDuration, ToSpan};
 use lambda_http::Body;
 use local::{Data, Options, Stack};
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::proxy::Proxy;
 use tests::tap::Moment;
 use tests::{TestAccount, TestApp};
+use wharfage::database::OpenInvoice;
 use wharfage::domain::account::{Status, Suspension};
 use wharfage::domain::billing::BillingWork;
+use wharfage::domain::ledger::Balances;
+
+use crate::billing_crashes::{
+    CHASED, assert_cluster_agrees, cancelled_accounts, chase, chase_all, end, history, stored,
+    unpaid_accounts, wait_until,
+};
 
 /// More calls than any of this makes.
 const FAR_TOO_MANY_CALLS: usize = 60;
@@ -181,6 +188,109 @@ async fn what_keeps_a_process_from_starting_is_told_without_a_secret() {
         log.contains("USAGE_BUCKET") && !log.contains(secret),
         "{log}"
     );
+}
+
+/// The lines of a function's log.
+fn lines(app: &TestApp, function: &str) -> Vec<Value> {
+    let log = app.stack.log(function);
+    assert!(!log.is_empty(), "{function} logged nothing");
+    let read = |line| {
+        serde_json::from_str(line).unwrap_or_else(|_| panic!("{function}: not JSON: {line}"))
+    };
+    log.lines().map(read).collect()
+}
+
+/// What the spans around a line say, the innermost first.
+fn said<'a>(line: &'a Value, field: &str) -> Option<&'a Value> {
+    let spans = line["spans"].as_array()?;
+    spans.iter().rev().find_map(|span| span.get(field))
+}
+
+#[tokio::test]
+#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+async fn log_lines_say_what_they_belong_to_and_no_secret() {
+    let parameters = [("LogLevel", "debug"), ("BucketListWaitMs", "0")];
+    let app = TestApp::start_processes(&parameters, &Proxy::default()).await;
+    let account = app.order("client", "logged").await;
+    let s3uid = json!({ "s3uid": account.s3uid });
+    let mut key = s3uid.clone();
+    key["s3_key"] = "secret_key".into();
+    let key = app.call("client", "show_key", key).await.ok();
+    let list = app.call("client", "get_buckets", s3uid.clone()).await;
+    drain(&app).await;
+    let list = app.check(list.body["callback"].as_str().expect("a key"));
+    list.await.ok();
+    let rotated = app.call("client", "rotate_key", s3uid.clone()).await.ok();
+    let client_id = app.client_id("client");
+    let whose = json!({ "id": client_id });
+    let api_key = app.call("admin", "create_api_key", whose).await.ok();
+    app.let_pass(SignedDuration::from_hours(1));
+    app.stack.run_job("collect_usage").await.expect("asked");
+    let work = [BillingWork::Close {
+        s3uid: account.s3uid.clone(),
+        commits_on: date(2026, 2, 15),
+    }];
+    app.context().queue.send_billing(&work).await.expect("sent");
+    app.call("client", "delete_account", s3uid).await.ok();
+    drain(&app).await;
+
+    // What an action has its worker do is a part of its trace, and of an invocation with an id.
+    let traces: Vec<Value> = lines(&app, "delete_account")
+        .into_iter()
+        .filter_map(|line| line.get("TraceId").cloned())
+        .collect();
+    assert_eq!(traces.len(), 1, "{traces:?}");
+    for (function, expected) in [
+        (
+            "cleanup",
+            json!({ "trace_id": traces[0], "s3uid": account.s3uid }),
+        ),
+        (
+            "usage_shards",
+            json!({ "location": "NL", "hour": "2026-01-15T10:00:00Z", "shard": 0 }),
+        ),
+        (
+            "billing",
+            json!({ "client_id": client_id, "s3uid": account.s3uid }),
+        ),
+        ("collect_usage", json!({ "function": "collect_usage" })),
+    ] {
+        let lines = lines(&app, function);
+        let belong = |line: &&Value| {
+            let expected = expected.as_object().expect("fields");
+            expected
+                .iter()
+                .all(|(field, value)| said(line, field) == Some(value))
+        };
+        assert!(lines.iter().any(|line| belong(&line)), "{function}");
+        let mut of_invocations = lines.iter().filter(|line| said(line, "function").is_some());
+        assert!(
+            of_invocations.all(|line| said(line, "request_id").is_some_and(Value::is_string)),
+            "{function}"
+        );
+    }
+
+    let mut secrets: Vec<&str> = ["admin", "client", "client2"]
+        .into_iter()
+        .flat_map(|who| [app.token(who), app.stack.seeded().api_key(who)])
+        .collect();
+    for cluster in app.stack.clusters().values() {
+        secrets.push(&cluster.admin_token);
+    }
+    for (shown, field) in [
+        (&key, "secret_key"),
+        (&rotated, "secret_key"),
+        (&api_key, "api_key"),
+    ] {
+        secrets.push(shown[field].as_str().expect("a key"));
+    }
+    for function in functions::FUNCTIONS {
+        let log = app.stack.log(function.name);
+        for secret in &secrets {
+            // Not the text, which would stand in this test's own output.
+            assert!(!log.contains(secret), "{} logged a secret", function.name);
+        }
+    }
 }
 
 async fn start(proxy: &Proxy) -> TestApp {
@@ -435,6 +545,146 @@ async fn a_payment_counts_once_wherever_its_process_is_killed() {
         }
     }
     assert!(kills > 10, "{kills}");
+    app.assert_ledger_is_sound("client").await;
+}
+
+/// Has a function's process killed at each of its calls in turn, in the middle of something new each time, and the work done again. How
+/// often it was killed.
+async fn killed_at_every_call<S>(
+    app: &TestApp,
+    proxy: &Proxy,
+    function: &str,
+    new: impl AsyncFn(usize) -> S,
+    work: impl AsyncFn(),
+    check: impl AsyncFn(&S, &str),
+) -> usize {
+    let mut kills = 0;
+    for index in 0..FAR_TOO_MANY_CALLS {
+        for moment in MOMENTS {
+            let subject = new(kills).await;
+            let was_killed = killed_at(app, proxy, function, index, moment, work()).await;
+            work().await;
+            check(&subject, &format!("{function} {index} {moment:?}")).await;
+            if !was_killed {
+                return kills;
+            }
+            kills += 1;
+        }
+    }
+    panic!("{function} makes calls without end");
+}
+
+#[tokio::test]
+#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+async fn an_unpaid_account_is_suspended_once_wherever_its_process_is_killed() {
+    const REMINDERS: usize = 3;
+    let proxy = Proxy::default();
+    let app = start(&proxy).await;
+    let accounts = unpaid_accounts(&app, 40).await;
+    chase_all(&app, &accounts, REMINDERS).await;
+    wait_until(&app, CHASED[REMINDERS].0);
+    let new = async |index: usize| {
+        let (account, open) = &accounts[index];
+        let work = [chase(open)];
+        app.context().queue.send_billing(&work).await.expect("sent");
+        (account, open)
+    };
+    let check = async |(account, open): &(&TestAccount, &OpenInvoice), when: &str| {
+        let s3uid = &account.s3uid;
+        let service = stored(&app, s3uid).await.service;
+        assert_eq!(service.suspension, Some(Suspension::Unpaid), "{when}");
+        assert_cluster_agrees(&app, s3uid, when).await;
+        assert_eq!(history(&app, s3uid, "suspend_account").await, 1, "{when}");
+        let database = &app.context().database;
+        let left = database.open_invoice(open.client_id, open.due_on, open.invoice_id);
+        let left = left.await.expect("an answer").expect("it is open");
+        assert_eq!(left.steps as usize, REMINDERS + 1, "{when}");
+    };
+    let work = async || drain(&app).await;
+    let kills = killed_at_every_call(&app, &proxy, "billing", new, work, check).await;
+    assert!(kills > 10, "{kills}");
+}
+
+#[tokio::test]
+#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+async fn a_cancelled_account_ends_once_wherever_its_process_is_killed() {
+    let proxy = Proxy::default();
+    let app = start(&proxy).await;
+    let accounts = cancelled_accounts(&app, 24).await;
+    wait_until(&app, "2026-02-15T00:30:00Z");
+    let new = async |index: usize| {
+        let work = [end(&accounts[index])];
+        app.context().queue.send_billing(&work).await.expect("sent");
+        &accounts[index].s3uid
+    };
+    let check = async |s3uid: &&String, when: &str| {
+        let service = stored(&app, s3uid).await.service;
+        assert_eq!(service.status, Status::Terminating, "{when}");
+        assert_cluster_agrees(&app, s3uid, when).await;
+        assert_eq!(history(&app, s3uid, "service_ended").await, 1, "{when}");
+    };
+    let work = async || drain(&app).await;
+    let kills = killed_at_every_call(&app, &proxy, "billing", new, work, check).await;
+    assert!(kills > 6, "{kills}");
+}
+
+#[tokio::test]
+#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+async fn a_bucket_list_is_told_wherever_its_process_is_killed() {
+    let proxy = Proxy::default();
+    let app = TestApp::start_processes(&[("BucketListWaitMs", "0")], &proxy).await;
+    let account = app.order("client", "listed").await;
+    let new = async |_| {
+        let parameters = json!({ "s3uid": account.s3uid });
+        let reply = app.call("client", "get_buckets", parameters).await;
+        assert_eq!(reply.status, 202);
+        reply.body["callback"].as_str().expect("a key").to_owned()
+    };
+    let check = async |callback: &String, when: &str| {
+        let list = app.check(callback).await.ok();
+        assert_eq!(list["scope"]["message"][0]["name"], "listed", "{when}");
+    };
+    let work = async || drain(&app).await;
+    let kills = killed_at_every_call(&app, &proxy, "storage_tasks", new, work, check).await;
+    assert!(kills > 10, "{kills}");
+}
+
+#[tokio::test]
+#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+async fn every_period_is_closed_once_wherever_the_job_s_process_is_killed() {
+    let proxy = Proxy::default();
+    let app = start(&proxy).await;
+    for bucket_name in ["one", "two"] {
+        app.order("client", bucket_name).await;
+    }
+    let run = async || app.stack.run_job("close_periods").await;
+    let new = async |index: usize| {
+        let months = i64::try_from(index).expect("few") + 1;
+        let commits_on = date(2026, 1, 15).saturating_add(months.months());
+        let day_before = commits_on.saturating_sub(1.day());
+        // So that no run has a month's days to look at.
+        wait_until(&app, &format!("{day_before}T12:00:00Z"));
+        run().await.expect("a run");
+        wait_until(&app, &format!("{commits_on}T00:30:00Z"));
+        app.collected_until_now("NL").await;
+        app.balances("client").await
+    };
+    let check = async |before: &Balances, when: &str| {
+        drain(&app).await;
+        let after = app.balances("client").await;
+        assert_eq!(after.invoices, before.invoices + 2, "{when}");
+        assert_eq!(
+            before.credit_minor - after.credit_minor,
+            2 * 1_500,
+            "{when}"
+        );
+    };
+    let work = async || {
+        // A run that is killed fails.
+        let _ = run().await;
+    };
+    let kills = killed_at_every_call(&app, &proxy, "close_periods", new, work, check).await;
+    assert!(kills > 6, "{kills}");
     app.assert_ledger_is_sound("client").await;
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
 use serde_json::{Value, json};
 use tests::TestApp;
+use wharfage::domain::period::hour_of;
 use wharfage::runtime::{Entry, handle_batch};
+use wharfage::segments::SegmentKey;
 use wharfage::telemetry::Invocation;
 
 const TRACE: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";
@@ -22,7 +24,7 @@ async fn messages_carry_the_trace_of_what_sent_them_and_their_worker_carries_it_
     for key in ["a", "b", "c"] {
         app.put(&s3, "traced", key, 1).await;
     }
-    let request = Invocation::begin("delete_account", Some(TRACE.into()));
+    let request = Invocation::begin("delete_account", None, Some(TRACE.into()));
     let parameters = json!({ "s3uid": account.s3uid });
     let work = app.call_directly("client", "delete_account", parameters);
     let (reply, calls) = app.tap.scope(request.run(work)).await;
@@ -48,20 +50,20 @@ async fn messages_carry_the_trace_of_what_sent_them_and_their_worker_carries_it_
     let Entry::Queue(handler) = tests::function("cleanup").entry else {
         panic!("cleanup is a worker");
     };
-    let worker = Invocation::begin("cleanup", Some("Root=1-other".into()));
+    let worker = Invocation::begin("cleanup", None, Some("Root=1-other".into()));
     let work = worker.run(handle_batch(app.context(), handler, event));
     let (response, calls) = app.tap.scope(work).await;
     assert!(response.batch_item_failures.is_empty());
     assert_eq!(traces(&calls), [Some(TRACE.to_owned())]);
     let document = figures(&app, &worker);
-    assert_eq!(document["TraceId"], "1-5759e988-bd862e3fe1be46a994272793");
+    assert_eq!(document["TraceId"], "1-other");
     assert_eq!(document["Calls"], calls.len());
 }
 
 #[tokio::test]
 async fn an_invocation_tells_the_action_its_calls_and_whether_it_was_refused() {
     let app = TestApp::start_idle(&[]).await;
-    let invocation = Invocation::begin("s3_php", None);
+    let invocation = Invocation::begin("s3_php", None, None);
     let parameters = json!({ "token": app.token("client"), "action": "get_users" });
     let Entry::Http(handler) = tests::function("s3_php").entry else {
         panic!("s3_php answers requests");
@@ -72,7 +74,7 @@ async fn an_invocation_tells_the_action_its_calls_and_whether_it_was_refused() {
     assert_eq!(response.status(), 404);
     assert_eq!(figures(&app, &invocation)["Rejections"], 1);
 
-    let invocation = Invocation::begin("list_plans", None);
+    let invocation = Invocation::begin("list_plans", None, None);
     let work = app.call_directly("client", "list_plans", json!({}));
     let (reply, calls) = app.tap.scope(invocation.run(work)).await;
     reply.ok();
@@ -96,7 +98,7 @@ async fn hours_that_were_missed_are_counted_when_the_next_is_asked_for() {
         app.order_with("client", order).await;
     }
     let run = async || {
-        let invocation = Invocation::begin("collect_usage", None);
+        let invocation = Invocation::begin("collect_usage", None, None);
         invocation
             .run(app.run_directly("collect_usage"))
             .await
@@ -114,10 +116,45 @@ async fn hours_that_were_missed_are_counted_when_the_next_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_cluster_that_does_not_answer_is_counted_whoever_asked_it() {
+    let app = TestApp::start_idle(&[]).await;
+    let account = app.order("client", "left-alone").await;
+    let waiting = app
+        .context()
+        .database
+        .account(&account.s3uid)
+        .await
+        .expect("an answer")
+        .expect("the account");
+    let key = SegmentKey {
+        location: "NL".into(),
+        hour: hour_of(waiting.created_at),
+        shard: 0,
+    };
+    app.let_pass(jiff::SignedDuration::from_hours(1));
+    app.stack.clusters()["NL"].stop().await;
+    let counted = |invocation: &Invocation| figures(&app, invocation)["ClusterUnavailable"].clone();
+
+    let own = json!({ "s3uid": account.s3uid, "bucket_name": "second" });
+    let order = json!({ "plan_id": 2, "bucket_name": "third" });
+    for (action, parameters) in [("create_bucket", own), ("create_order", order)] {
+        let request = Invocation::begin(action, None, None);
+        let work = app.call_directly("client", action, parameters);
+        request.run(work).await.refused(503);
+        assert!(counted(&request).as_u64() > Some(0), "{action}");
+    }
+    let worker = Invocation::begin("usage_shards", None, None);
+    let body = serde_json::to_string(&key).expect("JSON");
+    let work = app.handle_directly("usage_shards", &body);
+    worker.run(work).await.expect_err("nobody answered");
+    assert_eq!(counted(&worker), 1);
+}
+
+#[tokio::test]
 async fn a_recount_tells_how_many_balances_differ_and_so_does_one_without_any() {
     let app = TestApp::start_idle(&[]).await;
     let recount = async || {
-        let invocation = Invocation::begin("billing", None);
+        let invocation = Invocation::begin("billing", None, None);
         let body = json!({ "work": "recount", "from": 1, "to": 3 }).to_string();
         invocation
             .run(app.handle_directly("billing", &body))

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use functions::{ACTIONS, FUNCTIONS};
 use serde_yaml_ng::Value;
+use tests::permissions;
 use wharfage::runtime::Entry;
 
 /// The workspace.
@@ -250,6 +251,13 @@ fn every_queue_has_a_worker_with_time_for_a_message_and_a_place_for_what_fails()
             assert!(retries["MaximumRetryAttempts"].as_u64() > Some(0));
             assert!(retries["MaximumEventAgeInSeconds"].as_u64() >= Some(60));
             set_aside.insert(reference(&properties["DeadLetterConfig"]["Arn"]));
+            // A run is not to come hours late, whether Scheduler waits with it or Lambda does.
+            let in_lambda = &function["Properties"]["EventInvokeConfig"];
+            assert_eq!(
+                in_lambda["MaximumEventAgeInSeconds"],
+                retries["MaximumEventAgeInSeconds"]
+            );
+            assert_eq!(in_lambda["MaximumRetryAttempts"].as_u64(), Some(0));
         }
     }
     // Whoever looks at a queue looks at the alarms: old messages, and any that were set aside.
@@ -271,6 +279,35 @@ fn every_queue_has_a_worker_with_time_for_a_message_and_a_place_for_what_fails()
     }
     let all: BTreeSet<String> = worked_on.into_keys().chain(set_aside).collect();
     assert_eq!(all, set(queues.into_keys()), "a queue that nobody works on");
+}
+
+#[test]
+fn a_function_that_sends_to_its_own_queue_may_do_so_without_end() {
+    let template = template();
+    for (name, function) in functions_of(&template) {
+        let own: BTreeSet<String> = events(function)
+            .into_iter()
+            .filter(|event| event["Type"].as_str() == Some("SQS"))
+            .map(|event| reference(&event["Properties"]["Queue"]))
+            .collect();
+        let feeds_itself = permissions::of_function(name).iter().any(|permission| {
+            permission.action == "sqs:SendMessage" && own.contains(&permission.resource)
+        });
+        let allowed = function["Properties"]["RecursiveLoop"].as_str();
+        assert_eq!(allowed, feeds_itself.then_some("Allow"), "{name}");
+    }
+}
+
+#[test]
+fn what_the_functions_log_is_for_their_log_level_alone_to_say() {
+    let template = template();
+    let lowest = template["Parameters"]["LogLevel"]["AllowedValues"]
+        .as_sequence()
+        .and_then(|levels| levels.last()?.as_str())
+        .expect("levels");
+    let logging = &template["Globals"]["Function"]["LoggingConfig"];
+    let kept = logging["ApplicationLogLevel"].as_str().expect("a level");
+    assert_eq!(kept, lowest.to_uppercase());
 }
 
 #[test]
@@ -374,6 +411,61 @@ fn no_access_log_has_a_query_string() {
         .any(|known| variable.strip_prefix("$context.") == Some(*known));
         assert!(holds_no_parameter, "{variable}");
     }
+}
+
+#[test]
+fn the_environment_of_ten_locations_fits_into_what_lambda_takes() {
+    const MOST_BYTES: usize = 4 * 1024;
+    let template = template();
+    let locations: Vec<serde_json::Value> = (0..10)
+        .map(|number| {
+            serde_json::json!({
+                "code": format!("FRA{number}"),
+                "name": format!("Frankfurt {number}"),
+                "provider": "rgw",
+                "s3_endpoint": format!("https://s3.fra{number}.example.com"),
+                "s3_region": format!("fra{number}"),
+                "admin_endpoint": format!("https://admin.fra{number}.example.com"),
+                "admin_secret_id": format!("wharfage/clusters/fra{number}"),
+            })
+        })
+        .collect();
+    let locations = serde_json::Value::from(locations).to_string();
+    let account = "eu-central-1:123456789012";
+    let named = |id: &str| format!("wharfage-prod-{id}-1A2B3C4D5E6F7");
+    let value = |value: &Value| {
+        let id = reference(value);
+        if id == "Locations" {
+            return locations.clone();
+        }
+        let parameter = &template["Parameters"][id.as_str()];
+        if !parameter.is_null() {
+            return match &parameter["Default"] {
+                Value::Number(number) => number.to_string(),
+                text => text.as_str().expect("a default").to_owned(),
+            };
+        }
+        match template["Resources"][id.as_str()]["Type"].as_str() {
+            // As CloudFormation makes them up.
+            Some("AWS::SQS::Queue") => format!(
+                "https://sqs.eu-central-1.amazonaws.com/123456789012/{}",
+                named(&id)
+            ),
+            Some("AWS::KMS::Key") => {
+                format!("arn:aws:kms:{account}:key/5be6ba4f-6d0c-4b27-9f0c-1f0d3c0b6a7e")
+            }
+            _ => named(&id),
+        }
+    };
+    let variables = &template["Globals"]["Function"]["Environment"]["Variables"];
+    let bytes: usize = variables
+        .as_mapping()
+        .expect("variables")
+        .iter()
+        .map(|(name, reference)| name.as_str().expect("a name").len() + value(reference).len())
+        .sum();
+    assert!(bytes > 2 * 1024, "{bytes}");
+    assert!(bytes <= MOST_BYTES, "{bytes}");
 }
 
 /// The resource that a `!GetAtt Name.Arn` names.

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request};
 use jiff::Timestamp;
@@ -257,12 +258,19 @@ impl TestApp {
             environment.insert((*name).to_owned(), value.clone());
         }
         let config = Config::from_lookup(|name| environment.get(name).cloned());
-        Context::new(
-            config.expect("a configuration"),
-            Arc::clone(&self.context().clock),
-            Random::from_os(),
-            Connectors::one(self.tap.connector()),
-        )
+        self.context_from(config.expect("a configuration"), self.tap.connector())
+    }
+
+    /// The same, its calls made by another connector.
+    pub fn context_over(&self, connector: SharedHttpConnector) -> Context {
+        let environment = self.stack.environment();
+        let config = Config::from_lookup(|name| environment.get(name).cloned());
+        self.context_from(config.expect("a configuration"), connector)
+    }
+
+    fn context_from(&self, config: Config, connector: SharedHttpConnector) -> Context {
+        let clock = Arc::clone(&self.context().clock);
+        Context::new(config, clock, Random::from_os(), Connectors::one(connector))
     }
 
     /// `LOCATIONS` with one field of one location set to something else.

@@ -35,6 +35,7 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
         BillingWork::Regroup { client_id } => billing::regroup(context, client_id).await,
         BillingWork::Recount { from, to } => {
             for client_id in from..=to {
+                telemetry::set_client(client_id);
                 billing::recount(context, client_id).await?;
             }
             Ok(())

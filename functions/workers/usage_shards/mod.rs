@@ -25,6 +25,7 @@ use wharfage::domain::period::{date_of, hour_of};
 use wharfage::domain::usage::{Day, Sample, TrafficHour};
 use wharfage::error::Fault;
 use wharfage::segments::SegmentKey;
+use wharfage::telemetry;
 
 use crate::metering::{Metered, buckets, names, quota_event};
 
@@ -39,6 +40,7 @@ const TRIES: usize = 4;
 async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
     let key: SegmentKey =
         serde_json::from_str(body).map_err(|e| Fault::permanent("reading a queue message", e))?;
+    telemetry::set_shard(&key);
     if key.hour != hour_of(key.hour) || key.hour + HOUR > context.now() {
         return Err(Fault::permanent(
             "reading a queue message",

@@ -16,7 +16,7 @@ use wharfage::random::Random;
 
 use crate::gateway::refusal;
 use crate::invoke::{self, Crash, Life};
-use crate::processes::Fleet;
+use crate::processes::{Fleet, new_trace};
 use crate::wiring::{Job, Source, Target};
 
 /// What runs the functions of a stack.
@@ -152,11 +152,12 @@ impl Runner {
         timeout: Duration,
     ) -> Result<Bytes, Crash> {
         let request_id = self.random.id();
+        let trace = new_trace(&self.random);
         let fleet = Arc::clone(fleet);
         let life = self.life.clone();
         let invocation = tokio::spawn(async move {
             tokio::select! {
-                answer = fleet.invoke(function, event, &request_id, timeout) => answer,
+                answer = fleet.invoke(function, event, &request_id, &trace, timeout) => answer,
                 () = life.ended() => Err(Crash::Stopped),
             }
         });

@@ -119,6 +119,11 @@ impl Stack {
             .entry("Locations".into())
             .or_insert_with(|| clusters::locations_json(&clusters, &options.clusters, &secrets));
         let mut template = Template::read(options.template, &parameters)?;
+        let memory_mb = template
+            .functions
+            .iter()
+            .map(|function| (function.binary.clone(), function.memory_mb))
+            .collect();
         let wiring = Wiring::new(std::mem::take(&mut template.functions), options.functions)?;
 
         progress("starting DynamoDB, SQS, KMS, EventBridge and S3");
@@ -194,7 +199,7 @@ impl Stack {
                 adjust(&mut environment);
             }
             let logs = place.directory().join("logs");
-            Arc::new(Fleet::new(binaries, environment, &logs))
+            Arc::new(Fleet::new(binaries, memory_mb, environment, &logs))
         });
         let runner = match &fleet {
             Some(fleet) => Runner::processes(Arc::clone(fleet), life.life()),
@@ -329,6 +334,15 @@ impl Stack {
         self.fleet
             .as_ref()
             .map(|fleet| fleet.idle(function))
+            .unwrap_or_default()
+    }
+
+    /// What a function's processes have printed. Nothing when functions run in this process.
+    #[must_use]
+    pub fn log(&self, function: &str) -> String {
+        self.fleet
+            .as_ref()
+            .map(|fleet| fleet.log(function))
             .unwrap_or_default()
     }
 

@@ -9,6 +9,10 @@ use aws_sdk_dynamodb::types::{
 use aws_sdk_kms::error::ProvideErrorMetadata;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_sqs::types::{
+    MessageSystemAttributeName, MessageSystemAttributeNameForSends, MessageSystemAttributeValue,
+    SendMessageBatchRequestEntry,
+};
 use aws_smithy_http_client::Builder;
 
 use crate::support::{Clock, any_port};
@@ -153,6 +157,54 @@ async fn sqs_delivers_under_its_own_address() {
         .await
         .unwrap();
     assert_eq!(received.messages()[0].body(), Some("do it"));
+}
+
+#[tokio::test]
+async fn sqs_hands_a_message_s_trace_to_receivers_that_ask_for_it() {
+    const TRACE: &str = "Root=1-5759e988-bd862e3fe1be46a994272793";
+    let server = embedded::sqs::start(any_port()).unwrap();
+    let client = client!(aws_sdk_sqs, server.endpoint());
+    let queue = client.create_queue().queue_name("tasks").send();
+    let queue = queue.await.unwrap();
+    let url = queue.queue_url().unwrap();
+    let trace = MessageSystemAttributeValue::builder()
+        .data_type("String")
+        .string_value(TRACE)
+        .build()
+        .unwrap();
+    let name = MessageSystemAttributeNameForSends::AwsTraceHeader;
+    client
+        .send_message()
+        .queue_url(url)
+        .message_body("one")
+        .message_system_attributes(name.clone(), trace.clone())
+        .send()
+        .await
+        .unwrap();
+    let entry = SendMessageBatchRequestEntry::builder()
+        .id("0")
+        .message_body("two")
+        .message_system_attributes(name, trace)
+        .build()
+        .unwrap();
+    let batch = client.send_message_batch().queue_url(url).entries(entry);
+    assert!(batch.send().await.unwrap().failed().is_empty());
+    for asks in [true, false] {
+        let names = asks.then(|| vec![MessageSystemAttributeName::All]);
+        let received = client
+            .receive_message()
+            .queue_url(url)
+            .set_message_system_attribute_names(names)
+            .message_attribute_names("All")
+            .send()
+            .await
+            .unwrap();
+        let message = &received.messages()[0];
+        let attributes = message.attributes();
+        let trace = attributes.and_then(|all| all.get(&MessageSystemAttributeName::AwsTraceHeader));
+        assert_eq!(trace.map(String::as_str), asks.then_some(TRACE));
+        assert!(message.message_attributes().is_none());
+    }
 }
 
 #[tokio::test]

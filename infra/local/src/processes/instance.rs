@@ -7,25 +7,27 @@
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path as UrlPath, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
+use axum::{Json, Router};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde::Deserialize;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
+use wharfage::random::Random;
 
 use super::lock;
 use crate::invoke::Crash;
@@ -39,6 +41,8 @@ const RESPONSE_MAX_BYTES: usize = 6 * 1024 * 1024 + 100;
 /// An event on its way to a process.
 struct Invocation {
     request_id: String,
+    /// As in the header `X-Amzn-Trace-Id`.
+    trace: String,
     event: Bytes,
     deadline_ms: u128,
     answer: oneshot::Sender<Result<Bytes, Crash>>,
@@ -48,12 +52,14 @@ impl Invocation {
     /// An event that has to be answered within `timeout` from now, and where the answer will come.
     fn new(
         request_id: &str,
+        trace: &str,
         event: Bytes,
         timeout: Duration,
     ) -> (Invocation, oneshot::Receiver<Result<Bytes, Crash>>) {
         let (answer, answered) = oneshot::channel();
         let invocation = Invocation {
             request_id: request_id.to_owned(),
+            trace: trace.to_owned(),
             event,
             deadline_ms: (since_epoch() + timeout).as_millis(),
             answer,
@@ -104,6 +110,7 @@ impl Instance {
     pub(super) async fn start(
         function: &'static str,
         binary: &Path,
+        memory_mb: u64,
         environment: &BTreeMap<String, String>,
         logs: &Path,
     ) -> std::io::Result<Instance> {
@@ -113,14 +120,14 @@ impl Instance {
         let log = OpenOptions::new()
             .create(true)
             .append(true)
-            .open(logs.join(format!("{function}.log")))?;
+            .open(log_file(logs, function))?;
         let child = Command::new(binary)
             .env_clear()
             .envs(environment)
             .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
             .env("AWS_LAMBDA_FUNCTION_NAME", function)
             .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
-            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", memory_mb.to_string())
             .env("AWS_LAMBDA_LOG_GROUP_NAME", "local")
             .env("AWS_LAMBDA_LOG_STREAM_NAME", function)
             .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
@@ -168,10 +175,11 @@ impl Instance {
         &mut self,
         event: Bytes,
         request_id: &str,
+        trace: &str,
         timeout: Duration,
     ) -> Result<Bytes, Crash> {
         self.be_ready(INIT_TIMEOUT).await?;
-        let (invocation, answered) = Invocation::new(request_id, event, timeout);
+        let (invocation, answered) = Invocation::new(request_id, trace, event, timeout);
         if self.events.send(invocation).await.is_err() {
             return Err(Crash::Stopped);
         }
@@ -205,6 +213,11 @@ impl Instance {
     }
 }
 
+/// Where a function's processes print to.
+pub(super) fn log_file(logs: &Path, function: &str) -> PathBuf {
+    logs.join(format!("{function}.log"))
+}
+
 fn exited(status: std::io::Result<std::process::ExitStatus>) -> Crash {
     Crash::Exited(match status {
         Ok(status) => status.to_string(),
@@ -220,6 +233,18 @@ fn since_epoch() -> Duration {
     let now = std::time::SystemTime::now();
     now.duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default()
+}
+
+/// The trace of an invocation, as Lambda begins one that is not sampled. Messages that start an invocation have another, of whoever sent
+/// them.
+pub(crate) fn new_trace(random: &Random) -> String {
+    let (root, parent) = (random.token(), random.token());
+    let seconds = since_epoch().as_secs();
+    format!(
+        "Root=1-{seconds:08x}-{};Parent={};Sampled=0",
+        &root[..24],
+        &parent[..16]
+    )
 }
 
 /// The Runtime API of one process.
@@ -252,6 +277,7 @@ async fn next(State(api): State<Arc<Api>>) -> Response {
     let response = Response::builder()
         .header(CONTENT_TYPE, "application/json")
         .header("lambda-runtime-aws-request-id", &invocation.request_id)
+        .header("lambda-runtime-trace-id", &invocation.trace)
         .header(
             "lambda-runtime-deadline-ms",
             invocation.deadline_ms.to_string(),
@@ -295,7 +321,7 @@ async fn init_error(State(api): State<Arc<Api>>, body: Bytes) -> Response {
     if let Some(ready) = lock(&api.ready).take() {
         let _ = ready.send(Err(Crash::Init(reported(&body))));
     }
-    status(StatusCode::ACCEPTED)
+    accepted()
 }
 
 fn reported(body: &[u8]) -> String {
@@ -311,13 +337,17 @@ fn finish(api: &Api, request_id: &str, answer: Result<Bytes, Crash>) -> Response
     match handed.take() {
         Some(now) if now.request_id == request_id => {
             let _ = now.answer.send(answer);
-            status(StatusCode::ACCEPTED)
+            accepted()
         }
         other => {
             *handed = other;
             status(StatusCode::BAD_REQUEST)
         }
     }
+}
+
+fn accepted() -> Response {
+    (StatusCode::ACCEPTED, Json(json!({ "status": "OK" }))).into_response()
 }
 
 fn status(status: StatusCode) -> Response {

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 pub use self::build::{Binaries, build};
 use self::instance::Instance;
+pub(crate) use self::instance::new_trace;
 use crate::invoke::Crash;
 
 /// Instances of one function at once; further invocations wait for one of them.
@@ -22,6 +23,8 @@ const INSTANCES_MAX: usize = 32;
 /// The processes of a stack's functions. They are killed when it is dropped.
 pub(crate) struct Fleet {
     binaries: Binaries,
+    /// What each function is told of its memory.
+    memory_mb: BTreeMap<String, u64>,
     environment: BTreeMap<String, String>,
     logs: PathBuf,
     functions: Mutex<BTreeMap<&'static str, Arc<Pool>>>,
@@ -40,11 +43,13 @@ impl Fleet {
     /// function in `logs`.
     pub(crate) fn new(
         binaries: Binaries,
+        memory_mb: BTreeMap<String, u64>,
         environment: BTreeMap<String, String>,
         logs: &Path,
     ) -> Fleet {
         Fleet {
             binaries,
+            memory_mb,
             environment,
             logs: logs.to_owned(),
             functions: Mutex::default(),
@@ -60,6 +65,7 @@ impl Fleet {
         function: &'static str,
         event: Bytes,
         request_id: &str,
+        trace: &str,
         timeout: Duration,
     ) -> Result<Bytes, Crash> {
         let pool = self.pool(function);
@@ -74,7 +80,7 @@ impl Fleet {
         };
         let pid = instance.pid();
         lock(&pool.busy).push(pid);
-        let ended = instance.invoke(event, request_id, timeout).await;
+        let ended = instance.invoke(event, request_id, trace, timeout).await;
         lock(&pool.busy).retain(|busy| *busy != pid);
         if matches!(ended, Ok(_) | Err(Crash::Failed(_))) {
             lock(&pool.idle).push(instance);
@@ -100,6 +106,11 @@ impl Fleet {
             .unwrap_or_default()
     }
 
+    /// What a function's processes have printed.
+    pub(crate) fn log(&self, function: &str) -> String {
+        std::fs::read_to_string(instance::log_file(&self.logs, function)).unwrap_or_default()
+    }
+
     fn pool(&self, function: &'static str) -> Arc<Pool> {
         let mut functions = lock(&self.functions);
         let pool = functions.entry(function).or_insert_with(|| {
@@ -117,7 +128,11 @@ impl Fleet {
             .binaries
             .get(function)
             .ok_or_else(|| Crash::Init(format!("no binary {function} was built")))?;
-        Instance::start(function, binary, &self.environment, &self.logs)
+        let memory_mb = self
+            .memory_mb
+            .get(function)
+            .ok_or_else(|| Crash::Init(format!("the template has no function {function}")))?;
+        Instance::start(function, binary, *memory_mb, &self.environment, &self.logs)
             .await
             .map_err(|error| Crash::Init(format!("cannot start {}: {error}", binary.display())))
     }

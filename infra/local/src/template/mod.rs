@@ -23,6 +23,8 @@ pub(crate) const TEXT: &str = include_str!("../../../template.yaml");
 
 /// What SAM takes when nothing is said, in seconds.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 3;
+/// The same, in MB.
+const DEFAULT_MEMORY_MB: u64 = 128;
 
 /// A template, with the intrinsic functions that need no running service resolved.
 pub(crate) struct Template {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value as Json;
 use serde_yaml_ng::{Mapping, Value as Yaml};
 
-use super::{ACCOUNT_ID, DEFAULT_TIMEOUT_SECONDS, REGION, Scope, key, seconds};
+use super::{ACCOUNT_ID, DEFAULT_MEMORY_MB, DEFAULT_TIMEOUT_SECONDS, REGION, Scope, key, seconds};
 use crate::error::Error;
 use crate::schedule::Schedule;
 
@@ -20,6 +20,8 @@ pub(crate) struct Function {
     pub binary: String,
     /// How long it may take.
     pub timeout: Duration,
+    /// What it is told of its memory. Nothing here keeps it to that.
+    pub memory_mb: u64,
     /// What starts it.
     pub triggers: Vec<Trigger>,
 }
@@ -169,14 +171,16 @@ impl Function {
                 "the environment is one for all functions: put it under Globals.Function.Environment",
             ));
         }
-        let timeout = match properties.get("Timeout").or(globals.get("Timeout")) {
+        let figure = |name: &str, default: u64| match properties.get(name).or(globals.get(name)) {
             Some(value) => {
-                let path = format!("{path}.Properties.Timeout");
+                let path = format!("{path}.Properties.{name}");
                 number(scope.resolve(value, &path)?)
-                    .map_err(|error: serde_json::Error| Error::template(&path, error))?
+                    .map_err(|error: serde_json::Error| Error::template(&path, error))
             }
-            None => DEFAULT_TIMEOUT_SECONDS,
+            None => Ok(default),
         };
+        let timeout = figure("Timeout", DEFAULT_TIMEOUT_SECONDS)?;
+        let memory_mb = figure("MemorySize", DEFAULT_MEMORY_MB)?;
         let mut triggers = Vec::new();
         if let Some(Yaml::Mapping(events)) = properties.get("Events") {
             for (name, event) in events {
@@ -189,6 +193,7 @@ impl Function {
             id: id.to_owned(),
             binary: binary.to_owned(),
             timeout: seconds(timeout),
+            memory_mb,
             triggers,
         })
     }
@@ -371,8 +376,6 @@ pub(super) struct TableProperties {
     _deletion_protection_enabled: Json,
     #[serde(default, rename = "PointInTimeRecoverySpecification")]
     _point_in_time_recovery_specification: Json,
-    #[serde(default, rename = "SSESpecification")]
-    _sse_specification: Json,
     #[serde(default, rename = "Tags")]
     _tags: Json,
 }

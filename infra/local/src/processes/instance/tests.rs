@@ -8,6 +8,7 @@ use lambda_http::tower::ServiceExt;
 
 use super::*;
 
+const TRACE: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0";
 const TIMEOUT: Duration = Duration::from_secs(29);
 
 /// A Runtime API without a process, and what is behind it.
@@ -44,13 +45,20 @@ impl Given {
         answered.expect("a router always answers")
     }
 
+    /// The status. What is taken is answered as documented.
     async fn post(&self, path: &str, body: impl Into<Body>) -> u16 {
-        self.ask(Method::POST, path, body).await.status().as_u16()
+        let response = self.ask(Method::POST, path, body).await;
+        let status = response.status();
+        if status == StatusCode::ACCEPTED {
+            let body = axum::body::to_bytes(response.into_body(), usize::MAX).await;
+            assert_eq!(body.expect("a body"), r#"{"status":"OK"}"#);
+        }
+        status.as_u16()
     }
 
     /// Has an event handed out.
     async fn hand(&self, request_id: &str) -> oneshot::Receiver<Result<Bytes, Crash>> {
-        let (invocation, answered) = Invocation::new(request_id, Bytes::new(), TIMEOUT);
+        let (invocation, answered) = Invocation::new(request_id, TRACE, Bytes::new(), TIMEOUT);
         self.events.send(invocation).await.expect("sent");
         let next = self.ask(Method::GET, "invocation/next", Body::empty());
         assert_eq!(next.await.status(), StatusCode::OK);
@@ -59,10 +67,10 @@ impl Given {
 }
 
 #[tokio::test]
-async fn an_event_comes_with_its_request_id_and_the_time_it_has_to_be_answered_by() {
+async fn an_event_comes_with_its_request_id_its_trace_and_the_time_it_has_to_be_answered_by() {
     let mut given = given();
     let earliest = since_epoch() + TIMEOUT;
-    let (invocation, _answered) = Invocation::new("one", Bytes::from("{}"), TIMEOUT);
+    let (invocation, _answered) = Invocation::new("one", TRACE, Bytes::from("{}"), TIMEOUT);
     let latest = since_epoch() + TIMEOUT;
     given.events.send(invocation).await.expect("sent");
     let next = given.ask(Method::GET, "invocation/next", Body::empty());
@@ -70,12 +78,30 @@ async fn an_event_comes_with_its_request_id_and_the_time_it_has_to_be_answered_b
     assert_eq!(given.ready.try_recv(), Ok(Ok(())));
     let header = |name: &str| next.headers()[name].to_str().expect("text");
     assert_eq!(header("lambda-runtime-aws-request-id"), "one");
+    assert_eq!(header("lambda-runtime-trace-id"), TRACE);
     let deadline_ms: u128 = header("lambda-runtime-deadline-ms")
         .parse()
         .expect("a number");
     assert!((earliest.as_millis()..=latest.as_millis()).contains(&deadline_ms));
     let arn = "arn:aws:lambda:us-east-1:000000000000:function:given";
     assert_eq!(header("lambda-runtime-invoked-function-arn"), arn);
+}
+
+#[test]
+fn every_trace_is_another_of_the_form_that_x_ray_knows() {
+    let random = Random::from_seed(1);
+    let (one, other) = (new_trace(&random), new_trace(&random));
+    assert_ne!(one, other);
+    let hex = |text: &str, length: usize| {
+        text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    for trace in [one, other] {
+        let rest = trace.strip_prefix("Root=1-").expect("a root");
+        let rest = rest.strip_suffix(";Sampled=0").expect("no sample");
+        let (root, parent) = rest.split_once(";Parent=").expect("a parent");
+        let (time, root) = root.split_once('-').expect("a time");
+        assert!(hex(time, 8) && hex(root, 24) && hex(parent, 16), "{trace}");
+    }
 }
 
 #[tokio::test]
@@ -136,11 +162,11 @@ async fn a_process_that_ends_at_its_start_and_one_that_never_asks_are_told_apart
         let executable = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(&file, executable).expect("set");
         let environment = BTreeMap::new();
-        let started = Instance::start("given", &file, &environment, directory.path());
+        let started = Instance::start("given", &file, 256, &environment, directory.path());
         started.await.expect("started")
     };
     let mut instance = start("exit 3").await;
-    let ended = instance.invoke(Bytes::new(), "one", TIMEOUT).await;
+    let ended = instance.invoke(Bytes::new(), "one", TRACE, TIMEOUT).await;
     assert_eq!(ended, Err(Crash::Exited("exit status: 3".into())));
     assert!(instance.if_alive().is_none());
 
