@@ -56,7 +56,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         .database
         .start_task(task, is_going.then_some(&entry))
         .await?
-     {
+    {
         Started::New(task) => (task, true),
         Started::Joined(task) => (task, false),
     };
@@ -81,7 +81,9 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             .await
     };
     futures::try_join!(
-        context.database.put_callback(&callback_key, &callback, context.now()),
+        context
+            .database
+            .put_callback(&callback_key, &callback, context.now()),
         stop
     )?;
     let provider = &context.clusters.of(&account.location)?.provider;

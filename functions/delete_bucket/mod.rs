@@ -68,7 +68,9 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
                 requested_at: task.requested_at,
             };
             let (kept, sent) = futures::join!(
-                context.database.put_callback(&callback_key, &callback, context.now()),
+                context
+                    .database
+                    .put_callback(&callback_key, &callback, context.now()),
                 async {
                     if is_new {
                         context.queue.send(&task).await
