@@ -42,7 +42,9 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
         Work::RemoveBucket { bucket_name, .. } => {
             remove_bucket(context, &account, bucket_name).await?
         }
-        Work::RemoveAccount { .. } => remove_account(context, &task, &account).await?,
+        Work::RemoveAccount { reason, .. } => {
+            remove_account(context, &task, &account, reason.as_deref()).await?
+        }
         Work::ListBuckets { .. } => {
             return Err(Fault::permanent(
                 "reading a queue message",
@@ -120,7 +122,12 @@ async fn empty_and_remove(
     Ok(purge)
 }
 
-async fn remove_account(context: &Context, task: &Task, account: &Account) -> Result<Step, Fault> {
+async fn remove_account(
+    context: &Context,
+    task: &Task,
+    account: &Account,
+    reason: Option<&str>,
+) -> Result<Step, Fault> {
     let mut step = Step {
         entries_removed: 0,
         bytes_removed: 0,
@@ -134,9 +141,6 @@ async fn remove_account(context: &Context, task: &Task, account: &Account) -> Re
     if account.service.status != Status::Terminating {
         // Whoever asked for it died before the account was stopped.
         let service = stopped(context, account);
-        let Work::RemoveAccount { reason, .. } = &task.work else {
-            return Err(Fault::permanent("removing an account", "no such task"));
-        };
         let details = json!({ "reason": reason });
         let entry = context.account_entry(
             account.client_id,
