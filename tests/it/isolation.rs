@@ -1,6 +1,7 @@
 //! One client's token never reaches what is another's: to it, that does not exist, and trying changes nothing.
 
 use functions::ACTIONS;
+use functions::auth_php::ADMIN_ACTIONS;
 use serde_json::{Value, json};
 use tests::{Reply, TestAccount, TestApp};
 use wharfage::domain::credential::hash;
@@ -404,18 +405,19 @@ async fn a_client_may_not_do_what_is_for_admins_on_its_own_account_either() {
     let id = scene.app.client_id("client");
     let own = json!({ "s3uid": scene.own.s3uid });
     let key = scene.app.stack.seeded().api_key("client");
-    for (action, parameters) in [
-        ("update_traffic_info", own.clone()),
-        ("suspend_account", own.clone()),
-        ("resume_account", own),
-        (
-            "add_credit",
-            json!({ "id": id, "amount": 1, "reference": "x" }),
-        ),
-        ("create_api_key", json!({ "id": id })),
-        ("revoke_api_key", json!({ "api_key_id": hash(key) })),
-        ("update_client", json!({ "id": id, "role": "admin" })),
-    ] {
+    for action in ADMIN_ACTIONS {
+        let parameters = match action {
+            "update_traffic_info" | "suspend_account" | "resume_account" => own.clone(),
+            "change_plan" => with(&own, json!({ "plan_id": 1 })),
+            "add_credit" => json!({ "id": id, "amount": 1, "reference": "x" }),
+            "create_api_key" => json!({ "id": id }),
+            "revoke_api_key" => json!({ "api_key_id": hash(key) }),
+            "create_client" => json!({ "email": "mine@example.com", "currency": "EUR" }),
+            "update_client" => json!({ "id": id, "role": "admin" }),
+            "create_plan" => json!({ "name": "Mine", "quota": 1, "monthly_eur": 0 }),
+            "update_plan" => json!({ "plan_id": 2, "monthly_eur": 0 }),
+            other => panic!("say here how a client would try {other}"),
+        };
         let reply = scene.app.call("client", action, parameters).await;
         assert_eq!(
             reply.refused(403),
