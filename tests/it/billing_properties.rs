@@ -1,16 +1,16 @@
 //! However the messages of the billing queue arrive, and whoever dies or comes twice on the way, the invoices, the balances and the
 //! accounts are in the end those of a run in which each came once and in order.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use jiff::civil::date;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 use serde_json::json;
 use tests::tap::Moment;
-use tests::{TestAccount, TestApp};
+use tests::{TestAccount, TestApp, property};
 use wharfage::domain::account::Service;
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::figures::GB_BYTES;
@@ -286,30 +286,13 @@ async fn run(case: &Case) -> usize {
 
 #[test]
 fn invoices_and_balances_do_not_depend_on_how_the_messages_arrive() {
-    const SEED: [u8; 32] = *b"wharfage: how the messages come1";
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
-    let config = Config {
-        cases: 8,
-        max_shrink_iters: 12,
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &SEED);
-    let mut runner = TestRunner::new_with_rng(config, rng);
-    let invoices = std::cell::Cell::new(0);
-    let ended = runner.run(&cases(), |case| {
+    let invoices = Cell::new(0);
+    property::holds(b"wharfage: how the messages come1", 8, &cases(), |case| {
         invoices.set(invoices.get() + runtime.block_on(run(&case)));
-        Ok(())
     });
-    match ended {
-        Ok(()) => {}
-        Err(TestError::Fail(reason, case)) => {
-            panic!("{reason}\nseed {SEED:?}, the least case that fails: {case:#?}")
-        }
-        Err(error) => panic!("{error}, seed {SEED:?}"),
-    }
     assert!(invoices.get() > 30, "hardly anything was invoiced");
 }

@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::civil::date;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 use serde_json::{Value, json};
 use tests::tap::Moment;
-use tests::{TestAccount, TestApp};
+use tests::{TestAccount, TestApp, property};
 use wharfage::domain::account::Account;
 use wharfage::domain::invoice::{Basis, Invoice};
 use wharfage::domain::period::{date_of, hour_of, start_of};
@@ -430,35 +429,18 @@ async fn start() -> (TestApp, Value) {
 
 #[test]
 fn usage_and_invoices_do_not_depend_on_how_the_hours_arrive() {
-    const SEED: [u8; 32] = *b"wharfage: how the hours arrive 1";
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
     let (app, plan_id) = runtime.block_on(start());
-    let config = Config {
-        cases: 6,
-        max_shrink_iters: 6,
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &SEED);
-    let mut runner = TestRunner::new_with_rng(config, rng);
     let number = Cell::new(0);
     let charges = Cell::new(0);
-    let ended = runner.run(&cases(), |case| {
+    property::holds(b"wharfage: how the hours arrive 1", 6, &cases(), |case| {
         number.set(number.get() + 1);
         let for_usage = runtime.block_on(run(&app, &plan_id, number.get(), &case));
         charges.set(charges.get() + for_usage);
-        Ok(())
     });
-    match ended {
-        Ok(()) => {}
-        Err(TestError::Fail(reason, case)) => {
-            panic!("{reason}\nseed {SEED:?}, the least case that fails: {case:#?}")
-        }
-        Err(error) => panic!("{error}, seed {SEED:?}"),
-    }
     assert!(charges.get() > 20, "hardly anything was used");
 }
 

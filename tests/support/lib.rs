@@ -3,6 +3,7 @@
 pub mod clusters;
 pub mod contract;
 pub mod permissions;
+pub mod property;
 pub mod proxy;
 pub mod tap;
 pub mod world;
