@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, Timestamp};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{Mutex, Notify};
 use wharfage::clock::Clock;
 use wharfage::context::Context;
@@ -45,18 +45,6 @@ pub struct Run {
     pub job: &'static str,
     /// Its own account of what it did, or why it failed.
     pub result: Result<Value, String>,
-}
-
-impl Run {
-    /// As `POST /_local/clock` shows it.
-    #[must_use]
-    pub fn to_json(&self) -> Value {
-        let result = match &self.result {
-            Ok(result) => result.clone(),
-            Err(error) => json!({ "error": error }),
-        };
-        json!({"at": self.at, "job": self.job, "result": result})
-    }
 }
 
 /// Everything that runs in a stack.
