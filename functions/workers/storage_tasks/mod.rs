@@ -1,6 +1,6 @@
 //! Asks clusters what callers are waiting for.
 
-use serde_json::to_value;
+use serde_json::{Value, to_value};
 use wharfage::cluster::ClusterError;
 use wharfage::context::Context;
 use wharfage::domain::task::{Answer, Message, Work};
@@ -11,6 +11,9 @@ use crate::bucket_lists::BucketList;
 use crate::metering::{LookError, look};
 
 crate::worker!("storage_tasks");
+
+/// Of a list, as JSON. DynamoDB takes items of 400 KB, and the same list is no larger there.
+const LIST_LIMIT_BYTES: usize = 300 * 1024;
 
 async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
     let message: Message =
@@ -31,10 +34,10 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
     let answer = match context.database.account(s3uid).await? {
         None => refused("S3 account not found for this customer"),
         Some(account) => match look(context, &account).await {
-            Ok(seen) => Answer::Done {
-                result: to_value(BucketList::new(&seen))
+            Ok(seen) => done(
+                to_value(BucketList::new(&seen))
                     .map_err(|e| Fault::permanent("writing a task's answer", e))?,
-            },
+            ),
             Err(LookError::Cluster(ClusterError::Refused { message, .. })) => refused(&message),
             // Its caller still waits, and is better told than kept waiting.
             Err(LookError::Cluster(error)) => {
@@ -51,6 +54,31 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
         .await
 }
 
+/// A list as an answer, if the task's record has room for it: a caller would wait for ever for one that cannot be written.
+fn done(result: Value) -> Answer {
+    if result.to_string().len() > LIST_LIMIT_BYTES {
+        return refused("the S3 account has too many buckets to list");
+    }
+    Answer::Done { result }
+}
+
 fn refused(text: &str) -> Answer {
     Answer::Refused { text: text.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_list_that_does_not_fit_into_the_record_is_refused() {
+        let list = |buckets: usize| {
+            let bucket = json!({ "name": "b".repeat(63), "stored_bytes": u64::MAX });
+            done(vec![bucket; buckets].into())
+        };
+        assert!(matches!(list(1_000), Answer::Done { .. }));
+        assert!(matches!(list(10_000), Answer::Refused { .. }));
+    }
 }
