@@ -30,10 +30,10 @@ use wharfage::telemetry::{self, Figure};
 use crate::metering::quota_event;
 
 /// Rows found by one query.
-const PAGE: i32 = 1_000;
+pub(crate) const PAGE: i32 = 1_000;
 /// Rows handed over in one run; the next run goes on. Far more than can wait for a location that does not answer: they come first again
 /// and again, and must not keep the others waiting.
-const AT_MOST: usize = 50_000;
+pub(crate) const AT_MOST: usize = 50_000;
 
 /// Hands what is due to the billing queue, page after page. `find` is given how many to find and where to begin, and says where the next
 /// page begins. How many were handed over.

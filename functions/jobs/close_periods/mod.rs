@@ -9,12 +9,9 @@ use wharfage::domain::billing::BillingWork;
 use wharfage::domain::period::{date_of, start_of};
 use wharfage::error::Fault;
 
-crate::job!("close_periods");
+use crate::billing::{AT_MOST, PAGE};
 
-/// Accounts found by one query.
-const PAGE: i32 = 1_000;
-/// Accounts handed over in one run; the next run goes on.
-const AT_MOST: usize = 50_000;
+crate::job!("close_periods");
 
 /// How late the first run of an installation may come and still find the accounts whose period it is to close.
 const FIRST_LOOK_BACK: SignedDuration = SignedDuration::from_hours(92 * 24);
