@@ -5,16 +5,21 @@
 
 mod billing;
 mod bucket_lists;
+mod chasing;
 mod clients;
+mod closing;
 mod differences;
 mod files;
 mod invoices;
+mod invoicing;
 mod metering;
 mod plans;
 mod provisioning;
 pub mod rebuild;
 pub mod replay;
 mod services;
+mod suspension;
+mod upkeep;
 
 pub use differences::Difference;
 

@@ -35,7 +35,7 @@ use wharfage::http::parameters::ID;
 use wharfage::http::tokens::{authenticate, token};
 use wharfage::telemetry::{self, Figure};
 
-use crate::billing;
+use crate::invoicing;
 use crate::plans::check_counted;
 
 /// How long the process that works on an order has it for itself: twice what a function may run.
@@ -463,7 +463,7 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Outcome, Fault> {
                     .await?;
                 let invoice = invoice(context, order, now, balances.invoices);
                 let open = (invoice.status() == InvoiceStatus::Open)
-                    .then(|| billing::open_side(context, &invoice));
+                    .then(|| invoicing::open_side(context, &invoice));
                 Some((posting(order, now), invoice, balances.invoices, open))
             }
         };
@@ -511,7 +511,7 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Outcome, Fault> {
                 open: open.as_ref(),
             });
         if let Some(issue) = issue {
-            events.extend(billing::issue_events(context, issue.invoice));
+            events.extend(invoicing::issue_events(context, issue.invoice));
         }
         if context
             .database
@@ -563,7 +563,7 @@ fn invoice(context: &Context, order: &Order, now: Timestamp, invoices_before: u6
     };
     Invoice {
         invoice_id: order.invoice_id,
-        number: billing::number(order.client_id, order.currency, invoices_before),
+        number: invoicing::number(order.client_id, order.currency, invoices_before),
         client_id: order.client_id,
         s3uid: order.s3uid.clone(),
         currency: order.currency,

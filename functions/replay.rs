@@ -19,7 +19,7 @@ use wharfage::domain::plan::Plan;
 use wharfage::error::Fault;
 use wharfage::segments::shard_of;
 
-use crate::billing::parts;
+use crate::closing::parts;
 use crate::differences::{Difference, differences};
 use crate::metering::{Metered, told, told_before};
 

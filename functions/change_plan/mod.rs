@@ -20,9 +20,11 @@ use wharfage::http::envelope::Answer;
 use wharfage::http::parameters::ID;
 use wharfage::http::tokens::{Caller, account_name, caller_and_account, token};
 
-use crate::billing::{self, Draft};
+use crate::closing;
+use crate::invoicing::{self, Draft};
 use crate::list_plans::number;
 use crate::plans::check_counted;
+use crate::suspension;
 
 crate::s3_action!("change_plan");
 
@@ -117,7 +119,7 @@ async fn now(
         let Some(latest) = &account.plan_changes.latest else {
             return Err(rejection(Refused::SamePlan).into());
         };
-        billing::tell_storage_limit(context, account).await?;
+        suspension::tell_storage_limit(context, account).await?;
         spend(context, account, latest).await?;
         return Ok(Some(answer(account, latest)));
     }
@@ -157,7 +159,7 @@ async fn now(
         None => context.database.next_invoice_id().await?,
     };
     *invoice_id = (id != 0).then_some(id);
-    let draft = billing::draft(context, account, currency, lines, id, now).await?;
+    let draft = invoicing::draft(context, account, currency, lines, id, now).await?;
     let latest = LatestChange {
         from: at,
         invoice_id: draft.as_ref().map(|draft| draft.invoice.invoice_id),
@@ -182,9 +184,9 @@ async fn now(
         "currency": currency,
     });
     let entry = caller.entry(context, account, NAME, details);
-    let mut events = billing::plan_events(context, account, &after);
+    let mut events = closing::plan_events(context, account, &after);
     if let Some(draft) = &draft {
-        events.extend(billing::issue_events(context, &draft.invoice));
+        events.extend(invoicing::issue_events(context, &draft.invoice));
     }
     let issue = draft.as_ref().map(Draft::issue);
     let changed = context
@@ -198,7 +200,7 @@ async fn now(
     if account.plan_changes.latest.is_some()
         || plan.storage_limit_bytes() != old.storage_limit_bytes()
     {
-        billing::tell_storage_limit(context, &after).await?;
+        suspension::tell_storage_limit(context, &after).await?;
     }
     spend(context, &after, &latest).await?;
     Ok(Some(answer(&after, &latest)))

@@ -12,14 +12,14 @@ use wharfage::http::envelope::Answer;
 use wharfage::http::tokens::caller_and_account;
 
 use crate::list_plans::number;
-use crate::{billing, invoices};
+use crate::{closing, invoices};
 
 crate::s3_action!("preview_invoice");
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let (_, account) = caller_and_account(context, call).await?;
     let now = context.now();
-    let period = billing::period(context, &account, now).await?;
+    let period = closing::period(context, &account, now).await?;
     let fault = |e| Fault::permanent("previewing an invoice", e);
     let dates = (period.from, period.to);
     let so_far = overage_lines(&account, dates, &period.parts, period.currency).map_err(fault)?;

@@ -7,7 +7,7 @@ use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::tokens::caller_and_account;
 
-use crate::{billing, services};
+use crate::{services, suspension};
 
 crate::s3_action!("resume_account");
 
@@ -18,7 +18,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         .service
         .suspension
         .ok_or_else(|| Rejection::conflict("S3 account is not suspended"))?;
-    let account = billing::resume(context, &account.s3uid, reason, caller.actor())
+    let account = suspension::resume(context, &account.s3uid, reason, caller.actor())
         .await?
         .ok_or_else(|| Rejection::conflict("S3 account is not suspended, or being deleted"))?;
     Ok(Answer::ok(

@@ -8,14 +8,14 @@ use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::tokens::caller_and_account;
 
-use crate::{billing, services};
+use crate::{services, suspension};
 
 crate::s3_action!("suspend_account");
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let (caller, account) = caller_and_account(context, call).await?;
     caller.must_be_admin()?;
-    let account = billing::suspend(
+    let account = suspension::suspend(
         context,
         &account.s3uid,
         Suspension::Administrator,

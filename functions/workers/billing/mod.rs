@@ -5,7 +5,7 @@ use wharfage::domain::billing::BillingWork;
 use wharfage::error::Fault;
 use wharfage::telemetry;
 
-use crate::billing;
+use crate::{chasing, closing, suspension, upkeep};
 
 crate::worker!("billing");
 
@@ -23,20 +23,20 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
     }
     match work {
         BillingWork::Close { s3uid, commits_on } => {
-            billing::close_period(context, &s3uid, commits_on).await
+            closing::close_period(context, &s3uid, commits_on).await
         }
-        BillingWork::End { s3uid } => billing::end_service(context, &s3uid).await,
+        BillingWork::End { s3uid } => suspension::end_service(context, &s3uid).await,
         BillingWork::Chase {
             client_id,
             due_on,
             invoice_id,
-        } => billing::chase(context, client_id, due_on, invoice_id).await,
-        BillingWork::Settle { client_id } => billing::settle(context, client_id, None).await?,
-        BillingWork::Regroup { client_id } => billing::regroup(context, client_id).await,
+        } => chasing::chase(context, client_id, due_on, invoice_id).await,
+        BillingWork::Settle { client_id } => chasing::settle(context, client_id, None).await?,
+        BillingWork::Regroup { client_id } => upkeep::regroup(context, client_id).await,
         BillingWork::Recount { from, to } => {
             for client_id in from..=to {
                 telemetry::set_client(client_id);
-                billing::recount(context, client_id).await?;
+                upkeep::recount(context, client_id).await?;
             }
             Ok(())
         }

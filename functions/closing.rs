@@ -1,0 +1,287 @@
+//! Periods as they are closed: read with all that it takes, rated, invoiced, and the next one begun, in one transaction.
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde_json::{Value, json};
+use wharfage::context::Context;
+use wharfage::domain::account::Account;
+use wharfage::domain::client::Client;
+use wharfage::domain::closing::{ClosedPeriod, Closing, Part, close};
+use wharfage::domain::event::{Event, Kind};
+use wharfage::domain::history::Actor;
+use wharfage::domain::money::Currency;
+use wharfage::domain::period::start_of;
+use wharfage::domain::plan::Plan;
+use wharfage::domain::plan_change::{PlanChanges, Refused, is_free_for, renewed_on};
+use wharfage::domain::usage::Usage;
+use wharfage::error::Fault;
+use wharfage::telemetry;
+
+use crate::billing::TRIES;
+use crate::invoicing::{Draft, draft, issue_events};
+use crate::metering::quota_event;
+
+/// An account's running or latest period with all that its closing takes.
+pub(crate) struct Period {
+    /// Its first day.
+    pub from: Date,
+    /// Its end.
+    pub to: Date,
+    /// What was used in it.
+    pub usage: Usage,
+    /// The same, by the plans that it was on.
+    pub parts: Vec<Part>,
+    /// The account's plan in the version that it has.
+    pub rated_by: Plan,
+    /// The plan as it is sold now.
+    pub sold_now: Plan,
+    /// The plan that was asked for from the next period on, as it is sold now.
+    pub next: Option<Plan>,
+    /// Who pays.
+    pub client: Client,
+    /// What the client is billed in.
+    pub currency: Currency,
+}
+
+impl Period {
+    /// The plan of the next period, and why it is not the one that was asked for.
+    pub(crate) fn renewed_on(
+        &self,
+        context: &Context,
+        account: &Account,
+    ) -> (&Plan, Option<Refused>) {
+        renewed_on(
+            account,
+            &self.client,
+            &self.rated_by,
+            &self.sold_now,
+            self.next.as_ref(),
+            context.rules.free_accounts_per_client,
+        )
+    }
+}
+
+/// Reads the period of an account that ends on its next commit date; its usage until `until`.
+///
+/// # Errors
+/// When DynamoDB cannot answer, or something that must be there is missing.
+pub(crate) async fn period(
+    context: &Context,
+    account: &Account,
+    until: Timestamp,
+) -> Result<Period, Fault> {
+    let database = &context.database;
+    let (from, to) = account.service.period();
+    let missing = |what: &str| {
+        Fault::permanent(
+            "reading a period",
+            format!("{what} of account {} is missing", account.s3uid),
+        )
+    };
+    let changes = &account.plan_changes;
+    let earlier_plans = changes
+        .earlier
+        .iter()
+        .map(|earlier| database.plan_version(earlier.plan_id, earlier.plan_version));
+    let next_plan = async {
+        match changes.next_plan_id {
+            Some(plan_id) => database.plan(plan_id).await,
+            None => Ok(None),
+        }
+    };
+    let (days, stored_before_bytes, rated_by, sold_now, client, earlier_plans, next) = futures::try_join!(
+        database.days(&account.s3uid, from, to),
+        database.stored_before(&account.s3uid, from),
+        database.plan_version(account.plan_id, account.plan_version),
+        database.plan(account.plan_id),
+        database.client(account.client_id),
+        futures::future::try_join_all(earlier_plans),
+        next_plan,
+    )?;
+    let rated_by = rated_by.ok_or_else(|| missing("the plan"))?;
+    let client = client.ok_or_else(|| missing("the client"))?;
+    if changes.next_plan_id.is_some() && next.is_none() {
+        return Err(missing("the next plan"));
+    }
+    let until = until.min(start_of(to));
+    let mut earlier = Vec::new();
+    for (plan, before) in earlier_plans.into_iter().zip(&changes.earlier) {
+        let plan = plan.ok_or_else(|| missing("an earlier plan"))?;
+        earlier.push((plan, before.until));
+    }
+    let parts = parts((from, to), earlier, rated_by.clone(), |since, part_to| {
+        Usage::part(stored_before_bytes, &days, from, since, until.min(part_to))
+    });
+    Ok(Period {
+        from,
+        to,
+        usage: Usage::of(stored_before_bytes, &days, from, until),
+        parts,
+        rated_by,
+        sold_now: sold_now.ok_or_else(|| missing("the plan"))?,
+        next,
+        currency: client.currency,
+        client,
+    })
+}
+
+/// The parts of a period that was on the `earlier` plans, each until an instant, and then on the `last`, with the usage between two
+/// instants.
+pub(crate) fn parts(
+    (from, to): (Date, Date),
+    earlier: Vec<(Plan, Timestamp)>,
+    last: Plan,
+    usage: impl Fn(Timestamp, Timestamp) -> Usage,
+) -> Vec<Part> {
+    let mut since = start_of(from);
+    let plans = earlier.into_iter().chain([(last, start_of(to))]);
+    plans
+        .map(|(plan, until)| {
+            let part = Part {
+                from: since,
+                to: until,
+                plan,
+                usage: usage(since, until),
+            };
+            since = until;
+            part
+        })
+        .collect()
+}
+
+/// Closes the period of an account that ends on `commits_on`.
+pub(crate) async fn close_period(
+    context: &Context,
+    s3uid: &str,
+    commits_on: Date,
+) -> Result<(), Fault> {
+    let mut invoice_id = None;
+    for _ in 0..TRIES {
+        let Some(account) = context.database.account(s3uid).await? else {
+            return Ok(());
+        };
+        telemetry::set_client(account.client_id);
+        if account.commits_on != Some(commits_on) {
+            return Ok(());
+        }
+        let period = period(context, &account, start_of(commits_on)).await?;
+        let (sold, refused) = period.renewed_on(context, &account);
+        let dates = (period.from, period.to);
+        let closing = close(&account, dates, &period.parts, sold, period.currency)
+            .map_err(|e| Fault::permanent(format!("closing a period of {s3uid}"), e))?;
+        let id = match invoice_id {
+            Some(id) => id,
+            None if closing.lines.is_empty() => 0,
+            None => context.database.next_invoice_id().await?,
+        };
+        invoice_id = (id != 0).then_some(id);
+        let now = context.now();
+        let draft = draft(
+            context,
+            &account,
+            period.currency,
+            closing.lines.clone(),
+            id,
+            now,
+        )
+        .await?;
+        let mut after = account.clone();
+        if closing.is_renewed {
+            let is_free = is_free_for(sold, &account.location, period.currency)
+                .map_err(|e| Fault::permanent(format!("closing a period of {s3uid}"), e))?;
+            after = account.on_plan(sold, is_free, PlanChanges::default());
+            if sold.id != account.plan_id {
+                context.database.put_group(&after.group()).await?;
+            }
+            // After a change within the period, whoever made it may have died before the cluster heard of it.
+            let is_limit_due = account.plan_changes.latest.is_some()
+                || sold.storage_limit_bytes() != period.rated_by.storage_limit_bytes();
+            if is_limit_due {
+                let provider = &context.clusters.of(&account.location)?.provider;
+                provider
+                    .set_storage_limit(s3uid, sold.storage_limit_bytes())
+                    .await
+                    .map_err(|error| error.into_fault("setting a storage limit"))?;
+            }
+        }
+        let mut details = closing_details(&period, &closing, draft.as_ref());
+        if after.plan_id != account.plan_id {
+            details["plan_id"] = after.plan_id.into();
+            details["previous_plan_id"] = account.plan_id.into();
+        }
+        if let (true, Some(refused)) = (closing.is_renewed, refused) {
+            details["refused_plan_id"] = account.plan_changes.next_plan_id.into();
+            details["refused"] = refused.to_string().into();
+        }
+        let entry = context.account_entry(
+            account.client_id,
+            s3uid,
+            "period_closed",
+            Actor::system("billing"),
+            details,
+        );
+        let mut events = draft
+            .as_ref()
+            .map(|draft| issue_events(context, &draft.invoice))
+            .unwrap_or_default();
+        events.extend(plan_events(context, &account, &after));
+        let issue = draft.as_ref().map(Draft::issue);
+        // A plan that has come to cost nothing keeps the accounts that are on it, however many.
+        let free_limit = match sold.id == account.plan_id {
+            true => u32::MAX,
+            false => context.rules.free_accounts_per_client,
+        };
+        let terms = ClosedPeriod {
+            s3uid: account.s3uid.clone(),
+            from: period.from,
+            to: period.to,
+            earlier: account.plan_changes.earlier.clone(),
+            rated_by: (&period.rated_by).into(),
+            next: closing.is_renewed.then_some(sold.into()),
+            currency: period.currency,
+            invoice_id: draft.as_ref().map(|draft| draft.invoice.invoice_id),
+        };
+        let closed = context
+            .database
+            .close_period(
+                &account, &terms, &closing, &after, free_limit, issue, &entry, &events,
+            )
+            .await?;
+        if closed.is_ok() {
+            return Ok(());
+        }
+    }
+    Err(Fault::retryable(
+        "closing a period",
+        format!("account {s3uid} keeps changing"),
+    ))
+}
+
+fn closing_details(period: &Period, closing: &Closing, draft: Option<&Draft>) -> Value {
+    json!({
+        "period_from": period.from,
+        "period_to": period.to,
+        "invoice_id": draft.map(|draft| draft.invoice.invoice_id),
+        "amount_minor": closing.amount_minor(),
+        "currency": period.currency,
+        "is_renewed": closing.is_renewed,
+    })
+}
+
+/// What the world is told of an account that goes on as `after`: of another plan, and of a quota that moved past what is stored.
+pub(crate) fn plan_events(context: &Context, account: &Account, after: &Account) -> Vec<Event> {
+    let mut events = Vec::new();
+    if after.plan_id != account.plan_id {
+        let detail = json!({
+            "plan_id": after.plan_id,
+            "plan_version": after.plan_version,
+            "previous_plan_id": account.plan_id,
+        });
+        let (client_id, s3uid) = (account.client_id, &account.s3uid);
+        events.push(context.account_event(Kind::AccountPlanChanged, client_id, s3uid, detail));
+    }
+    if after.quota_told != account.quota_told {
+        events.push(quota_event(context, after));
+    }
+    events
+}
