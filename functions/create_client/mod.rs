@@ -29,6 +29,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         tags: Vec::new(),
         accounts: 0,
         free_accounts: 0,
+        credit_limit_minor: None,
     };
     let mut client = clients::with_parameters(call, blank)?;
     let email = client.email.clone();

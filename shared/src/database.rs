@@ -38,6 +38,7 @@ pub use accounts::{AccountOrder, BucketRow, Page};
 pub use billing::{DueAccount, Issue, OpenInvoice};
 pub use collection::{Collection, HourUnderWay, MeteredAccount};
 pub use history::HistoryPage;
+pub use ledger::{Guard, Lowered, Place, Series, Taken};
 pub use orders::Begun;
 pub use tasks::Started;
 pub use transaction::Conflict;

@@ -21,6 +21,7 @@ pub async fn tagged_client(app: &TestApp) -> String {
         tags: vec!["vip".into(), "s3_test".into()],
         accounts: 0,
         free_accounts: 0,
+        credit_limit_minor: None,
     };
     let database = &app.context().database;
     assert!(

@@ -31,6 +31,7 @@ async fn run(context: &Context) -> Result<Value, Fault> {
         tags: Vec::new(),
         accounts: 0,
         free_accounts: 0,
+        credit_limit_minor: None,
     };
     let entry = context.entry(
         Some(admin.client_id),

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::builders::{DeleteBuilder, PutBuilder, UpdateBuilder};
+use aws_sdk_dynamodb::types::builders::{
+    ConditionCheckBuilder, DeleteBuilder, PutBuilder, UpdateBuilder,
+};
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use backon::{ExponentialBuilder, Retryable};
 
@@ -18,8 +20,8 @@ pub enum Conflict {
     BucketNameTaken,
     /// The client has as many accounts as it may have.
     TooManyAccounts,
-    /// The balance does not allow it.
-    NotEnoughCredit,
+    /// The balances do not allow it, or are not what they were when it was decided.
+    Balances,
     /// The idempotency key is in use.
     IdempotencyKeyUsed,
     /// The same task is under way.
@@ -86,6 +88,15 @@ impl Transaction<'_> {
         self.add(
             update.build(),
             |u| TransactWriteItem::builder().update(u).build(),
+            conflict,
+        );
+    }
+
+    /// Adds a condition on an item that is not written.
+    pub(super) fn check(&mut self, check: ConditionCheckBuilder, conflict: Conflict) {
+        self.add(
+            check.build(),
+            |c| TransactWriteItem::builder().condition_check(c).build(),
             conflict,
         );
     }

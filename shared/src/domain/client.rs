@@ -38,4 +38,7 @@ pub struct Client {
     /// Those of them on plans that cost nothing.
     #[serde(default)]
     pub free_accounts: u32,
+    /// Up to how much it may owe, in minor units of its currency, where staff have said so; else the stack's parameter says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credit_limit_minor: Option<i64>,
 }

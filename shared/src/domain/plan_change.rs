@@ -288,6 +288,7 @@ mod tests {
             storage_overage_per_gb_month: Decimal::ZERO,
         };
         Plan {
+            charge_suspended: None,
             id,
             version: 1,
             name: format!("Plan {id}"),
@@ -312,6 +313,7 @@ mod tests {
             tags: Vec::new(),
             accounts: 1,
             free_accounts: 0,
+            credit_limit_minor: None,
         }
     }
 
