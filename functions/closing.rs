@@ -156,12 +156,17 @@ pub(crate) async fn close_period(
     commits_on: Date,
 ) -> Result<(), Fault> {
     let mut invoice_id = None;
+    let mut lost: Option<Draft> = None;
     for _ in 0..TRIES {
         let Some(account) = context.database.account(s3uid).await? else {
             return Ok(());
         };
         telemetry::set_client(account.client_id);
         if account.commits_on != Some(commits_on) {
+            // Somebody else was quicker, and maybe before this took a place for the same invoice.
+            if let Some(draft) = lost {
+                draft.give_up(context).await?;
+            }
             return Ok(());
         }
         let period = period(context, &account, start_of(commits_on)).await?;
@@ -255,6 +260,7 @@ pub(crate) async fn close_period(
         if closed.is_ok() {
             return Ok(());
         }
+        lost = draft;
     }
     Err(Fault::retryable(
         "closing a period",

@@ -86,8 +86,7 @@ impl Bill {
 pub(crate) struct Draft {
     pub invoice: Invoice,
     posting: Posting,
-    /// Its place in the client's series.
-    pub place: Place,
+    place: Place,
     open: Option<OpenInvoice>,
     lowered: Vec<(OpenInvoice, TakenOff)>,
     guard: Guard,
@@ -111,6 +110,15 @@ impl Draft {
             lowered,
             guard: self.guard,
         }
+    }
+
+    /// Gives its place in the series back: it is not issued.
+    pub(crate) async fn give_up(&self, context: &Context) -> Result<(), Fault> {
+        let (client_id, currency) = (self.invoice.client_id, self.invoice.currency);
+        context
+            .database
+            .return_place(client_id, currency, &self.place)
+            .await
     }
 
     /// The same, refused by the ledger should the client owe more than `limit_minor` by it.

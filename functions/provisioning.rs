@@ -156,6 +156,7 @@ pub(crate) async fn place(
         action: action.into(),
         requested_by: caller.actor(),
         client_id,
+        credit_limit_minor: client.credit_limit_minor,
         email: client.email,
         billing: client.billing,
         plan_id,
@@ -224,7 +225,7 @@ async fn check_debts(context: &Context, client: &Client, amount_minor: i64) -> R
         return Err(Rejection::payment_required(text).into());
     }
     let owed_minor = -balances.receivable_minor;
-    let limit_minor = credit_limit(context, client);
+    let limit_minor = credit_limit(context, client.credit_limit_minor, currency);
     if owed_minor + (amount_minor - balances.credit_minor).max(0) > limit_minor {
         return Err(Rejection::payment_required(over_limit(
             owed_minor,
@@ -237,10 +238,9 @@ async fn check_debts(context: &Context, client: &Client, amount_minor: i64) -> R
     Ok(())
 }
 
-/// Up to how much a client may owe, in minor units of its currency.
-fn credit_limit(context: &Context, client: &Client) -> i64 {
-    let general = context.rules.credit_limit.in_minor(client.currency);
-    client.credit_limit_minor.unwrap_or(general)
+/// Up to how much a client may owe, in minor units: what its record says, or the stack's parameter.
+fn credit_limit(context: &Context, own_minor: Option<i64>, currency: Currency) -> i64 {
+    own_minor.unwrap_or_else(|| context.rules.credit_limit.in_minor(currency))
 }
 
 fn over_limit(owed_minor: i64, limit_minor: i64, amount_minor: i64, currency: Currency) -> String {
@@ -590,7 +590,12 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Outcome, Stopped> {
             return Ok(Outcome::Fulfilled(fields));
         }
         match look_again(context, &order.order_id).await {
-            Ok(outcome) => return Ok(outcome),
+            Ok(outcome) => {
+                if let Some(draft) = &draft {
+                    draft.give_up(context).await?;
+                }
+                return Ok(outcome);
+            }
             Err(Error::Fault(fault)) => return Err(fault.into()),
             Err(Error::Rejection(_)) => {}
         }
@@ -600,23 +605,14 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Outcome, Stopped> {
 
 /// The invoice of an order on account, refused where its client would owe more than allowed by it: others may have been ordered since.
 async fn on_account(context: &Context, order: &Order, now: Timestamp) -> Result<Draft, Stopped> {
-    let database = &context.database;
-    let client = database.client(order.client_id).await?.ok_or_else(|| {
-        Fault::permanent(
-            "fulfilling an order",
-            format!("client {} is missing", order.client_id),
-        )
-    })?;
     let missing = || Fault::permanent("fulfilling an order", "it has no lines");
     let draft = invoicing::draft(context, bill(order), now)
         .await?
         .ok_or_else(missing)?;
-    let limit_minor = credit_limit(context, &client);
+    let limit_minor = credit_limit(context, order.credit_limit_minor, order.currency);
     let (open_minor, owed_minor) = (draft.invoice.open_minor(), draft.owed_minor);
     if open_minor > 0 && owed_minor + open_minor > limit_minor {
-        database
-            .return_place(order.client_id, order.currency, &draft.place)
-            .await?;
+        draft.give_up(context).await?;
         return Err(Stopped::Refused(Refusal {
             status: 402,
             text: over_limit(owed_minor, limit_minor, order.amount_minor, order.currency),

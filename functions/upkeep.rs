@@ -1,19 +1,22 @@
 //! Upkeep of what belongs to a client: its accounts' listing groups, and its ledger recounted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use wharfage::context::Context;
-use wharfage::domain::account::Group;
+use wharfage::database::Place;
+use wharfage::domain::account::{Account, Group};
+use wharfage::domain::client::Client;
 use wharfage::domain::credential::hash;
 use wharfage::domain::event::{Event, Kind};
-use wharfage::domain::ledger::Balances;
-use wharfage::domain::money::Currency;
 use wharfage::domain::period::date_of;
+use wharfage::domain::recount::{self, Books, OpenSide, place};
 use wharfage::error::Fault;
 use wharfage::telemetry::{self, Figure};
 
 use crate::billing::TRIES;
+use crate::chasing;
 
 /// Brings a client's accounts to its email and its billing group.
 pub(crate) async fn regroup(context: &Context, client_id: u64) -> Result<(), Fault> {
@@ -49,20 +52,26 @@ pub(crate) async fn regroup(context: &Context, client_id: u64) -> Result<(), Fau
     Ok(())
 }
 
-/// Recounts a client's balances from its postings, and tells of the differences, by currency; none is as it should be.
+/// How long a place in a series may be taken before whoever took it is thought to have died: longer than any message is tried.
+const PLACE_TAKEN_FOR: SignedDuration = SignedDuration::from_hours(6);
+
+/// Holds a client's books against each other, and tells of the differences; none is as it should be. Then brings to an end what somebody
+/// left half done: credit that stands beside debts pays them, places in the series that nobody uses are given to the next invoices, and
+/// a counter that was set back is set to the highest number given.
 pub(crate) async fn recount(context: &Context, client_id: u64) -> Result<(), Fault> {
+    chasing::pay_open(context, client_id).await?;
     let mut seen = Vec::new();
     for _ in 0..TRIES {
-        let differences = differences(context, client_id).await?;
-        if differences != seen {
-            // Something may have been posted between the reading of the postings and of the balances: what is wrong stays so.
-            seen = differences;
+        let (books, found) = differences(context, client_id).await?;
+        if found != seen {
+            // Something may have been posted between the reading of the one and the other: what is wrong stays so.
+            seen = found;
             continue;
         }
-        telemetry::add(Figure::LedgerDifferences, differences.len() as u64);
+        telemetry::add(Figure::LedgerDifferences, found.len() as u64);
         let now = context.now();
-        for difference in differences {
-            tracing::error!(%difference, "a ledger balance is not what its postings add up to");
+        for difference in found {
+            tracing::error!(%difference, "two records of a client's money do not agree");
             let event = Event {
                 // Told once a day, however often it is found.
                 event_id: hash(&format!("{} {difference}", date_of(now))),
@@ -74,7 +83,7 @@ pub(crate) async fn recount(context: &Context, client_id: u64) -> Result<(), Fau
             };
             context.database.put_event(&event).await?;
         }
-        return Ok(());
+        return mend_series(context, client_id, &books).await;
     }
     Err(Fault::retryable(
         "recounting balances",
@@ -82,27 +91,106 @@ pub(crate) async fn recount(context: &Context, client_id: u64) -> Result<(), Fau
     ))
 }
 
-async fn differences(context: &Context, client_id: u64) -> Result<Vec<Value>, Fault> {
-    let (postings, balances) = futures::try_join!(
-        context.database.postings(client_id),
-        context.database.all_balances(client_id)
-    )?;
-    let mut counted: BTreeMap<Currency, Balances> = BTreeMap::new();
-    for posting in &postings {
-        counted.entry(posting.currency).or_default().apply(posting);
-    }
-    let mut differences = Vec::new();
-    for (currency, stored) in &balances {
-        let mut sum = counted.remove(currency).unwrap_or_default();
-        sum.invoices = stored.invoices;
-        if sum != *stored || stored.sum_minor() != 0 {
-            differences.push(json!({ "client_id": client_id, "currency": currency, "stored": stored, "counted": sum }));
+async fn mend_series(context: &Context, client_id: u64, books: &Books) -> Result<(), Fault> {
+    let database = &context.database;
+    for (currency, balances) in &books.balances {
+        let numbers = books
+            .invoices
+            .iter()
+            .filter(|invoice| invoice.currency == *currency)
+            .filter_map(|invoice| place(&invoice.number));
+        let highest = numbers.max().unwrap_or_default();
+        if balances.invoices < highest {
+            database.raise_series(client_id, *currency, highest).await?;
+        }
+        if !books.waiting.contains_key(currency) {
+            continue;
+        }
+        let abandoned = context.now() - PLACE_TAKEN_FOR;
+        for (cause, taken) in database.series(client_id, *currency).await?.taken {
+            if taken.since.is_none_or(|since| since < abandoned) {
+                let place = Place {
+                    cause,
+                    number: taken.number,
+                };
+                database.return_place(client_id, *currency, &place).await?;
+            }
         }
     }
-    for (currency, sum) in counted {
-        differences.push(
-            json!({ "client_id": client_id, "currency": currency, "stored": null, "counted": sum }),
-        );
+    Ok(())
+}
+
+async fn differences(context: &Context, client_id: u64) -> Result<(Books, Vec<Value>), Fault> {
+    let database = &context.database;
+    let (postings, balances, invoices, open, client) = futures::try_join!(
+        database.postings(client_id),
+        database.all_balances(client_id),
+        database.invoices(client_id),
+        database.open_invoices(client_id),
+        database.client(client_id),
+    )?;
+    let mut waiting = BTreeMap::new();
+    for (currency, stored) in &balances {
+        let of_currency = invoices
+            .iter()
+            .filter(|invoice| invoice.currency == *currency);
+        if of_currency.count() as u64 != stored.invoices {
+            let series = database.series(client_id, *currency).await?;
+            let taken = series.taken.values().map(|taken| taken.number);
+            let places: BTreeSet<u64> = taken.chain(series.returned).collect();
+            if !places.is_empty() {
+                waiting.insert(*currency, places);
+            }
+        }
     }
-    Ok(differences)
+    let open = open.iter().map(|open| OpenSide {
+        invoice_id: open.invoice_id,
+        currency: open.currency,
+        open_minor: open.open_minor(),
+    });
+    let books = Books {
+        postings,
+        balances,
+        invoices,
+        open: open.collect(),
+        waiting,
+    };
+    let mut found = recount::differences(client_id, &books);
+    let has_books =
+        !books.balances.is_empty() || !books.postings.is_empty() || !books.invoices.is_empty();
+    match client {
+        None if has_books => found
+            .push(json!({ "client_id": client_id, "of": "books of a client that is not there" })),
+        None => {}
+        Some(client) => found.extend(counts(context, &client).await?),
+    }
+    Ok((books, found))
+}
+
+/// How many accounts a client has by its own record, against the accounts themselves. Orders under way are counted by the record alone.
+async fn counts(context: &Context, client: &Client) -> Result<Option<Value>, Fault> {
+    let listed = context.database.client_accounts(client.client_id).await?;
+    let is_short = |accounts: &[Account]| {
+        let free = accounts.iter().filter(|account| account.is_free).count();
+        (client.accounts as usize) < accounts.len() || (client.free_accounts as usize) < free
+    };
+    if !is_short(&listed) {
+        return Ok(None);
+    }
+    // The index may show accounts that have ended since.
+    let s3uids: Vec<&str> = listed
+        .iter()
+        .map(|account| account.s3uid.as_str())
+        .collect();
+    let accounts = context.database.accounts(&s3uids).await?.into_values();
+    let accounts: Vec<Account> = accounts.filter(Account::is_visible).collect();
+    Ok(is_short(&accounts).then(|| {
+        let free = accounts.iter().filter(|account| account.is_free).count();
+        json!({
+            "client_id": client.client_id,
+            "of": "number of accounts",
+            "stored": { "accounts": client.accounts, "free_accounts": client.free_accounts },
+            "counted": { "accounts": accounts.len(), "free_accounts": free },
+        })
+    }))
 }

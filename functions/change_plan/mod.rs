@@ -163,7 +163,7 @@ async fn now(
         None => context.database.next_invoice_id().await?,
     };
     *invoice_id = (id != 0).then_some(id);
-    let cause = format!("change:{id}");
+    let cause = format!("{}@{}", account.s3uid, account.revision);
     let bill = Bill::on(account, currency, lines, id, cause);
     let draft = invoicing::draft(context, bill, now).await?;
     let latest = LatestChange {
@@ -201,6 +201,9 @@ async fn now(
         .change_plan(account, &after, free_limit(context), issue, &entry, &events)
         .await?;
     if changed.is_err() {
+        if let Some(draft) = &draft {
+            draft.give_up(context).await?;
+        }
         return Ok(None);
     }
     // After an earlier change, the cluster may not have heard of that one either.

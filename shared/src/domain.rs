@@ -21,6 +21,7 @@ pub mod plan;
 pub mod plan_change;
 pub mod quota;
 pub mod rating;
+pub mod recount;
 pub mod settling;
 pub mod task;
 pub mod usage;

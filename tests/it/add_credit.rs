@@ -231,10 +231,13 @@ async fn add_credit_refuses_bad_tokens_and_parameters() {
         json!("x"),
         json!("1 EUR"),
         json!(1e300),
-        json!("10000000000.01"),
         json!("9".repeat(40)),
     ];
     contract.refuses("amount", rule, &values).await;
+    let too_much = [json!("1000000.01"), json!("10000000000")];
+    contract
+        .refuses("amount", "must be at most 1000000.00 at once", &too_much)
+        .await;
     let values = ["EURO", "978", "XYZ"].map(Value::from);
     contract
         .refuses("currency", "must be an ISO 4217 currency", &values)

@@ -1,9 +1,9 @@
 //! One of two clusters is switched off, and on again: only its own accounts notice, and nothing is lost.
 
+use jiff::civil::date;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tests::{Reply, TestAccount, TestApp};
-use wharfage::domain::account::Suspension;
 use wharfage::domain::history::Actor;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -201,7 +201,7 @@ async fn suspend_for_want_of_payment(app: &TestApp, account: &TestAccount) {
     suspended.expect("suspended");
     let stored = context.database.account(&account.s3uid).await;
     let stored = stored.expect("an answer").expect("an account");
-    let service = stored.service.suspend(Suspension::Unpaid);
+    let service = stored.service.suspend_unpaid(date(2026, 3, 14));
     let service = service.expect("it can be suspended");
     let actor = Actor::system("test");
     let entry = context.account_entry(1, &account.s3uid, "suspended", actor, json!({}));

@@ -15,6 +15,7 @@ const LEASE_AND_MORE: SignedDuration = SignedDuration::from_secs(61);
 #[tokio::test]
 async fn create_account_leaves_its_invoice_open() {
     let app = TestApp::start().await;
+    app.spend_all_credit("client").await;
     let parameters = json!({ "plan_id": 2, "bucket_name": "my-bucket" });
     let body = app.call("client", ACTION, parameters).await.ok();
     assert_json_snapshot!("success", masked(&app, &body));
@@ -26,7 +27,7 @@ async fn create_account_leaves_its_invoice_open() {
         .balances(client_id, currency)
         .await
         .expect("balances");
-    assert_eq!((balances.credit_minor, balances.held_minor), (20_000, 0));
+    assert_eq!((balances.credit_minor, balances.held_minor), (0, 0));
     assert_eq!(
         (balances.receivable_minor, balances.revenue_minor),
         (-1_500, 1_500)
@@ -53,6 +54,7 @@ async fn create_account_leaves_its_invoice_open() {
 #[tokio::test]
 async fn create_account_takes_the_days_until_an_invoice_is_due_from_the_operator() {
     let app = TestApp::start_with(&[("InvoiceDueDays", "3")]).await;
+    app.spend_all_credit("client2").await;
     let parameters = json!({ "plan_id": 3, "bucket_name": "my-bucket", "location": "DE" });
     app.call("client2", ACTION, parameters).await.ok();
     let database = &app.context().database;

@@ -18,6 +18,9 @@ use crate::domain::ledger::{Balances, LedgerAccount, Posting};
 use crate::domain::money::Currency;
 use crate::error::Fault;
 
+/// How often a place is taken again because somebody else issued the same invoice in between.
+const PLACE_TRIES: usize = 5;
+
 impl Database {
     /// A client's balances; all zero where nothing was ever posted.
     ///
@@ -139,11 +142,35 @@ impl Database {
         cause: &str,
         now: Timestamp,
     ) -> Result<Place, Fault> {
-        let table = &self.tables.ledger;
         let place = |number: u64| Place {
             cause: cause.to_owned(),
             number,
         };
+        for _ in 0..PLACE_TRIES {
+            if let Some(series) = self.place_given(client_id, currency, cause, now).await? {
+                return self.exchanged(client_id, currency, cause, &series).await;
+            }
+            // It has one already, unless its invoice was issued in this moment.
+            let series = self.series(client_id, currency).await?;
+            if let Some(taken) = series.taken.get(cause) {
+                return Ok(place(taken.number));
+            }
+        }
+        Err(Fault::retryable(
+            "taking a place in a series",
+            "somebody else takes it again and again",
+        ))
+    }
+
+    /// Gives the next place to a cause that has none: the series as it is then. `None` when it has one.
+    async fn place_given(
+        &self,
+        client_id: u64,
+        currency: Currency,
+        cause: &str,
+        now: Timestamp,
+    ) -> Result<Option<Series>, Fault> {
+        let table = &self.tables.ledger;
         let sent = self
             .balances_update(client_id, currency)
             .update_expression("SET #taken = if_not_exists(invoices, :zero) + :one, invoices = if_not_exists(invoices, :zero) + :one, #since = :now")
@@ -156,23 +183,52 @@ impl Database {
             .return_values(ReturnValue::AllNew)
             .send()
             .await;
-        let Some(updated) = written_if_held("UpdateItem", table, sent)? else {
-            let series = self.series(client_id, currency).await?;
-            let taken = series.taken.get(cause).map(|taken| taken.number);
-            return taken.map(place).ok_or_else(|| {
-                Fault::retryable(
-                    "taking a place in a series",
-                    "its invoice was issued meanwhile",
-                )
-            });
+        match written_if_held("UpdateItem", table, sent)? {
+            Some(updated) => {
+                let row = read(table, updated.attributes.unwrap_or_default())?;
+                Ok(Some(Series::of(&row)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The place just given to a cause, or one that was given back before in exchange for it.
+    async fn exchanged(
+        &self,
+        client_id: u64,
+        currency: Currency,
+        cause: &str,
+        series: &Series,
+    ) -> Result<Place, Fault> {
+        let place = |number: u64| Place {
+            cause: cause.to_owned(),
+            number,
         };
-        let series = Series::of(&read(table, updated.attributes.unwrap_or_default())?);
         let taken = series.taken.get(cause).map(|taken| taken.number);
         let own = taken
             .ok_or_else(|| Fault::permanent("taking a place in a series", "none was given"))?;
         let Some(returned) = series.returned.first().copied() else {
             return Ok(place(own));
         };
+        // If nobody has one after it, the place just given is as if it had not been.
+        let sent = self
+            .balances_update(client_id, currency)
+            .update_expression(
+                "SET #taken = :returned, invoices = invoices - :one REMOVE #returned",
+            )
+            .condition_expression(
+                "attribute_exists(#returned) AND #taken = :own AND invoices = :own",
+            )
+            .expression_attribute_names("#taken", keys::place_taken(cause))
+            .expression_attribute_names("#returned", keys::place_returned(returned))
+            .expression_attribute_values(":own", number(own))
+            .expression_attribute_values(":one", number(1))
+            .expression_attribute_values(":returned", number(returned))
+            .send()
+            .await;
+        if written_if_held("UpdateItem", &self.tables.ledger, sent)?.is_some() {
+            return Ok(place(returned));
+        }
         let sent = self
             .balances_update(client_id, currency)
             .update_expression("SET #taken = :returned, #own = :own REMOVE #returned")
@@ -184,10 +240,12 @@ impl Database {
             .expression_attribute_values(":returned", number(returned))
             .send()
             .await;
-        Ok(match written_if_held("UpdateItem", table, sent)? {
-            Some(_) => place(returned),
-            None => place(own),
-        })
+        Ok(
+            match written_if_held("UpdateItem", &self.tables.ledger, sent)? {
+                Some(_) => place(returned),
+                None => place(own),
+            },
+        )
     }
 
     /// Takes a place back from a cause that came to nothing; the next one gets it. Nothing is done when its invoice was issued.
@@ -200,6 +258,21 @@ impl Database {
         currency: Currency,
         place: &Place,
     ) -> Result<(), Fault> {
+        let table = &self.tables.ledger;
+        // The last one given is as if it had not been.
+        let sent = self
+            .balances_update(client_id, currency)
+            .update_expression("SET invoices = invoices - :one REMOVE #taken, #since")
+            .condition_expression("#taken = :number AND invoices = :number")
+            .expression_attribute_names("#taken", keys::place_taken(&place.cause))
+            .expression_attribute_names("#since", keys::place_taken_since(&place.cause))
+            .expression_attribute_values(":number", number(place.number))
+            .expression_attribute_values(":one", number(1))
+            .send()
+            .await;
+        if written_if_held("UpdateItem", table, sent)?.is_some() {
+            return Ok(());
+        }
         let sent = self
             .balances_update(client_id, currency)
             .update_expression("SET #returned = :number REMOVE #taken, #since")
@@ -210,7 +283,7 @@ impl Database {
             .expression_attribute_values(":number", number(place.number))
             .send()
             .await;
-        written_if_held("UpdateItem", &self.tables.ledger, sent)?;
+        written_if_held("UpdateItem", table, sent)?;
         Ok(())
     }
 
@@ -227,6 +300,27 @@ impl Database {
             )
             .await?;
         Ok(Series::of(&row.unwrap_or_default()))
+    }
+
+    /// Sets the counter of a client's series to the highest number given, if it is below it.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn raise_series(
+        &self,
+        client_id: u64,
+        currency: Currency,
+        highest: u64,
+    ) -> Result<(), Fault> {
+        let sent = self
+            .balances_update(client_id, currency)
+            .update_expression("SET invoices = :highest")
+            .condition_expression("attribute_not_exists(invoices) OR invoices < :highest")
+            .expression_attribute_values(":highest", number(highest))
+            .send()
+            .await;
+        written_if_held("UpdateItem", &self.tables.ledger, sent)?;
+        Ok(())
     }
 
     fn balances_update(&self, client_id: u64, currency: Currency) -> UpdateItemFluentBuilder {

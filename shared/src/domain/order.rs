@@ -80,6 +80,9 @@ pub struct Order {
     pub currency: Currency,
     /// How much.
     pub amount_minor: i64,
+    /// Up to how much the client may owe, where its record said so.
+    #[serde(default)]
+    pub credit_limit_minor: Option<i64>,
     /// The account's name, chosen at the start.
     pub s3uid: String,
     /// The account's number.

@@ -227,17 +227,21 @@ mod tests {
             basis,
         });
         let at = "2026-02-15T00:25:00Z".parse().expect("time");
+        let amount_minor = lines.iter().map(|line| line.amount_minor).sum();
         insta::assert_snapshot!(invoice(&Invoice {
             invoice_id: 2,
             number: "1-EUR-0002".into(),
             client_id: 1,
             s3uid: "uid".into(),
             currency,
-            amount_minor: lines.iter().map(|line| line.amount_minor).sum(),
+            amount_minor,
             lines: lines.into(),
             issued_at: at,
             due_on: date(2026, 3, 1),
             paid_at: Some(at),
+            paid_minor: amount_minor,
+            credited_minor: 0,
+            taken_off: Vec::new(),
         }));
     }
 

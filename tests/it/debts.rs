@@ -1,0 +1,425 @@
+//! Credit and debts: what is open is paid by whatever comes in, the oldest first and the last in part; owing has a limit; and data goes
+//! only on the day that was told, out of a suspension.
+
+use jiff::ToSpan;
+use jiff::civil::{Date, date};
+use serde_json::{Value, json};
+use tests::{TestAccount, TestApp};
+use wharfage::domain::account::{Account, Status, Suspension, TerminationReason};
+use wharfage::domain::invoice::InvoiceStatus;
+use wharfage::domain::period::{date_of, start_of};
+
+use crate::add_credit::open_account;
+use crate::billing_crashes::{history, stored};
+
+async fn start(parameters: &[(&str, &str)]) -> TestApp {
+    let app = TestApp::start_idle(parameters).await;
+    app.spend_all_credit("client").await;
+    app
+}
+
+/// Runs what is due on the day that it is.
+pub async fn run_the_day(app: &TestApp) {
+    app.collected_until_now("NL").await;
+    for job in ["close_periods", "chase_invoices", "end_services"] {
+        app.run_directly(job).await.expect("it is run");
+        drain(app).await;
+    }
+}
+
+pub async fn drain(app: &TestApp) {
+    let drained = app.stack.drain().await.expect("the queues empty");
+    assert_eq!(drained.failed, 0);
+}
+
+/// Goes on to noon of a day, runs what is due on each day on the way, and logs in again.
+async fn on(app: &mut TestApp, day: Date) {
+    while date_of(app.now()) < day {
+        let tomorrow = date_of(app.now()).tomorrow().expect("a day");
+        let noon = start_of(tomorrow) + 12.hours();
+        app.stack.clock().move_to(noon).expect("moved");
+        run_the_day(app).await;
+    }
+    app.log_in().await;
+}
+
+async fn add(app: &TestApp, amount: &str, reference: &str) -> Value {
+    let client_id = app.client_id("client");
+    let payment = json!({ "id": client_id, "amount": amount, "reference": reference });
+    app.call("admin", "add_credit", payment).await.ok()
+}
+
+async fn staff(app: &TestApp, action: &str, account: &TestAccount, more: Value) -> Value {
+    let mut parameters = json!({ "id": app.client_id("client"), "s3uid": account.s3uid });
+    let fields = parameters.as_object_mut().expect("an object");
+    fields.extend(more.as_object().expect("an object").clone());
+    app.call("admin", action, parameters).await.ok()
+}
+
+async fn service(app: &TestApp, account: &TestAccount) -> Value {
+    let list = app.call("client", "get_users", json!({ "s3uid": account.s3uid }));
+    list.await.ok()["s3_users"][0]["service"].clone()
+}
+
+async fn open_amounts(app: &TestApp) -> Vec<i64> {
+    let open = app
+        .context()
+        .database
+        .open_invoices(app.client_id("client"));
+    let open = open.await.expect("DynamoDB answers");
+    open.iter().map(|open| open.open_minor()).collect()
+}
+
+fn state(account: &Account) -> (Status, Option<Suspension>) {
+    (account.service.status, account.service.suspension)
+}
+
+/// Plan 2 costs 15.00 a month, due 14 days after it is invoiced, suspended 14 days later, purged 30 days after that.
+#[tokio::test]
+async fn an_account_that_staff_resumed_is_suspended_and_told_again_before_its_data_goes() {
+    let mut app = start(&[]).await;
+    let account = open_account(&app, 2, "given-time").await;
+    on(&mut app, date(2026, 2, 12)).await;
+    let shown = service(&app, &account).await;
+    assert_eq!(shown["termination_date"], "2026-03-14");
+    assert_eq!(shown["termination_reason"], "unpaid");
+    on(&mut app, date(2026, 2, 13)).await;
+    let resumed = staff(
+        &app,
+        "resume_account",
+        &account,
+        json!({ "until": "2026-03-01" }),
+    )
+    .await;
+    assert_eq!(resumed["service"]["status"], "active");
+    assert_eq!(resumed["service"]["termination_date"], Value::Null);
+    assert_eq!(resumed["service"]["resumed_until"], "2026-03-01");
+
+    on(&mut app, date(2026, 2, 28)).await;
+    assert_eq!(
+        state(&stored(&app, &account.s3uid).await),
+        (Status::Active, None)
+    );
+    on(&mut app, date(2026, 3, 1)).await;
+    let again = stored(&app, &account.s3uid).await;
+    assert_eq!(state(&again), (Status::Suspended, Some(Suspension::Unpaid)));
+    let told = (date(2026, 3, 31), TerminationReason::Unpaid);
+    assert_eq!(again.service.termination(), Some(told));
+    on(&mut app, date(2026, 3, 30)).await;
+    assert_eq!(
+        stored(&app, &account.s3uid).await.service.status,
+        Status::Suspended
+    );
+    on(&mut app, date(2026, 3, 31)).await;
+    let gone = stored(&app, &account.s3uid).await;
+    assert_eq!(gone.service.status, Status::Terminated);
+    assert_eq!(history(&app, &account.s3uid, "suspend_account").await, 2);
+    assert_eq!(history(&app, &account.s3uid, "delete_account").await, 1);
+}
+
+#[tokio::test]
+async fn staff_who_do_not_say_until_when_give_as_long_as_an_invoice_has() {
+    let mut app = start(&[]).await;
+    let account = open_account(&app, 2, "given-time").await;
+    on(&mut app, date(2026, 2, 13)).await;
+    let resumed = staff(&app, "resume_account", &account, json!({})).await;
+    assert_eq!(resumed["service"]["resumed_until"], "2026-02-27");
+    let past =
+        json!({ "id": app.client_id("client"), "s3uid": account.s3uid, "until": "2026-02-13" });
+    let refused = app.call("admin", "resume_account", past).await;
+    assert_eq!(
+        refused.refused(400),
+        "s3/resume_account: invalid parameter until: must be a day after today"
+    );
+}
+
+#[tokio::test]
+async fn a_cancelled_account_is_told_the_nearer_day_when_it_is_suspended_for_debts() {
+    let mut app = start(&[]).await;
+    on(&mut app, date(2026, 4, 30)).await;
+    let account = open_account(&app, 2, "cancelled").await;
+    let cancelled = app
+        .call(
+            "client",
+            "delete_payment_account",
+            json!({ "s3uid": account.s3uid }),
+        )
+        .await
+        .ok();
+    assert_eq!(cancelled["service"]["termination_date"], "2026-06-29");
+    assert_eq!(cancelled["service"]["termination_reason"], "cancelled");
+    on(&mut app, date(2026, 5, 27)).await;
+    let before = stored(&app, &account.s3uid).await.service;
+    assert_eq!(
+        before.termination(),
+        Some((date(2026, 6, 29), TerminationReason::Cancelled))
+    );
+    // Suspended on the 28th: from now on, and not before, an earlier day is told.
+    on(&mut app, date(2026, 5, 28)).await;
+    let told = service(&app, &account).await;
+    assert_eq!(told["termination_date"], "2026-06-27");
+    assert_eq!(told["termination_reason"], "unpaid");
+    on(&mut app, date(2026, 6, 26)).await;
+    assert_eq!(
+        stored(&app, &account.s3uid).await.service.status,
+        Status::Terminating
+    );
+    on(&mut app, date(2026, 6, 27)).await;
+    assert_eq!(
+        stored(&app, &account.s3uid).await.service.status,
+        Status::Terminated
+    );
+    assert_eq!(history(&app, &account.s3uid, "delete_account").await, 1);
+}
+
+#[tokio::test]
+async fn a_cancelled_account_that_pays_keeps_the_day_of_its_cancellation() {
+    let mut app = start(&[]).await;
+    on(&mut app, date(2026, 4, 30)).await;
+    let account = open_account(&app, 2, "cancelled").await;
+    let own = json!({ "s3uid": account.s3uid });
+    app.call("client", "delete_payment_account", own).await.ok();
+    on(&mut app, date(2026, 6, 10)).await;
+    assert_eq!(
+        service(&app, &account).await["termination_date"],
+        "2026-06-27"
+    );
+    add(&app, "15.00", "late").await;
+    drain(&app).await;
+    let paid = service(&app, &account).await;
+    assert_eq!(paid["termination_date"], "2026-06-29");
+    assert_eq!(paid["termination_reason"], "cancelled");
+    on(&mut app, date(2026, 6, 28)).await;
+    assert_eq!(
+        stored(&app, &account.s3uid).await.service.status,
+        Status::Terminating
+    );
+    on(&mut app, date(2026, 6, 29)).await;
+    assert_eq!(
+        stored(&app, &account.s3uid).await.service.status,
+        Status::Terminated
+    );
+}
+
+#[tokio::test]
+async fn a_cent_that_is_left_is_reminded_of_and_suspends_nobody() {
+    let mut app = start(&[]).await;
+    let account = open_account(&app, 2, "nearly-paid").await;
+    let answer = add(&app, "14.99", "nearly").await;
+    assert_eq!(answer["credit"], 0.0);
+    assert_eq!(answer["paid"][0]["amount"], 14.99);
+    assert_eq!(answer["paid"][0]["open"], 0.01);
+    assert_eq!(open_amounts(&app).await, [1]);
+    // The next month is owed too and would suspend it: it is paid, after the cent.
+    on(&mut app, date(2026, 2, 14)).await;
+    assert_eq!(
+        state(&stored(&app, &account.s3uid).await),
+        (Status::Active, None)
+    );
+    add(&app, "14.99", "the next month").await;
+    on(&mut app, date(2026, 5, 1)).await;
+    let listed = stored(&app, &account.s3uid).await;
+    assert_ne!(listed.service.status, Status::Terminated);
+    assert_eq!(
+        history(&app, &account.s3uid, "invoice_reminder").await,
+        4 + 4 + 4
+    );
+    app.assert_ledger_is_sound("client").await;
+}
+
+#[tokio::test]
+async fn a_change_to_a_free_plan_gives_back_only_what_was_paid() {
+    let mut app = start(&[]).await;
+    let account = open_account(&app, 2, "downgraded").await;
+    app.let_pass(jiff::SignedDuration::from_hours(1));
+    staff(
+        &app,
+        "change_plan",
+        &account,
+        json!({ "plan_id": 1, "when": "now" }),
+    )
+    .await;
+    let balances = app.balances("client").await;
+    assert_eq!(balances.credit_minor, 0, "nothing was paid");
+    let open = open_amounts(&app).await;
+    assert_eq!(open.len(), 1);
+    assert!((1..100).contains(&open[0]), "{open:?}");
+    on(&mut app, date(2026, 4, 1)).await;
+    assert_eq!(
+        state(&stored(&app, &account.s3uid).await),
+        (Status::Active, None)
+    );
+    app.assert_ledger_is_sound("client").await;
+}
+
+#[tokio::test]
+async fn a_credit_note_lowers_what_is_open_and_nobody_buys_with_what_he_never_paid() {
+    let app = start(&[]).await;
+    let prices = json!({ "name": "Twenty", "quota": 10, "monthly_eur": 20, "monthly_usd": 20, "monthly_rub": 2000 });
+    let twenty = app.call("admin", "create_plan", prices).await.ok()["plan"]["id"].clone();
+    let prices = json!({ "name": "Ten", "quota": 10, "monthly_eur": 10, "monthly_usd": 10, "monthly_rub": 1000 });
+    let ten = app.call("admin", "create_plan", prices).await.ok()["plan"]["id"].clone();
+    let account = open_account(&app, twenty.as_u64().expect("a number"), "lowered").await;
+    app.let_pass(jiff::SignedDuration::from_hours(1));
+    let changed = staff(
+        &app,
+        "change_plan",
+        &account,
+        json!({ "plan_id": ten, "when": "now" }),
+    )
+    .await;
+    let given_back = -changed["amount"].as_f64().expect("a number");
+    assert!((9.0..10.0).contains(&given_back), "{changed}");
+    assert_eq!(app.balances("client").await.credit_minor, 0);
+    let owed: i64 = open_amounts(&app).await.iter().sum();
+    assert_eq!(owed, 2_000 - (given_back * 100.0).round() as i64);
+    let order = json!({ "plan_id": ten, "bucket_name": "not-for-that" });
+    let refused = app.call("client", "create_order", order).await;
+    let text = refused.refused(402);
+    assert!(text.contains("open invoices to be paid first"), "{text}");
+    app.assert_ledger_is_sound("client").await;
+}
+
+#[tokio::test]
+async fn credit_pays_the_older_invoice_before_a_renewal() {
+    let mut app = start(&[]).await;
+    let account = open_account(&app, 2, "older-first").await;
+    // Its first invoice is overdue when ten come in, and the second is issued on 15 February.
+    on(&mut app, date(2026, 2, 10)).await;
+    add(&app, "10.00", "some of it").await;
+    on(&mut app, date(2026, 2, 16)).await;
+    assert_eq!(open_amounts(&app).await, [500, 1_500]);
+    // The rest of the old one, and some of the new one.
+    let answer = add(&app, "7.00", "more").await;
+    assert_eq!(answer["credit"], 0.0);
+    assert_eq!(answer["owed"], 13.0);
+    let parts: Vec<(f64, f64)> = answer["paid"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|part| {
+            (
+                part["amount"].as_f64().expect("a number"),
+                part["open"].as_f64().expect("a number"),
+            )
+        })
+        .collect();
+    assert_eq!(parts, [(5.0, 0.0), (2.0, 13.0)]);
+    let again = add(&app, "7.00", "more").await;
+    assert_eq!(again["paid"], answer["paid"], "asked again");
+    assert_eq!(open_amounts(&app).await, [1_300]);
+    drain(&app).await;
+    assert_eq!(
+        state(&stored(&app, &account.s3uid).await),
+        (Status::Active, None)
+    );
+    let invoices = app.context().database.invoices(1).await.expect("invoices");
+    let status: Vec<InvoiceStatus> = invoices.iter().map(|invoice| invoice.status()).collect();
+    assert_eq!(status, [InvoiceStatus::Paid, InvoiceStatus::Open]);
+    assert_eq!(history(&app, &account.s3uid, "invoice_paid").await, 3);
+    app.assert_ledger_is_sound("client").await;
+}
+
+#[tokio::test]
+async fn nobody_orders_on_account_beyond_the_credit_limit_or_with_something_overdue() {
+    let mut app = start(&[("CreditLimit", "100")]).await;
+    for number in 0..6 {
+        open_account(&app, 2, &format!("owed-{number}")).await;
+    }
+    let seventh = json!({ "plan_id": 2, "bucket_name": "too-many" });
+    let refused = app.call("client", "create_account", seventh.clone()).await;
+    assert_eq!(
+        refused.refused(402),
+        "s3/create_order: the credit limit does not allow it: 90.00 EUR owed and 15.00 ordered, the limit is 100.00"
+    );
+    // Staff may allow more to one client.
+    let more = json!({ "id": app.client_id("client"), "credit_limit": "105" });
+    let shown = app.call("admin", "update_client", more).await.ok();
+    assert_eq!(shown["client"]["credit_limit"], 105.0);
+    app.call("client", "create_account", seventh).await.ok();
+    // Paid but for one that is overdue: there is room in the limit, but not for whoever does not pay in time.
+    add(&app, "90.00", "six of seven").await;
+    on(&mut app, date(2026, 1, 30)).await;
+    let late = json!({ "plan_id": 2, "bucket_name": "too-late" });
+    let refused = app.call("client", "create_account", late).await;
+    let text = refused.refused(402);
+    assert!(
+        text.starts_with("s3/create_order: an invoice is overdue: 15.00 EUR of invoice "),
+        "{text}"
+    );
+    app.assert_ledger_is_sound("client").await;
+}
+
+#[tokio::test]
+async fn orders_on_account_at_once_do_not_pass_the_credit_limit_together() {
+    let app = start(&[("CreditLimit", "40")]).await;
+    let orders = (0..8).map(|number| {
+        let order = json!({ "plan_id": 2, "bucket_name": format!("at-once-{number}") });
+        app.call("client", "create_account", order)
+    });
+    let replies = futures::future::join_all(orders).await;
+    let mut taken = 0;
+    for reply in replies {
+        match reply.status {
+            200 => taken += 1,
+            402 => {}
+            other => panic!("{other}: {}", reply.body),
+        }
+    }
+    assert_eq!(taken, 2);
+    assert_eq!(open_amounts(&app).await, [1_500, 1_500]);
+    app.assert_ledger_is_sound("client").await;
+}
+
+#[tokio::test]
+async fn money_in_another_currency_than_the_clients_is_taken_only_for_what_is_open_in_it() {
+    let app = start(&[]).await;
+    let client_id = app.client_id("client");
+    let dollars =
+        json!({ "id": client_id, "amount": "5", "currency": "USD", "reference": "a slip" });
+    let refused = app.call("admin", "add_credit", dollars).await;
+    assert_eq!(
+        refused.refused(409),
+        "s3/add_credit: the customer is billed in EUR: in USD no more is taken than is open, 0.00"
+    );
+    let slip =
+        json!({ "id": client_id, "amount": "10000000000", "reference": "a slip of the hand" });
+    let refused = app.call("admin", "add_credit", slip).await;
+    assert_eq!(
+        refused.refused(400),
+        "s3/add_credit: invalid parameter amount: must be at most 1000000.00 at once"
+    );
+    // A currency is changed at zero credit and zero debt.
+    add(&app, "25.00", "left").await;
+    let change = json!({ "id": client_id, "currency": "USD" });
+    let refused = app.call("admin", "update_client", change).await;
+    assert_eq!(
+        refused.refused(409),
+        "s3/update_client: the currency can be changed only while the customer has neither credit nor debts"
+    );
+}
+
+#[tokio::test]
+async fn a_period_that_begins_suspended_by_staff_is_charged_as_the_parameter_and_the_plan_say() {
+    for (parameter, of_plan, is_charged) in [
+        ("yes", "", true),
+        ("no", "", false),
+        ("no", "1", true),
+        ("yes", "0", false),
+    ] {
+        let mut app = TestApp::start_idle(&[("ChargeSuspended", parameter)]).await;
+        let prices = json!({ "name": "Ten", "quota": 10, "monthly_eur": 10, "monthly_usd": 10, "monthly_rub": 1000, "charge_suspended": of_plan });
+        let ten = app.call("admin", "create_plan", prices).await.ok()["plan"]["id"].clone();
+        let order = json!({ "plan_id": ten, "bucket_name": "stopped" });
+        let account = app.order_with("client", order).await;
+        staff(&app, "suspend_account", &account, json!({})).await;
+        on(&mut app, date(2026, 2, 16)).await;
+        staff(&app, "resume_account", &account, json!({})).await;
+        on(&mut app, date(2026, 3, 16)).await;
+        let invoices = app.context().database.invoices(1).await.expect("invoices");
+        // The order, the month that began suspended, the month after it was resumed.
+        let expected = if is_charged { 3 } else { 2 };
+        assert_eq!(invoices.len(), expected, "{parameter} {of_plan:?}");
+        app.assert_ledger_is_sound("client").await;
+    }
+}
