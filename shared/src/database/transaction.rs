@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::builders::{DeleteBuilder, PutBuilder, UpdateBuilder};
+use aws_sdk_dynamodb::types::builders::{
+    ConditionCheckBuilder, DeleteBuilder, PutBuilder, UpdateBuilder,
+};
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use backon::{ExponentialBuilder, Retryable};
 
@@ -94,6 +96,15 @@ impl Transaction<'_> {
         self.add(
             delete.build(),
             |d| TransactWriteItem::builder().delete(d).build(),
+            conflict,
+        );
+    }
+
+    /// Writes nothing: a condition for all the rest.
+    pub(super) fn check(&mut self, check: ConditionCheckBuilder, conflict: Conflict) {
+        self.add(
+            check.build(),
+            |c| TransactWriteItem::builder().condition_check(c).build(),
             conflict,
         );
     }

@@ -312,6 +312,8 @@ mod tests {
             tags: Vec::new(),
             accounts: 1,
             free_accounts: 0,
+            epoch: 0,
+            made_by: None,
         }
     }
 
