@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use wharfage::context::Context;
+use wharfage::database::Posted;
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::history::Entity;
@@ -28,6 +29,13 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     if reference.len() > 128 {
         return Err(Rejection::invalid("reference", "must be at most 128 bytes long").into());
     }
+    let is_shared = match parameters.text(&["reference_scope"])?.as_deref() {
+        None | Some("all") => false,
+        Some("client") => true,
+        Some(_) => {
+            return Err(Rejection::invalid("reference_scope", "must be all or client").into());
+        }
+    };
     let client = async { Ok(context.database.client(client_id).await?) };
     let (caller, client) = futures::try_join!(authenticate_admin(context, call), client)?;
     let client = client.ok_or_else(|| Rejection::not_found("customer not found"))?;
@@ -66,11 +74,16 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         s3uid: None,
         detail,
     };
-    let is_new = context
+    let kept_reference = Some(reference.as_str()).filter(|_| !is_shared);
+    let posted = context
         .database
-        .post(&posting, Some(&entry), &[event])
+        .post_payment(&posting, &entry, &event, kept_reference)
         .await?;
-    if !is_new {
+    if posted == Posted::ReferenceUsed {
+        let text = "the reference was used for another customer: send reference_scope=client if both payments have it";
+        return Err(Rejection::unprocessable(text).into());
+    }
+    if posted == Posted::Before {
         let first = context.database.posting(client_id, &posting.id).await?;
         let is_same = first.is_some_and(|first| {
             first.amounts_minor == posting.amounts_minor && first.currency == currency

@@ -39,6 +39,7 @@ pub use billing::{DueAccount, Issue, OpenInvoice};
 pub use collection::{Collection, HourUnderWay, MeteredAccount};
 pub use credentials::MadeKey;
 pub use history::HistoryPage;
+pub use ledger::Posted;
 pub use orders::Begun;
 pub use tasks::Started;
 pub use transaction::Conflict;

@@ -271,7 +271,7 @@ async fn other_methods_are_refused() {
 }
 
 /// All names that any action reads.
-const NAMES: [&str; 58] = [
+const NAMES: [&str; 59] = [
     "token",
     "action",
     "id",
@@ -320,6 +320,7 @@ const NAMES: [&str; 58] = [
     "api_key_id",
     "amount",
     "reference",
+    "reference_scope",
     "status",
     "invoice_id",
     "by",
@@ -499,7 +500,7 @@ fn names_of(action: &str) -> Vec<&'static str> {
         "create_api_key" => &["id", "name"],
         "revoke_api_key" => &["api_key_id"],
         "end_access" => &["id", "demote", "confirm", "successor"],
-        "add_credit" => &["id", "amount", "reference", "currency"],
+        "add_credit" => &["id", "amount", "reference", "reference_scope", "currency"],
         "list_invoices" => &["id", "s3uid", "limit", "next_token", "status"],
         "get_invoice" => &["id", "invoice_id"],
         "change_plan" => &["plan_id", "when"],

@@ -21,6 +21,7 @@
 //! | orders | `IDEMPOTENCY#<client>#<sha256>` | | what an idempotency key was used for, for a day |
 //! | ledger | `CLIENT#<id>` | `BALANCES#<currency>` | a client's balances |
 //! | ledger | `CLIENT#<id>` | `POSTING#<id>` | a journal entry |
+//! | ledger | `REFERENCE#<sha256>` | `REFERENCE` | whose payment a reference is |
 //! | ledger | `CLIENT#<id>` | `INVOICE#<id>` | an invoice |
 //! | ledger | `CLIENT#<id>` | `OPEN#<due date>#<id>` | the open side of an invoice; listed by `open_invoices` while it is chased |
 //! | ledger | `CLIENT#<id>` | `PERIOD#<s3uid>#<from>` | a closed period of an account, and its invoice |
@@ -55,6 +56,7 @@ pub(crate) const MADE_CLIENTS: &str = "MADE#CLIENT#";
 pub(crate) const ACCOUNT: &str = "ACCOUNT";
 pub(crate) const BUCKET: &str = "BUCKET";
 pub(crate) const GROUPS: &str = "GROUPS";
+pub(crate) const REFERENCE: &str = "REFERENCE";
 pub(crate) const BALANCES: &str = "BALANCES#";
 pub(crate) const BILLING: &str = "BILLING";
 pub(crate) const STATE: &str = "STATE";
@@ -136,6 +138,11 @@ pub(crate) fn balances(currency: Currency) -> String {
 
 pub(crate) fn posting(posting_id: &str) -> String {
     format!("POSTING#{posting_id}")
+}
+
+/// The reference is somebody else's words, of any form: its hash stands in for it.
+pub(crate) fn reference(reference: &str) -> String {
+    format!("REFERENCE#{}", hash(reference))
 }
 
 pub(crate) fn invoice(invoice_id: u64) -> String {

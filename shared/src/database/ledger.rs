@@ -1,6 +1,6 @@
 //! The ledger and the invoices.
 
-use aws_sdk_dynamodb::types::Update;
+use aws_sdk_dynamodb::types::{Put, Update};
 
 use super::billing::Issue;
 use super::transaction::{Conflict, Transaction};
@@ -12,6 +12,17 @@ use crate::domain::invoice::Invoice;
 use crate::domain::ledger::{Balances, LedgerAccount, Posting};
 use crate::domain::money::Currency;
 use crate::error::Fault;
+
+/// How posting a payment went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Posted {
+    /// It stands now.
+    Now,
+    /// It was posted before.
+    Before,
+    /// Nothing was posted: its reference is of another client's payment.
+    ReferenceUsed,
+}
 
 impl Database {
     /// A client's balances; all zero where nothing was ever posted.
@@ -114,6 +125,41 @@ impl Database {
         }
         transaction.events(&self.tables.events, events)?;
         Ok(transaction.commit().await?.is_ok())
+    }
+
+    /// Posts a payment that came in, as [`Database::post`] does, and has its reference stand for this client alone: one payment cannot
+    /// be noted for two. With no `reference` to keep, it may stand for others too.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn post_payment(
+        &self,
+        posting: &Posting,
+        entry: &Entry,
+        event: &Event,
+        reference: Option<&str>,
+    ) -> Result<Posted, Fault> {
+        let mut transaction = self.transaction();
+        transaction.posting(&self.tables, posting, None)?;
+        transaction.history(&self.tables.history, entry)?;
+        transaction.events(&self.tables.events, std::slice::from_ref(event))?;
+        if let Some(reference) = reference {
+            transaction.put(
+                Put::builder()
+                    .table_name(&self.tables.ledger)
+                    .item("pk", string(keys::reference(reference)))
+                    .item("sk", string(keys::REFERENCE))
+                    .item("client_id", number(posting.client_id))
+                    .condition_expression("attribute_not_exists(pk) OR client_id = :client")
+                    .expression_attribute_values(":client", number(posting.client_id)),
+                Conflict::ReferenceUsed,
+            );
+        }
+        Ok(match transaction.commit().await? {
+            Ok(()) => Posted::Now,
+            Err(conflicts) if conflicts.contains(&Conflict::ReferenceUsed) => Posted::ReferenceUsed,
+            Err(_) => Posted::Before,
+        })
     }
 
     /// A client's whole journal, in no order that matters.
