@@ -1,96 +1,190 @@
 //! Open invoices: paid from credit, or chased. Every piece of work may be done twice, by two at once, or be left half done: what decides
 //! is the one transaction at its end.
+//!
+//! What an overdue invoice does to its account depends on what is owed now, on what the account is now, and on the dates that were told
+//! (see [`wharfage::domain::dunning`]). The data of an unpaid account goes on the day that its service tells, as a step of the account and
+//! not of an invoice (see [`crate::suspension::end_service`]).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use jiff::civil::Date;
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::database::{Conflict, OpenInvoice};
-use wharfage::domain::account::Suspension;
-use wharfage::domain::dunning::{NextStep, Step};
-use wharfage::domain::event::Kind;
-use wharfage::domain::history::Actor;
+use wharfage::database::{Guard, OpenInvoice};
+use wharfage::domain::account::Account;
+use wharfage::domain::dunning::{NextStep, Step, is_overdue};
+use wharfage::domain::event::{Event, Kind};
+use wharfage::domain::history::{Actor, Entry};
+use wharfage::domain::invoice::TakenOff;
 use wharfage::domain::ledger::Posting;
+use wharfage::domain::money::Currency;
 use wharfage::domain::period::date_of;
 use wharfage::error::Fault;
 
-use crate::suspension::{conform, removal, resume, suspend};
+use crate::billing::TRIES;
+use crate::invoicing::{distribute, lowered};
+use crate::suspension;
 
-/// Pays a client's open invoices from its credit, the one due first first, as far as credit goes; then lifts the suspension of accounts
-/// that owe nothing overdue any more, `suspended` among them. What stands in the way of lifting one is the answer: the others are lifted
-/// all the same.
+/// Something that was taken off an open invoice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PaidPart {
+    pub invoice_id: u64,
+    pub amount_minor: i64,
+    /// What is left of the invoice.
+    pub open_minor: i64,
+    pub currency: Currency,
+}
+
+/// What the world is told, and history says, of what was taken off open invoices.
+pub(crate) fn payments(
+    context: &Context,
+    paid: &[(OpenInvoice, TakenOff)],
+    actor: &Actor,
+) -> (Vec<Entry>, Vec<Event>) {
+    paid.iter()
+        .map(|(open, taken)| {
+            let detail = json!({
+                "invoice_id": open.invoice_id,
+                "amount_minor": taken.amount_minor,
+                "open_minor": open.open_minor() - taken.amount_minor,
+                "currency": open.currency,
+            });
+            let (client_id, s3uid) = (open.client_id, &open.s3uid);
+            let entry = context.account_entry(
+                client_id,
+                s3uid,
+                "invoice_paid",
+                actor.clone(),
+                detail.clone(),
+            );
+            let event = context.account_event(Kind::PaymentReceived, client_id, s3uid, detail);
+            (entry, event)
+        })
+        .unzip()
+}
+
+/// Pays a client's open invoices from its credit, in each currency the one due first first, and the last of them in part. What was paid.
+///
+/// # Errors
+/// When DynamoDB cannot answer.
+pub(crate) async fn pay_open(context: &Context, client_id: u64) -> Result<Vec<PaidPart>, Fault> {
+    let mut paid = Vec::new();
+    let mut collisions = 0;
+    while collisions < TRIES {
+        let mut by_currency: BTreeMap<Currency, Vec<OpenInvoice>> = BTreeMap::new();
+        for open in context.database.open_invoices(client_id).await? {
+            by_currency.entry(open.currency).or_default().push(open);
+        }
+        let mut is_done = true;
+        for (currency, open) in by_currency {
+            let balances = context.database.balances(client_id, currency).await?;
+            let count = open.len();
+            let (touched, left) = distribute(balances.credit_minor, open);
+            if touched.is_empty() {
+                continue;
+            }
+            let before = touched.first().map_or(0, |(open, _)| open.parts);
+            let taken_off = touched.iter().map(|(_, taken)| *taken).collect();
+            let now = context.now();
+            let posting = Posting::settle((client_id, currency), now, before, taken_off);
+            let (entries, events) = payments(context, &touched, &Actor::system("billing"));
+            let posted = context
+                .database
+                .post(
+                    &posting,
+                    &lowered(&touched, false),
+                    Guard::default(),
+                    &entries,
+                    &events,
+                )
+                .await?;
+            match posted {
+                Ok(()) => {
+                    is_done &= left == 0 || touched.len() == count;
+                    paid.extend(touched.iter().map(|(open, taken)| PaidPart {
+                        invoice_id: open.invoice_id,
+                        amount_minor: taken.amount_minor,
+                        open_minor: open.open_minor() - taken.amount_minor,
+                        currency,
+                    }));
+                }
+                // Somebody else paid, or the credit is another by now: look again.
+                Err(_) => {
+                    is_done = false;
+                    collisions += 1;
+                }
+            }
+        }
+        if is_done {
+            return Ok(paid);
+        }
+    }
+    Err(Fault::retryable(
+        "paying open invoices",
+        format!("those of client {client_id} keep changing"),
+    ))
+}
+
+/// Pays a client's open invoices from its credit as far as it goes; then lifts the suspension of accounts that owe nothing overdue any
+/// more. What was paid, and what stands in the way of lifting one: the others are lifted all the same.
 pub(crate) async fn settle(
     context: &Context,
     client_id: u64,
-    suspended: Option<&str>,
+) -> Result<(Vec<PaidPart>, Result<(), Fault>), Fault> {
+    let paid = pay_open(context, client_id).await?;
+    let lifted = lift_what_is_paid(context, client_id, None).await?;
+    Ok((paid, lifted))
+}
+
+/// Lifts the suspension of a client's accounts that owe nothing overdue any more, `also` among them: the index of the client's accounts
+/// may not show it yet.
+async fn lift_what_is_paid(
+    context: &Context,
+    client_id: u64,
+    also: Option<&str>,
 ) -> Result<Result<(), Fault>, Fault> {
-    let open = context.database.open_invoices(client_id).await?;
-    let mut paid = Vec::new();
-    let mut unpaid = Vec::new();
-    let mut lifted = Ok(());
-    for invoice in open {
-        // An older invoice that cannot be paid keeps its place: a younger, smaller one does not overtake it.
-        let is_blocked = unpaid
-            .iter()
-            .any(|other: &OpenInvoice| other.currency == invoice.currency);
-        if !is_blocked && pay(context, &invoice).await? {
-            paid.push(invoice);
-        } else {
-            unpaid.push(invoice);
-        }
-    }
-    // Suspended accounts are looked for, too: whoever paid for one may have died before lifting its suspension.
     let accounts = context.database.client_accounts(client_id).await?;
-    let known = accounts
+    let mut unpaid: Vec<&str> = accounts
         .iter()
-        .filter(|account| account.service.suspension == Some(Suspension::Unpaid))
-        .map(|account| account.s3uid.as_str());
-    let candidates: BTreeSet<&str> = paid
-        .iter()
-        .map(|invoice| invoice.s3uid.as_str())
-        .chain(known)
-        .chain(suspended)
+        .filter(|account| account.service.is_unpaid())
+        .map(|account| account.s3uid.as_str())
         .collect();
-    for s3uid in candidates {
-        let still_owes = unpaid
-            .iter()
-            .any(|other| other.s3uid == s3uid && other.due_on <= date_of(context.now()));
-        if !still_owes {
-            let resumed = resume(context, s3uid, Suspension::Unpaid, Actor::system("billing"));
-            if let Err(fault) = resumed.await {
-                lifted = Err(fault);
-            }
+    unpaid.extend(also.filter(|also| !unpaid.contains(also)));
+    let mut lifted = Ok(());
+    if unpaid.is_empty() {
+        return Ok(lifted);
+    }
+    let open = context.database.open_invoices(client_id).await?;
+    for s3uid in unpaid {
+        if owes(context, &open, s3uid).is_none()
+            && let Err(fault) = suspension::lift_unpaid(context, s3uid).await
+        {
+            lifted = Err(fault);
         }
     }
     Ok(lifted)
 }
 
-/// Pays one open invoice from credit; `false` when credit does not suffice.
-async fn pay(context: &Context, open: &OpenInvoice) -> Result<bool, Fault> {
-    let now = context.now();
-    let posting = Posting::settle(
-        open.invoice_id,
-        open.client_id,
-        open.currency,
-        now,
-        open.amount_minor,
-    );
-    let detail = json!({ "invoice_id": open.invoice_id, "amount_minor": open.amount_minor, "currency": open.currency });
-    let event = context.account_event(Kind::PaymentReceived, open.client_id, &open.s3uid, detail);
-    match context
-        .database
-        .pay_invoice(open, &posting, now, &[event])
-        .await?
-    {
-        Ok(()) => Ok(true),
-        // Paid before, by another copy of this work, whatever credit there is now: what follows a payment may still be to do.
-        Err(conflicts) => Ok(conflicts.contains(&Conflict::Changed)),
-    }
+/// The invoice that is overdue first of what an account owes, if what is overdue is not too little to suspend or purge an account for.
+pub(crate) fn owes<'a>(
+    context: &Context,
+    open: &'a [OpenInvoice],
+    s3uid: &str,
+) -> Option<&'a OpenInvoice> {
+    let today = date_of(context.now());
+    let overdue = || {
+        open.iter()
+            .filter(|open| open.s3uid == s3uid && is_overdue(open.due_on, today))
+    };
+    overdue().find(|first| {
+        let of_currency = overdue().filter(|open| open.currency == first.currency);
+        let owed_minor: i64 = of_currency.map(OpenInvoice::open_minor).sum();
+        owed_minor > 0 && owed_minor >= context.rules.small_debt.in_minor(first.currency)
+    })
 }
 
-/// Takes the next step of chasing an open invoice, if its day has come: pays it when there is credit by now, else reminds, suspends or
-/// terminates.
+/// Takes the next step of chasing an open invoice, if its day has come: pays it when there is credit by now, else reminds, or suspends its
+/// account.
 pub(crate) async fn chase(
     context: &Context,
     client_id: u64,
@@ -98,7 +192,7 @@ pub(crate) async fn chase(
     invoice_id: u64,
 ) -> Result<(), Fault> {
     // A cluster that keeps another account of the client suspended does not keep this invoice from its step.
-    let lifted = settle(context, client_id, None).await?;
+    let (_, lifted) = settle(context, client_id).await?;
     step_of_chasing(context, client_id, due_on, invoice_id).await?;
     lifted
 }
@@ -112,61 +206,79 @@ async fn step_of_chasing(
     let today = date_of(context.now());
     let database = &context.database;
     let Some(open) = database.open_invoice(client_id, due_on, invoice_id).await? else {
-        // Whoever was about to suspend the account may have died, with its keys stopped and nothing recorded, before it was paid for.
-        if let Some(invoice) = database.invoice(client_id, invoice_id).await? {
-            conform(context, &invoice.s3uid).await?;
-        }
         return Ok(());
     };
+    if open.act_on.is_none_or(|date| date > today) {
+        return Ok(());
+    }
     let dunning = &context.rules.dunning;
-    let due = dunning.next(open.due_on, open.steps, open.suspended_on);
-    let Some(NextStep { step, on, taken }) = due else {
+    let next = dunning.next(open.due_on, open.steps);
+    if next.is_some_and(|next| next.on > today) {
         return Ok(());
+    }
+    // Where there is no step left, an earlier version was to purge the account next: it is suspended first, and the day told.
+    let (step, taken) = next.map_or((Step::Suspend, open.steps), |next| (next.step, next.taken));
+    let suspended = match step {
+        Step::Suspend => suspend_owing(context, &open).await?,
+        Step::Remind | Step::Terminate => None,
     };
-    if on > today || open.act_on.is_none_or(|date| date > today) {
-        return Ok(());
-    }
-    if step == Step::Suspend {
-        let actor = Actor::system("billing");
-        suspend(context, &open.s3uid, Suspension::Unpaid, actor).await?;
-    }
-    let suspended_on = open.suspended_on;
-    let suspended_on = suspended_on.or((step == Step::Suspend).then_some(today));
-    let next = dunning.next(open.due_on, taken, suspended_on);
-    let advanced = OpenInvoice {
-        steps: taken,
-        act_on: next.map(|next| next.on),
-        suspended_on,
-        ..open.clone()
+    let step = match (&suspended, step) {
+        (None, Step::Suspend) => Step::Remind,
+        (_, step) => step,
+    };
+    let following = dunning.next(open.due_on, taken);
+    let told = suspended.and_then(|account| account.service.termination());
+    let next_step = match (following, told) {
+        (Some(NextStep { step, on, .. }), _) => json!({ "step": step, "on": on }),
+        (None, Some((on, _))) => json!({ "step": Step::Terminate, "on": on }),
+        (None, None) => json!(null),
     };
     let detail = json!({
         "invoice_id": open.invoice_id,
         "amount_minor": open.amount_minor,
+        "open_minor": open.open_minor(),
         "currency": open.currency,
         "due_on": open.due_on,
         "step": step,
-        "next_step": next.map(|next| json!({ "step": next.step, "on": next.on })),
+        "next_step": next_step,
     });
+    let actor = Actor::system("billing");
+    let entry = context.account_entry(
+        client_id,
+        &open.s3uid,
+        "invoice_reminder",
+        actor,
+        detail.clone(),
+    );
     let event = context.account_event(Kind::InvoiceReminder, client_id, &open.s3uid, detail);
-    let events = [event];
-    // Nothing undoes a termination, so it begins in the transaction that sees that the invoice is still open.
-    let task = (step == Step::Terminate).then(|| removal(context, &open.s3uid, Some("unpaid")));
-    let mut recorded = database
-        .record_dunning_step(&open, &advanced, &events, task.as_ref())
+    let act_on = following.map(|next| next.on);
+    let recorded = database
+        .record_dunning_step(&open, taken, act_on, &entry, &[event])
         .await?;
-    match (&recorded, &task) {
-        (Ok(()), Some(task)) => context.queue.send(task).await?,
-        // The account goes already.
-        (Err(conflicts), Some(_)) if *conflicts == [Conflict::UnderWay] => {
-            recorded = database
-                .record_dunning_step(&open, &advanced, &events, None)
-                .await?;
-        }
-        _ => {}
-    }
-    if recorded.is_err() {
+    if !recorded {
         // It was paid meanwhile, maybe before the account was suspended for it. The index may not show that yet.
-        settle(context, client_id, Some(&open.s3uid)).await??;
+        lift_what_is_paid(context, client_id, Some(&open.s3uid)).await??;
     }
     Ok(())
+}
+
+/// Suspends the account of an overdue invoice and tells the day on which its data goes. The account as it is then; none where too little
+/// is owed, where staff gave it time, or where it is going anyway.
+async fn suspend_owing(context: &Context, open: &OpenInvoice) -> Result<Option<Account>, Fault> {
+    let today = date_of(context.now());
+    let invoices = context.database.open_invoices(open.client_id).await?;
+    if owes(context, &invoices, &open.s3uid).is_none() {
+        return Ok(None);
+    }
+    let account = context.database.account(&open.s3uid).await?;
+    let has_time = |account: &Account| {
+        account
+            .service
+            .resumed_until
+            .is_some_and(|until| until > today)
+    };
+    if account.as_ref().is_none_or(has_time) {
+        return Ok(None);
+    }
+    suspension::suspend_unpaid(context, &open.s3uid).await
 }

@@ -2,9 +2,12 @@
 
 use serde_json::{Value, json};
 use wharfage::domain::client::Client;
-use wharfage::domain::money::Currency;
+use wharfage::domain::money::{Currency, to_major, to_minor};
 use wharfage::error::Rejection;
 use wharfage::http::Call;
+
+use crate::list_plans::number;
+use crate::plans;
 
 /// Longest address (RFC 5321, 4.5.3.1.3).
 const EMAIL_LIMIT_BYTES: usize = 254;
@@ -41,8 +44,27 @@ pub(crate) fn with_parameters(call: &Call, mut client: Client) -> Result<Client,
         client.billing = billing;
     }
     if let Some(code) = parameters.text(&["currency"])? {
-        client.currency = Currency::from_code(&code.to_uppercase())
+        let currency = Currency::from_code(&code.to_uppercase())
             .ok_or_else(|| Rejection::invalid("currency", "must be an ISO 4217 currency"))?;
+        if currency != client.currency {
+            client.currency = currency;
+            // It was said in the other one.
+            client.credit_limit_minor = None;
+        }
+    }
+    if parameters.is_given("credit_limit") {
+        client.credit_limit_minor = match parameters.text(&["credit_limit"])? {
+            None => None,
+            Some(text) => Some(
+                plans::decimal(&text)
+                    .filter(|limit| limit.normalize().scale() <= client.currency.exponent())
+                    .and_then(|limit| to_minor(limit, client.currency).ok())
+                    .ok_or_else(|| {
+                        let rule = "must be an amount in whole minor units of the customer's currency, or empty";
+                        Rejection::invalid("credit_limit", rule)
+                    })?,
+            ),
+        };
     }
     if let Some(role) = parameters.text(&["role"])? {
         client.role = role
@@ -77,5 +99,6 @@ pub(crate) fn wire(client: &Client) -> Value {
         "currency": client.currency,
         "tags": client.tags,
         "accounts": client.accounts,
+        "credit_limit": client.credit_limit_minor.map(|minor| number(to_major(minor, client.currency))),
     })
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use wharfage::context::Context;
 use wharfage::domain::account::Account;
 use wharfage::domain::client::Client;
-use wharfage::domain::closing::{ClosedPeriod, Closing, Part, close};
+use wharfage::domain::closing::{ClosedPeriod, Closing, Part, close, is_next_charged};
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::history::Actor;
 use wharfage::domain::money::Currency;
@@ -18,7 +18,7 @@ use wharfage::error::Fault;
 use wharfage::telemetry;
 
 use crate::billing::TRIES;
-use crate::invoicing::{Draft, draft, issue_events};
+use crate::invoicing::{Bill, Draft, draft, issue_events};
 use crate::metering::quota_event;
 
 /// An account's running or latest period with all that its closing takes.
@@ -167,8 +167,16 @@ pub(crate) async fn close_period(
         let period = period(context, &account, start_of(commits_on)).await?;
         let (sold, refused) = period.renewed_on(context, &account);
         let dates = (period.from, period.to);
-        let closing = close(&account, dates, &period.parts, sold, period.currency)
-            .map_err(|e| Fault::permanent(format!("closing a period of {s3uid}"), e))?;
+        let is_next_charged = is_next_charged(&account, sold, context.rules.charge_suspended);
+        let closing = close(
+            &account,
+            dates,
+            &period.parts,
+            sold,
+            is_next_charged,
+            period.currency,
+        )
+        .map_err(|e| Fault::permanent(format!("closing a period of {s3uid}"), e))?;
         let id = match invoice_id {
             Some(id) => id,
             None if closing.lines.is_empty() => 0,
@@ -176,15 +184,9 @@ pub(crate) async fn close_period(
         };
         invoice_id = (id != 0).then_some(id);
         let now = context.now();
-        let draft = draft(
-            context,
-            &account,
-            period.currency,
-            closing.lines.clone(),
-            id,
-            now,
-        )
-        .await?;
+        let cause = format!("{s3uid}:{}", period.from);
+        let bill = Bill::on(&account, period.currency, closing.lines.clone(), id, cause);
+        let draft = draft(context, bill, now).await?;
         let mut after = account.clone();
         if closing.is_renewed {
             let is_free = is_free_for(sold, &account.location, period.currency)
@@ -225,7 +227,6 @@ pub(crate) async fn close_period(
             .map(|draft| issue_events(context, &draft.invoice))
             .unwrap_or_default();
         events.extend(plan_events(context, &account, &after));
-        let issue = draft.as_ref().map(Draft::issue);
         // A plan that has come to cost nothing keeps the accounts that are on it, however many.
         let free_limit = match sold.id == account.plan_id {
             true => u32::MAX,
@@ -239,8 +240,12 @@ pub(crate) async fn close_period(
             rated_by: (&period.rated_by).into(),
             next: closing.is_renewed.then_some(sold.into()),
             currency: period.currency,
+            is_uncharged: account.service.uncharged_from == Some(period.from),
+            is_next_uncharged: closing.is_renewed && !is_next_charged,
             invoice_id: draft.as_ref().map(|draft| draft.invoice.invoice_id),
         };
+        let lowered = draft.as_ref().map(Draft::lowered).unwrap_or_default();
+        let issue = draft.as_ref().map(|draft| draft.issue(&lowered));
         let closed = context
             .database
             .close_period(

@@ -16,6 +16,7 @@ pub(crate) fn summary(invoice: &Invoice) -> Map<String, Value> {
         "s3uid": invoice.s3uid,
         "currency": invoice.currency,
         "amount": number(to_major(invoice.amount_minor, invoice.currency)),
+        "open": number(to_major(invoice.open_minor(), invoice.currency)),
         "status": invoice.status(),
         "issued_at": format!("{:.0}", invoice.issued_at),
         "due_on": invoice.due_on,

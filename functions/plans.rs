@@ -36,6 +36,10 @@ pub(crate) fn with_parameters(
     if parameters.is_given("storage_limit") {
         plan.storage_limit_gb = parameters.number(&["storage_limit"], 0..=LARGEST_GB)?;
     }
+    if parameters.is_given("charge_suspended") {
+        let is_charged = parameters.number(&["charge_suspended"], 0..=1)?;
+        plan.charge_suspended = is_charged.map(|is_charged| is_charged == 1);
+    }
     if let Some(included_gb) = parameters.number(&["bandwidth_limit"], 0..=LARGEST_GB)? {
         plan.included_traffic_gb = included_gb;
     }

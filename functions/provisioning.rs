@@ -10,22 +10,24 @@
 //! Each may be repeated. Which way an order goes is recorded on it, and a lease keeps two processes from working on it at once; the
 //! lease is longer than a function may run.
 
-use jiff::{SignedDuration, Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use wharfage::cluster::{ClusterError, Keys};
 use wharfage::context::Context;
-use wharfage::database::{Begun, BucketRow, Conflict, Issue};
+use wharfage::database::{Begun, BucketRow, Conflict};
 use wharfage::domain::account::{Account, Group, Service};
 use wharfage::domain::bucket_name;
+use wharfage::domain::client::Client;
 use wharfage::domain::credential::hash;
+use wharfage::domain::dunning::is_overdue;
 use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
-use wharfage::domain::invoice::{Basis, Invoice, InvoiceStatus, Line};
+use wharfage::domain::invoice::{Basis, Line};
 use wharfage::domain::ledger::Posting;
-use wharfage::domain::money::{to_major, to_minor};
+use wharfage::domain::money::{Currency, to_major, to_minor};
 use wharfage::domain::order::{IdempotencyRecord, Order, Payment, Refusal, State};
-use wharfage::domain::period::next_anniversary;
+use wharfage::domain::period::{date_of, next_anniversary};
 use wharfage::domain::plan_change::PlanChanges;
 use wharfage::domain::quota::QuotaLevel;
 use wharfage::error::{Error, Fault, Rejection};
@@ -35,15 +37,15 @@ use wharfage::http::parameters::ID;
 use wharfage::http::tokens::{authenticate, token};
 use wharfage::telemetry::{self, Figure};
 
-use crate::invoicing;
+use crate::chasing;
+use crate::invoicing::{self, Bill, Draft};
 use crate::plans::check_counted;
 
 /// How long the process that works on an order has it for itself: twice what a function may run.
 const LEASE: SignedDuration = SignedDuration::from_secs(60);
 /// How often an order that meets a cluster that cannot answer is carried forward before it is turned back.
 const MOST_ATTEMPTS: u32 = 30;
-/// How often an order looks at its client's invoice series again. Of those that look at once, one gets the place: so many orders of
-/// one client may end at the same time.
+/// How often an order looks at its client's balances again because they moved before it was invoiced.
 const MOST_LOOKS: u32 = 50;
 /// Seconds after which to ask again for an order under way.
 const RETRY_AFTER_SECONDS: u32 = 5;
@@ -141,11 +143,22 @@ pub(crate) async fn place(
         location: location.clone(),
         billing: client.billing.clone(),
     };
-    let (numbers, secret_key_ciphertext, ()) = futures::try_join!(
-        context.database.next_numbers(),
-        context.vault.encrypt(&s3uid, &keys.secret_key),
-        context.database.put_group(&group),
-    )?;
+    let on_account = async {
+        match payment {
+            Payment::Invoice if amount_minor > 0 => {
+                check_debts(context, &client, amount_minor).await
+            }
+            _ => Ok(()),
+        }
+    };
+    let made = async {
+        Ok(futures::try_join!(
+            context.database.next_numbers(),
+            context.vault.encrypt(&s3uid, &keys.secret_key),
+            context.database.put_group(&group),
+        )?)
+    };
+    let ((), (numbers, secret_key_ciphertext, ())) = futures::try_join!(on_account, made)?;
     let order = Order {
         order_id: context.random.id(),
         state: State::Forward,
@@ -181,15 +194,21 @@ pub(crate) async fn place(
         refusal: None,
         answer: None,
     };
-    match context
-        .database
-        .begin_order(&order, &fingerprint.own, &context.rules)
-        .await?
+    let begin = || {
+        context
+            .database
+            .begin_order(&order, &fingerprint.own, &context.rules)
+    };
+    let mut begun = begin().await?;
+    if let Begun::Refused(conflicts) = &begun
+        && *conflicts == [Conflict::Balances]
+        && !chasing::pay_open(context, client_id).await?.is_empty()
     {
-        Begun::Begun => {}
-        Begun::Refused(conflicts) => {
-            return refused(context, &order, &conflicts, &fingerprint).await;
-        }
+        // There was credit beside a debt, which comes first: what is left of it may suffice.
+        begun = begin().await?;
+    }
+    if let Begun::Refused(conflicts) = begun {
+        return refused(context, &order, &conflicts, &fingerprint).await;
     }
     let outcome = carry_on(context, order, Some(keys), &Carrier::Request).await?;
     answer(outcome)
@@ -207,6 +226,52 @@ impl Fingerprint {
     fn is(&self, kept: &str) -> bool {
         kept == self.own || kept == self.of_the_text
     }
+}
+
+/// Refuses an order on account to whoever has something overdue, or would owe more than allowed.
+async fn check_debts(context: &Context, client: &Client, amount_minor: i64) -> Result<(), Error> {
+    let (client_id, currency) = (client.client_id, client.currency);
+    let (balances, oldest) = futures::try_join!(
+        context.database.balances(client_id, currency),
+        context.database.oldest_open_invoice(client_id),
+    )?;
+    let today = date_of(context.now());
+    if let Some(oldest) = oldest.filter(|oldest| is_overdue(oldest.due_on, today)) {
+        let text = format!(
+            "an invoice is overdue: {} {} of invoice {} since {}",
+            to_major(oldest.open_minor(), oldest.currency),
+            oldest.currency,
+            oldest.invoice_id,
+            oldest.due_on,
+        );
+        return Err(Rejection::payment_required(text).into());
+    }
+    let owed_minor = -balances.receivable_minor;
+    let limit_minor = credit_limit(context, client);
+    if owed_minor + (amount_minor - balances.credit_minor).max(0) > limit_minor {
+        return Err(Rejection::payment_required(over_limit(
+            owed_minor,
+            limit_minor,
+            amount_minor,
+            currency,
+        ))
+        .into());
+    }
+    Ok(())
+}
+
+/// Up to how much a client may owe, in minor units of its currency.
+fn credit_limit(context: &Context, client: &Client) -> i64 {
+    let general = context.rules.credit_limit.in_minor(client.currency);
+    client.credit_limit_minor.unwrap_or(general)
+}
+
+fn over_limit(owed_minor: i64, limit_minor: i64, amount_minor: i64, currency: Currency) -> String {
+    let [owed, limit, amount] =
+        [owed_minor, limit_minor, amount_minor].map(|minor| to_major(minor, currency));
+    format!(
+        "the credit limit does not allow it: {owed} {currency} owed and {amount} ordered, the limit is {limit}"
+    )
 }
 
 fn idempotency_key(call: &Call) -> Result<Option<String>, Rejection> {
@@ -233,6 +298,7 @@ fn answer(outcome: Outcome) -> Result<Answer, Error> {
         Outcome::Fulfilled(fields) => Ok(Answer::ok(fields)),
         Outcome::Undone(refusal) => Err(match refusal.status {
             503 => Rejection::unavailable(refusal.text, RETRY_AFTER_SECONDS),
+            402 => Rejection::payment_required(refusal.text),
             _ => Rejection::conflict(refusal.text),
         }
         .into()),
@@ -273,16 +339,20 @@ async fn refused(
         };
         return Err(Rejection::forbidden(text).into());
     }
-    if conflicts.contains(&Conflict::NotEnoughCredit) {
+    if conflicts.contains(&Conflict::Balances) {
         let database = &context.database;
         let balances = database.balances(order.client_id, order.currency).await?;
         let major = |amount_minor| to_major(amount_minor, order.currency);
-        let text = format!(
+        let mut text = format!(
             "not enough credit: {} {} needed, {} available",
             major(order.amount_minor),
             order.currency,
             major(balances.credit_minor),
         );
+        if balances.receivable_minor < 0 {
+            let owed = major(-balances.receivable_minor);
+            text.push_str(&format!(", and {owed} of open invoices to be paid first"));
+        }
         return Err(Rejection::payment_required(text).into());
     }
     Err(Fault::retryable("beginning an order", format!("{conflicts:?}")).into())
@@ -377,6 +447,12 @@ async fn carry_on(
         match go_forward(context, &order, keys).await {
             Ok(outcome) => return Ok(outcome),
             Err(Stopped::Fault(fault)) => return Err(fault.into()),
+            Err(Stopped::Refused(refusal)) => {
+                if !context.database.turn_order_back(&order, &refusal).await? {
+                    return look_again(context, &order.order_id).await;
+                }
+                order.refusal = Some(refusal);
+            }
             Err(Stopped::Cluster(error)) => {
                 let is_final = matches!(error, ClusterError::Refused { .. });
                 if !is_final && *carrier == Carrier::Job && order.attempts < MOST_ATTEMPTS {
@@ -399,6 +475,7 @@ async fn carry_on(
             Ok(Outcome::Undone(order.refusal.unwrap_or(refusal(error))))
         }
         Err(Stopped::Cluster(error)) => Err(error.into_fault("undoing an order").into()),
+        Err(Stopped::Refused(refusal)) => Ok(Outcome::Undone(refusal)),
         Err(Stopped::Fault(fault)) => Err(fault.into()),
     }
 }
@@ -436,6 +513,8 @@ async fn look_again(context: &Context, order_id: &str) -> Result<Outcome, Error>
 /// Why an order did not get to its end this time.
 enum Stopped {
     Cluster(ClusterError),
+    /// For good, by the ledger.
+    Refused(Refusal),
     Fault(Fault),
 }
 
@@ -473,25 +552,20 @@ async fn go_forward(
     provider
         .create_bucket(&order.s3uid, &order.bucket_name)
         .await?;
-    fulfil(context, order).await.map_err(Stopped::Fault)
+    fulfil(context, order).await
 }
 
-async fn fulfil(context: &Context, order: &Order) -> Result<Outcome, Fault> {
-    // Another invoice of the same client may take the place in the series first: look at the series again.
+async fn fulfil(context: &Context, order: &Order) -> Result<Outcome, Stopped> {
+    // What the client owes, or has to spend, may change meanwhile: then decide again.
     for _ in 0..MOST_LOOKS {
         let now = context.now();
-        let issued = match order.payment {
+        let draft = match order.payment {
             Payment::Free => None,
-            Payment::Credit | Payment::Invoice => {
-                let balances = context
-                    .database
-                    .balances(order.client_id, order.currency)
-                    .await?;
-                let invoice = invoice(context, order, now, balances.invoices);
-                let open = (invoice.status() == InvoiceStatus::Open)
-                    .then(|| invoicing::open_side(context, &invoice));
-                Some((posting(order, now), invoice, balances.invoices, open))
+            Payment::Credit => {
+                let bill = bill(order);
+                Some(invoicing::captured(context, bill, &order.order_id, now).await?)
             }
+            Payment::Invoice => Some(on_account(context, order, now).await?),
         };
         let account = account(order, now);
         let fields = json!({
@@ -499,7 +573,7 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Outcome, Fault> {
             "id": account.id,
             "location": account.location,
             "bucket_name": order.bucket_name,
-            "invoice_id": issued.as_ref().map(|(_, invoice, _, _)| invoice.invoice_id),
+            "invoice_id": draft.as_ref().map(|draft| draft.invoice.invoice_id),
             "status": account.service.status,
         });
         let fulfilled = Order {
@@ -528,17 +602,11 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Outcome, Fault> {
             &order.s3uid,
             fields.clone(),
         )];
-        let issue = issued
-            .as_ref()
-            .map(|(posting, invoice, invoices_before, open)| Issue {
-                invoice,
-                posting,
-                invoices_before: *invoices_before,
-                open: open.as_ref(),
-            });
-        if let Some(issue) = issue {
-            events.extend(invoicing::issue_events(context, issue.invoice));
+        if let Some(draft) = &draft {
+            events.extend(invoicing::issue_events(context, &draft.invoice));
         }
+        let lowered = draft.as_ref().map(Draft::lowered).unwrap_or_default();
+        let issue = draft.as_ref().map(|draft| draft.issue(&lowered));
         if context
             .database
             .fulfil_order(&fulfilled, &account, issue, &entry, &events)
@@ -549,51 +617,46 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Outcome, Fault> {
         }
         match look_again(context, &order.order_id).await {
             Ok(outcome) => return Ok(outcome),
-            Err(Error::Fault(fault)) => return Err(fault),
+            Err(Error::Fault(fault)) => return Err(fault.into()),
             Err(Error::Rejection(_)) => {}
         }
     }
-    Err(Fault::retryable(
-        "fulfilling an order",
-        "the client's invoice series keeps moving",
-    ))
+    Err(Fault::retryable("fulfilling an order", "the client's balances keep moving").into())
 }
 
-fn posting(order: &Order, now: Timestamp) -> Posting {
-    if order.payment == Payment::Credit {
-        Posting::capture(
-            &order.order_id,
-            order.client_id,
-            order.currency,
-            now,
-            order.amount_minor,
+/// The invoice of an order on account, refused where its client would owe more than allowed by it: others may have been ordered since.
+async fn on_account(context: &Context, order: &Order, now: Timestamp) -> Result<Draft, Stopped> {
+    let database = &context.database;
+    let client = database.client(order.client_id).await?.ok_or_else(|| {
+        Fault::permanent(
+            "fulfilling an order",
+            format!("client {} is missing", order.client_id),
         )
-    } else {
-        Posting::owe(
-            order.invoice_id,
-            order.client_id,
-            order.currency,
-            now,
-            order.amount_minor,
-        )
+    })?;
+    let missing = || Fault::permanent("fulfilling an order", "it has no lines");
+    let draft = invoicing::draft(context, bill(order), now)
+        .await?
+        .ok_or_else(missing)?;
+    let limit_minor = credit_limit(context, &client);
+    let (open_minor, owed_minor) = (draft.invoice.open_minor(), draft.owed_minor);
+    if open_minor > 0 && owed_minor + open_minor > limit_minor {
+        database
+            .return_place(order.client_id, order.currency, &draft.place)
+            .await?;
+        return Err(Stopped::Refused(Refusal {
+            status: 402,
+            text: over_limit(owed_minor, limit_minor, order.amount_minor, order.currency),
+        }));
     }
+    Ok(draft.within(limit_minor))
 }
 
-fn invoice(context: &Context, order: &Order, now: Timestamp, invoices_before: u64) -> Invoice {
+fn bill(order: &Order) -> Bill {
     let from = order.ordered_on();
-    let is_paid = order.payment == Payment::Credit;
-    let due_days = if is_paid {
-        0
-    } else {
-        context.rules.invoice_due_days
-    };
-    Invoice {
-        invoice_id: order.invoice_id,
-        number: invoicing::number(order.client_id, order.currency, invoices_before),
+    Bill {
         client_id: order.client_id,
         s3uid: order.s3uid.clone(),
         currency: order.currency,
-        amount_minor: order.amount_minor,
         lines: vec![Line {
             text: format!("{}, {}", order.plan_name, order.location),
             from,
@@ -603,9 +666,8 @@ fn invoice(context: &Context, order: &Order, now: Timestamp, invoices_before: u6
             plan_version: order.plan_version,
             basis: Basis::Recurring,
         }],
-        issued_at: now,
-        due_on: from.saturating_add(i64::from(due_days).days()),
-        paid_at: is_paid.then_some(now),
+        invoice_id: order.invoice_id,
+        cause: order.order_id.clone(),
     }
 }
 
@@ -663,8 +725,7 @@ async fn go_back(context: &Context, order: &Order) -> Result<Outcome, Stopped> {
     let release = (order.payment == Payment::Credit).then(|| {
         Posting::release(
             &order.order_id,
-            order.client_id,
-            order.currency,
+            (order.client_id, order.currency),
             context.now(),
             order.amount_minor,
         )
@@ -687,6 +748,10 @@ async fn go_back(context: &Context, order: &Order) -> Result<Outcome, Stopped> {
         .database
         .finish_undoing(order, release.as_ref(), &entry, &[event])
         .await?;
+    if release.is_some() {
+        // What was held is credit again, and pays what came to be owed meanwhile.
+        chasing::pay_open(context, order.client_id).await?;
+    }
     Ok(Outcome::Undone(order.refusal.clone().unwrap_or(Refusal {
         status: 503,
         text: "the order was not fulfilled".into(),

@@ -291,12 +291,21 @@ fn remake(
                 None => Status::Terminated,
             },
             next_commit_date: closed.to,
+            uncharged_from: closed.is_uncharged.then_some(closed.from),
             ..account.service.clone()
         },
         ..account.clone()
     };
-    let closing = close(&account, dates, &parts, &sold, closed.currency)
-        .map_err(|e| Fault::permanent(format!("closing a period of {}", account.s3uid), e))?;
+    let is_next_charged = !closed.is_next_uncharged;
+    let closing = close(
+        &account,
+        dates,
+        &parts,
+        &sold,
+        is_next_charged,
+        closed.currency,
+    )
+    .map_err(|e| Fault::permanent(format!("closing a period of {}", account.s3uid), e))?;
     Ok(closing.lines)
 }
 

@@ -53,14 +53,17 @@ pub(crate) async fn change(
 /// A service as the wire shows it.
 pub(crate) fn wire(service: &Service) -> Value {
     let unix = |date| wharfage::domain::period::start_of(date).as_second();
+    let termination = service.termination();
     json!({
         "next_commit_date": service.next_commit_date,
         "cancellation_date": service.cancellation_date,
-        "termination_date": service.termination_date,
-        "termination_unix_date": service.termination_date.map(unix),
+        "termination_date": termination.map(|(date, _)| date),
+        "termination_unix_date": termination.map(|(date, _)| unix(date)),
         "cancellation_unix_date": service.cancellation_date.map(unix),
         "status": service.status,
         "suspension": service.suspension,
+        "termination_reason": termination.map(|(_, reason)| reason),
+        "resumed_until": service.resumed_until,
     })
 }
 

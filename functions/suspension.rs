@@ -1,9 +1,10 @@
 //! Keys that stop and work again, limits, and the ends of services: what the record says, brought to the cluster.
 
+use jiff::civil::Date;
 use serde_json::{Value, json};
 use wharfage::context::Context;
-use wharfage::database::Started;
-use wharfage::domain::account::{Account, Service, Status, Suspension};
+use wharfage::database::{Conflict, Started};
+use wharfage::domain::account::{Account, Due, Service, Status, Suspension, TerminationReason};
 use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
 use wharfage::domain::period::date_of;
@@ -12,6 +13,7 @@ use wharfage::error::{Error, Fault};
 use wharfage::telemetry;
 
 use crate::billing::TRIES;
+use crate::chasing;
 
 /// Tells the cluster what an account may store on its plan, and again as long as the plan is changed meanwhile.
 pub(crate) async fn tell_storage_limit(context: &Context, account: &Account) -> Result<(), Error> {
@@ -40,68 +42,84 @@ pub(crate) async fn tell_storage_limit(context: &Context, account: &Account) -> 
     .into())
 }
 
-/// Stops an account's keys. The account as it is then; none when it is going anyway.
-pub(crate) async fn suspend(
+/// Stops an account's keys for a member of staff. The account as it is then; none when it is going anyway.
+pub(crate) async fn suspend_by_staff(
     context: &Context,
     s3uid: &str,
-    reason: Suspension,
     actor: Actor,
 ) -> Result<Option<Account>, Fault> {
-    let detail = json!({ "reason": reason });
-    let decide = |service: &Service| service.suspend(reason).ok();
-    change(
-        context,
-        s3uid,
-        "suspend_account",
-        Kind::AccountSuspended,
-        actor,
-        detail,
-        true,
-        decide,
-    )
-    .await
+    let decide = |service: &Service| service.suspend_by_staff().ok();
+    let describe = |_: &Service| {
+        let detail = json!({ "reason": Suspension::Administrator });
+        (Kind::AccountSuspended, detail)
+    };
+    change(context, s3uid, "suspend_account", actor, decide, describe).await
 }
 
-/// Lets an account's keys work again, if they were stopped for that reason. The account as it is then; none when they were not.
-pub(crate) async fn resume(
+/// Stops an account's keys because an invoice is overdue, and tells the day on which its data goes. The account as it is then; none when
+/// it is going anyway.
+pub(crate) async fn suspend_unpaid(
     context: &Context,
     s3uid: &str,
-    reason: Suspension,
+) -> Result<Option<Account>, Fault> {
+    let purge_on = context.rules.dunning.purge_on(date_of(context.now()));
+    let decide = |service: &Service| service.suspend_unpaid(purge_on).ok();
+    let describe = |service: &Service| {
+        let detail = json!({
+            "reason": Suspension::Unpaid,
+            "termination_date": service.termination().map(|(date, _)| date),
+            "termination_reason": service.termination().map(|(_, reason)| reason),
+        });
+        (Kind::AccountSuspended, detail)
+    };
+    let actor = Actor::system("billing");
+    change(context, s3uid, "suspend_account", actor, decide, describe).await
+}
+
+/// Undoes what an overdue invoice did to an account, now that nothing is overdue: its keys work again unless something else stops them, and
+/// its data does not go for that any more. The account as it is then; none when there was nothing to undo.
+pub(crate) async fn lift_unpaid(context: &Context, s3uid: &str) -> Result<Option<Account>, Fault> {
+    let decide = |service: &Service| service.is_unpaid().then(|| service.paid());
+    let describe = |service: &Service| {
+        let is_stopped = service.suspension.is_some() || service.status == Status::Terminating;
+        let kind = match is_stopped {
+            true => Kind::AccountChanged,
+            false => Kind::AccountResumed,
+        };
+        (kind, json!({ "reason": Suspension::Unpaid }))
+    };
+    let actor = Actor::system("billing");
+    change(context, s3uid, "resume_account", actor, decide, describe).await
+}
+
+/// Lets an account's keys work again for a member of staff, whoever stopped them. `until` is the day on which it is suspended again if an
+/// invoice is still overdue. The account as it is then; none when its keys were not stopped, or it is going.
+pub(crate) async fn resume_by_staff(
+    context: &Context,
+    s3uid: &str,
+    until: Option<Date>,
     actor: Actor,
 ) -> Result<Option<Account>, Fault> {
-    let detail = json!({ "reason": reason });
-    let decide = |service: &Service| match service.suspension {
-        Some(suspension) if suspension == reason => service.resume().ok(),
-        _ => None,
+    let decide = |service: &Service| {
+        let until = until.filter(|_| service.is_unpaid());
+        service.resume(until).ok()
     };
-    change(
-        context,
-        s3uid,
-        "resume_account",
-        Kind::AccountResumed,
-        actor,
-        detail,
-        false,
-        decide,
-    )
-    .await
+    let describe = |service: &Service| {
+        let detail = json!({ "until": service.resumed_until });
+        (Kind::AccountResumed, detail)
+    };
+    change(context, s3uid, "resume_account", actor, decide, describe).await
 }
 
 /// Changes a service and whether the keys work. The cluster comes first: should this die in between, whoever does it again finds it
 /// still to be done. Of several at once each sees to it, last of all, that the cluster does what the record says.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "suspending and resuming are one thing with two names"
-)]
 async fn change(
     context: &Context,
     s3uid: &str,
     action: &str,
-    kind: Kind,
     actor: Actor,
-    detail: Value,
-    is_suspended: bool,
     decide: impl Fn(&Service) -> Option<Service>,
+    describe: impl Fn(&Service) -> (Kind, Value),
 ) -> Result<Option<Account>, Fault> {
     for attempt in 0..TRIES {
         let Some(account) = context.database.account(s3uid).await? else {
@@ -113,12 +131,21 @@ async fn change(
             }
             return Ok(None);
         };
+        let after = Account {
+            service,
+            ..account.clone()
+        };
         let provider = &context.clusters.of(&account.location)?.provider;
-        provider
-            .set_suspended(s3uid, is_suspended)
+        match provider
+            .set_suspended(s3uid, after.are_keys_stopped())
             .await
-            .map_err(|error| error.into_fault("changing an account's suspension"))?;
-        if service != account.service {
+        {
+            // It is being removed.
+            Err(error) if after.is_going() && error.is("NoSuchUser") => {}
+            done => done.map_err(|error| error.into_fault("changing an account's suspension"))?,
+        }
+        if after.service != account.service {
+            let (kind, detail) = describe(&after.service);
             let entry = context.account_entry(
                 account.client_id,
                 s3uid,
@@ -126,10 +153,10 @@ async fn change(
                 actor.clone(),
                 detail.clone(),
             );
-            let event = context.account_event(kind, account.client_id, s3uid, detail.clone());
+            let event = context.account_event(kind, account.client_id, s3uid, detail);
             if !context
                 .database
-                .change_service(&account, &service, &entry, &[event])
+                .change_service(&account, &after.service, &entry, &[event])
                 .await?
             {
                 continue;
@@ -173,17 +200,13 @@ pub(crate) async fn conform(context: &Context, s3uid: &str) -> Result<Option<Acc
     ))
 }
 
-pub(crate) fn removal(context: &Context, s3uid: &str, reason: Option<&str>) -> Task {
+/// Begins the purge of an account whose service has ended.
+async fn terminate(context: &Context, s3uid: &str) -> Result<(), Fault> {
     let work = Work::RemoveAccount {
         s3uid: s3uid.into(),
-        reason: reason.map(str::to_owned),
+        reason: None,
     };
-    Task::new(work, Actor::system("billing"), context.now())
-}
-
-/// Begins the purge of an account, with its data.
-async fn terminate(context: &Context, s3uid: &str) -> Result<(), Fault> {
-    let task = removal(context, s3uid, None);
+    let task = Task::new(work, Actor::system("billing"), context.now());
     // The record stands: should the message not get out, the job that looks for silent tasks sends it.
     match context.database.start_task(task, None).await? {
         Started::New(task) => context.queue.send(&task).await,
@@ -191,8 +214,8 @@ async fn terminate(context: &Context, s3uid: &str) -> Result<(), Fault> {
     }
 }
 
-/// Takes the next step of an account's end, if its day has come: its keys stop on the cancellation date, its data goes on the
-/// termination date.
+/// Takes the step of an account whose day has come: its keys stop on the cancellation date; it is suspended again when the time that staff
+/// gave is over; its data goes on the day that was told, of an unpaid account only while something is overdue.
 pub(crate) async fn end_service(context: &Context, s3uid: &str) -> Result<(), Fault> {
     let today = date_of(context.now());
     for attempt in 0..TRIES {
@@ -200,46 +223,122 @@ pub(crate) async fn end_service(context: &Context, s3uid: &str) -> Result<(), Fa
             return Ok(());
         };
         telemetry::set_client(account.client_id);
-        let is_due = account.service.ends_on().is_some_and(|date| date <= today);
-        match account.service.status {
-            Status::Cancelling if is_due => {
-                let provider = &context.clusters.of(&account.location)?.provider;
-                provider
-                    .set_suspended(s3uid, true)
-                    .await
-                    .map_err(|error| error.into_fault("ending a service"))?;
-                let service = account.service.end();
-                let detail = json!({ "termination_date": service.termination_date });
-                let actor = Actor::system("end_services");
-                let entry = context.account_entry(
-                    account.client_id,
-                    s3uid,
-                    "service_ended",
-                    actor,
-                    detail.clone(),
-                );
-                let event =
-                    context.account_event(Kind::AccountChanged, account.client_id, s3uid, detail);
-                if context
-                    .database
-                    .change_service(&account, &service, &entry, &[event])
-                    .await?
-                {
-                    conform(context, s3uid).await?;
-                    return Ok(());
-                }
+        let due = account.service.due().filter(|(date, _)| *date <= today);
+        let is_done = match due.map(|(_, due)| due) {
+            Some(Due::End) => end(context, &account).await?,
+            Some(Due::Suspension) => time_is_over(context, &account).await?,
+            Some(Due::Purge(TerminationReason::Unpaid)) => purge_unpaid(context, &account).await?,
+            Some(Due::Purge(_)) => {
+                terminate(context, s3uid).await?;
+                true
             }
-            Status::Terminating if is_due => return terminate(context, s3uid).await,
-            _ => {
+            None => {
                 if attempt > 0 {
                     conform(context, s3uid).await?;
                 }
-                return Ok(());
+                true
             }
+        };
+        if is_done {
+            return Ok(());
         }
     }
     Err(Fault::retryable(
         "ending a service",
         format!("account {s3uid} keeps changing"),
     ))
+}
+
+/// Stops the keys of a cancelled account. `false` when somebody else changed it meanwhile.
+async fn end(context: &Context, account: &Account) -> Result<bool, Fault> {
+    let s3uid = &account.s3uid;
+    let provider = &context.clusters.of(&account.location)?.provider;
+    provider
+        .set_suspended(s3uid, true)
+        .await
+        .map_err(|error| error.into_fault("ending a service"))?;
+    let service = account.service.end();
+    let detail = json!({
+        "termination_date": service.termination().map(|(date, _)| date),
+        "termination_reason": service.termination().map(|(_, reason)| reason),
+    });
+    let actor = Actor::system("end_services");
+    let client_id = account.client_id;
+    let entry = context.account_entry(client_id, s3uid, "service_ended", actor, detail.clone());
+    let event = context.account_event(Kind::AccountChanged, client_id, s3uid, detail);
+    let is_changed = context
+        .database
+        .change_service(account, &service, &entry, &[event])
+        .await?;
+    if is_changed {
+        conform(context, s3uid).await?;
+    }
+    Ok(is_changed)
+}
+
+/// The time that staff gave an account is over: it is suspended again if something is still overdue. `false` when somebody else changed it
+/// meanwhile.
+async fn time_is_over(context: &Context, account: &Account) -> Result<bool, Fault> {
+    chasing::settle(context, account.client_id).await?.1?;
+    let open = context.database.open_invoices(account.client_id).await?;
+    if chasing::owes(context, &open, &account.s3uid).is_some() {
+        suspend_unpaid(context, &account.s3uid).await?;
+        return Ok(true);
+    }
+    let service = Service {
+        resumed_until: None,
+        ..account.service.clone()
+    };
+    let entry = context.account_entry(
+        account.client_id,
+        &account.s3uid,
+        "resume_account",
+        Actor::system("billing"),
+        json!({ "reason": Suspension::Unpaid }),
+    );
+    context
+        .database
+        .change_service(account, &service, &entry, &[])
+        .await
+}
+
+/// Begins the purge of an unpaid account on the day that was told, if something is overdue still. `false` when somebody else changed the
+/// account, or something was paid meanwhile.
+async fn purge_unpaid(context: &Context, account: &Account) -> Result<bool, Fault> {
+    chasing::settle(context, account.client_id).await?.1?;
+    let open = context.database.open_invoices(account.client_id).await?;
+    let Some(owing) = chasing::owes(context, &open, &account.s3uid) else {
+        lift_unpaid(context, &account.s3uid).await?;
+        return Ok(true);
+    };
+    let reason = TerminationReason::Unpaid;
+    let work = Work::RemoveAccount {
+        s3uid: account.s3uid.clone(),
+        reason: Some(reason.to_string()),
+    };
+    let now = context.now();
+    let actor = Actor::system("billing");
+    let task = Task::new(work, actor.clone(), now);
+    let service = account.service.remove(date_of(now), reason);
+    let detail = json!({
+        "reason": reason,
+        "invoice_id": owing.invoice_id,
+        "open_minor": owing.open_minor(),
+        "currency": owing.currency,
+    });
+    let (client_id, s3uid) = (account.client_id, &account.s3uid);
+    let entry = context.account_entry(client_id, s3uid, "delete_account", actor, detail.clone());
+    let event = context.account_event(Kind::AccountChanged, client_id, s3uid, detail);
+    let begun = context
+        .database
+        .remove_unpaid(account, &service, owing, &task, &entry, &[event])
+        .await?;
+    match begun {
+        Ok(()) => {
+            context.queue.send(&task).await?;
+            Ok(true)
+        }
+        // Its removal was asked for before.
+        Err(conflicts) => Ok(conflicts == [Conflict::UnderWay]),
+    }
 }

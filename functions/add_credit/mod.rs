@@ -1,23 +1,32 @@
-//! `add_credit`: notes that money came in from a client. It pays the oldest open invoices first. For admins.
+//! `add_credit`: notes that money came in from a client. It pays what is open at once, the oldest first and the last in part; the rest is
+//! credit. For admins.
 
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::database::Posted;
+use wharfage::database::{Conflict, Guard, OpenInvoice};
 use wharfage::domain::billing::BillingWork;
+use wharfage::domain::client::Client;
 use wharfage::domain::event::{Event, Kind};
-use wharfage::domain::history::Entity;
-use wharfage::domain::ledger::Posting;
+use wharfage::domain::history::{Actor, Entity};
+use wharfage::domain::invoice::TakenOff;
+use wharfage::domain::ledger::{LedgerAccount, Posting};
 use wharfage::domain::money::{Currency, to_major, to_minor};
-use wharfage::error::{Error, Rejection};
+use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::parameters::ID;
 use wharfage::http::tokens::{authenticate_admin, token};
 
+use crate::billing::TRIES;
+use crate::chasing::payments;
+use crate::invoicing::{distribute, lowered};
 use crate::list_plans::number;
 use crate::plans;
 
 crate::s3_action!("add_credit");
+
+/// The most that is taken in at once, in minor units: nobody pays a million, but a slip of the hand does.
+const MOST_MINOR: i64 = 100_000_000;
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     token(call)?;
@@ -48,61 +57,149 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         .filter(|amount| !amount.is_zero())
         .filter(|amount| amount.normalize().scale() <= currency.exponent())
         .and_then(|amount| to_minor(amount, currency).ok())
-        .filter(|amount_minor| *amount_minor <= 1_000_000_000_000)
         .ok_or_else(|| {
             Rejection::invalid(
                 "amount",
                 "must be a positive amount in whole minor units of the currency",
             )
         })?;
-    let now = context.now();
-    let posting = Posting::top_up(&reference, client_id, currency, now, amount_minor);
-    let detail =
-        json!({ "amount_minor": amount_minor, "currency": currency, "reference": reference });
-    let entry = context.entry(
-        Some(client_id),
-        &Entity::Client(client_id),
-        NAME,
-        caller.actor(),
-        detail.clone(),
-    );
-    let event = Event {
-        event_id: context.random.id(),
-        at: now,
-        kind: Kind::CreditAdded,
-        client_id,
-        s3uid: None,
-        detail,
+    if amount_minor > MOST_MINOR {
+        let most = to_major(MOST_MINOR, currency);
+        return Err(
+            Rejection::invalid("amount", &format!("must be at most {most} at once")).into(),
+        );
+    }
+    let payment = Payment {
+        client: &client,
+        currency,
+        amount_minor,
+        reference: &reference,
+        is_shared,
+        actor: caller.actor(),
     };
-    let kept_reference = Some(reference.as_str()).filter(|_| !is_shared);
-    let posted = context
-        .database
-        .post_payment(&posting, &entry, &event, kept_reference)
-        .await?;
-    if posted == Posted::ReferenceUsed {
-        let text = "the reference was used for another customer: send reference_scope=client if both payments have it";
-        return Err(Rejection::unprocessable(text).into());
+    let posting = payment.take_in(context).await?;
+    if posting.amounts_minor.get(&LedgerAccount::Funding) != Some(&-amount_minor)
+        || posting.currency != currency
+    {
+        return Err(Rejection::unprocessable("the reference was used with another amount").into());
     }
-    if posted == Posted::Before {
-        let first = context.database.posting(client_id, &posting.id).await?;
-        let is_same = first.is_some_and(|first| {
-            first.amounts_minor == posting.amounts_minor && first.currency == currency
-        });
-        if !is_same {
-            return Err(
-                Rejection::unprocessable("the reference was used with another amount").into(),
-            );
-        }
-    }
-    // Sent again for a retry too: the first try may have died before it.
+    // For a retry too: the first try may have died before it. Accounts that were suspended for what is paid now work again.
     context
         .queue
         .send_billing(&[BillingWork::Settle { client_id }])
         .await?;
+    let paid = posting.taken_off.iter().map(|taken| async {
+        let invoice = context
+            .database
+            .invoice(client_id, taken.invoice_id)
+            .await?;
+        let open_minor = invoice.map_or(0, |invoice| invoice.open_minor());
+        Ok::<_, Fault>(json!({
+            "invoice_id": taken.invoice_id,
+            "amount": number(to_major(taken.amount_minor, currency)),
+            "open": number(to_major(open_minor, currency)),
+        }))
+    });
+    let paid = futures::future::try_join_all(paid).await?;
     let balances = context.database.balances(client_id, currency).await?;
     Ok(Answer::ok(json!({
         "client_id": client_id,
         "currency": currency,
         "credit": number(to_major(balances.credit_minor, currency)),
+        "owed": number(to_major(-balances.receivable_minor, currency)),
+        "paid": paid,
     })))
+}
+
+/// Money that came in.
+struct Payment<'a> {
+    client: &'a Client,
+    currency: Currency,
+    amount_minor: i64,
+    reference: &'a str,
+    /// Whether other clients' payments may have the same reference.
+    is_shared: bool,
+    actor: Actor,
+}
+
+impl Payment<'_> {
+    /// Posts it once, and pays open invoices with it. The posting as it was made, by this call or an earlier one with the same reference.
+    async fn take_in(&self, context: &Context) -> Result<Posting, Error> {
+        let (database, client_id) = (&context.database, self.client.client_id);
+        for attempt in 0..TRIES {
+            let id = Posting::top_up_id(self.reference);
+            let (first, open) = futures::try_join!(
+                database.posting(client_id, &id),
+                database.open_invoices(client_id),
+            )?;
+            if let Some(first) = first {
+                return Ok(first);
+            }
+            let open: Vec<OpenInvoice> = open
+                .into_iter()
+                .filter(|open| open.currency == self.currency)
+                .collect();
+            let owed_minor: i64 = open.iter().map(OpenInvoice::open_minor).sum();
+            if self.currency != self.client.currency && self.amount_minor > owed_minor {
+                let text = format!(
+                    "the customer is billed in {}: in {} no more is taken than is open, {}",
+                    self.client.currency,
+                    self.currency,
+                    to_major(owed_minor, self.currency),
+                );
+                return Err(Rejection::conflict(text).into());
+            }
+            let (touched, left) = distribute(self.amount_minor, open);
+            // What becomes credit must not stand beside a debt that came since. A ledger that disagrees with the open invoices takes the
+            // money all the same: the recount tells.
+            let guard = Guard {
+                receivable_minor: (left > 0 && attempt < TRIES / 2).then_some(-owed_minor),
+                ..Guard::default()
+            };
+            let posting = self.posting(context, &touched);
+            let (mut entries, mut events) = payments(context, &touched, &self.actor);
+            let detail = json!({
+                "amount_minor": self.amount_minor,
+                "currency": self.currency,
+                "reference": self.reference,
+            });
+            entries.push(context.entry(
+                Some(client_id),
+                &Entity::Client(client_id),
+                NAME,
+                self.actor.clone(),
+                detail.clone(),
+            ));
+            events.push(Event {
+                event_id: context.random.id(),
+                at: posting.at,
+                kind: Kind::CreditAdded,
+                client_id,
+                s3uid: None,
+                detail,
+            });
+            let lowered = lowered(&touched, false);
+            let kept = Some(self.reference).filter(|_| !self.is_shared);
+            let posted = database.post_payment(&posting, kept, &lowered, guard, &entries, &events);
+            match posted.await? {
+                Ok(()) => return Ok(posting),
+                Err(conflicts) if conflicts.contains(&Conflict::ReferenceUsed) => {
+                    let text = "the reference was used for another customer: send reference_scope=client if both payments have it";
+                    return Err(Rejection::unprocessable(text).into());
+                }
+                Err(_) => {}
+            }
+        }
+        Err(Fault::retryable("taking a payment in", "the client's invoices keep changing").into())
+    }
+
+    fn posting(&self, context: &Context, touched: &[(OpenInvoice, TakenOff)]) -> Posting {
+        Posting::top_up(
+            self.reference,
+            (self.client.client_id, self.currency),
+            context.now(),
+            self.amount_minor,
+            touched.iter().map(|(_, taken)| *taken).collect(),
+        )
+    }
 }

@@ -21,7 +21,7 @@ use wharfage::http::parameters::ID;
 use wharfage::http::tokens::{Caller, account_name, caller_and_account, token};
 
 use crate::closing;
-use crate::invoicing::{self, Draft};
+use crate::invoicing::{self, Bill, Draft};
 use crate::list_plans::number;
 use crate::plans::check_counted;
 use crate::suspension;
@@ -151,15 +151,21 @@ async fn now(
         .max(start_of(from))
         .max(last.map_or(start_of(from), |last| last.until));
     let earlier = earlier_after(account, from, &plan, at).map_err(rejection)?;
-    let lines = prorated_lines(&account.location, (from, to), at, &old, &plan, currency)
-        .map_err(rejection)?;
+    let lines = match account.service.uncharged_from == Some(from) {
+        // Nothing was charged that could be given back, and nothing is.
+        true => Vec::new(),
+        false => prorated_lines(&account.location, (from, to), at, &old, &plan, currency)
+            .map_err(rejection)?,
+    };
     let id = match *invoice_id {
         Some(id) => id,
         None if lines.is_empty() => 0,
         None => context.database.next_invoice_id().await?,
     };
     *invoice_id = (id != 0).then_some(id);
-    let draft = invoicing::draft(context, account, currency, lines, id, now).await?;
+    let cause = format!("change:{id}");
+    let bill = Bill::on(account, currency, lines, id, cause);
+    let draft = invoicing::draft(context, bill, now).await?;
     let latest = LatestChange {
         from: at,
         invoice_id: draft.as_ref().map(|draft| draft.invoice.invoice_id),
@@ -188,7 +194,8 @@ async fn now(
     if let Some(draft) = &draft {
         events.extend(invoicing::issue_events(context, &draft.invoice));
     }
-    let issue = draft.as_ref().map(Draft::issue);
+    let lowered = draft.as_ref().map(Draft::lowered).unwrap_or_default();
+    let issue = draft.as_ref().map(|draft| draft.issue(&lowered));
     let changed = context
         .database
         .change_plan(account, &after, free_limit(context), issue, &entry, &events)

@@ -32,6 +32,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         free_accounts: 0,
         epoch: 0,
         made_by: None,
+        credit_limit_minor: None,
     };
     let mut client = clients::with_parameters(call, blank)?;
     let email = client.email.clone();

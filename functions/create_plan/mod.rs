@@ -26,6 +26,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             .parameters
             .required_number(&["quota"], 0..=plans::LARGEST_GB)?,
         storage_limit_gb: None,
+        charge_suspended: None,
         storage_type: call
             .parameters
             .text(&["storage_type"])?

@@ -3,7 +3,7 @@
 use serde_json::json;
 use wharfage::context::Context;
 use wharfage::database::Started;
-use wharfage::domain::account::{Account, Service, Status};
+use wharfage::domain::account::{Account, Service, TerminationReason};
 use wharfage::domain::event::Kind;
 use wharfage::domain::period::date_of;
 use wharfage::domain::task::{Callback, Task, Work};
@@ -19,12 +19,7 @@ const REASON_LIMIT_CHARACTERS: usize = 500;
 /// The service of an account that goes now.
 pub(crate) fn stopped(context: &Context, account: &Account) -> Service {
     let today = date_of(context.now());
-    Service {
-        status: Status::Terminating,
-        cancellation_date: Some(today),
-        termination_date: Some(today),
-        ..account.service.clone()
-    }
+    account.service.remove(today, TerminationReason::Removed)
 }
 
 /// The task's record comes first: from then on the account goes, whoever dies. What follows only makes it quicker, and the task's own

@@ -84,6 +84,10 @@ pub(crate) fn wire(plan: &Plan) -> Value {
         .collect();
     fields.insert("price".into(), price.into());
     fields.insert("storage_limit".into(), plan.enforced_limit_gb().into());
+    fields.insert(
+        "charge_suspended".into(),
+        plan.charge_suspended.map(u8::from).into(),
+    );
     fields.insert("version".into(), plan.version.into());
     fields.into()
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use wharfage::context::Context;
-use wharfage::domain::closing::{close, overage_lines};
+use wharfage::domain::closing::{close, is_next_charged, overage_lines};
 use wharfage::domain::figures::gb;
 use wharfage::domain::money::to_major;
 use wharfage::domain::period::date_of;
@@ -24,7 +24,9 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let dates = (period.from, period.to);
     let so_far = overage_lines(&account, dates, &period.parts, period.currency).map_err(fault)?;
     let (sold, _) = period.renewed_on(context, &account);
-    let closing = close(&account, dates, &[], sold, period.currency).map_err(fault)?;
+    let is_next_charged = is_next_charged(&account, sold, context.rules.charge_suspended);
+    let closing =
+        close(&account, dates, &[], sold, is_next_charged, period.currency).map_err(fault)?;
     let lines: Vec<_> = so_far.into_iter().chain(closing.lines).collect();
     let amount_minor: i64 = lines.iter().map(|line| line.amount_minor).sum();
     let shown: Vec<Value> = lines

@@ -1,7 +1,10 @@
 //! `resume_account`: lets an account's keys work again, whoever stopped them. For admins.
+//!
+//! An unpaid account is given time: on the day `until` it is suspended again if something is still overdue.
 
 use serde_json::json;
 use wharfage::context::Context;
+use wharfage::domain::period::date_of;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
@@ -12,13 +15,18 @@ use crate::{services, suspension};
 crate::s3_action!("resume_account");
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
+    let today = date_of(context.now());
+    let until = call.parameters.date("until")?;
+    if until.is_some_and(|until| until <= today) {
+        return Err(Rejection::invalid("until", "must be a day after today").into());
+    }
     let (caller, account) = caller_and_account(context, call).await?;
     caller.must_be_admin()?;
-    let reason = account
-        .service
-        .suspension
-        .ok_or_else(|| Rejection::conflict("S3 account is not suspended"))?;
-    let account = suspension::resume(context, &account.s3uid, reason, caller.actor())
+    if account.service.suspension.is_none() {
+        return Err(Rejection::conflict("S3 account is not suspended").into());
+    }
+    let until = until.unwrap_or_else(|| context.rules.dunning.given_until(today));
+    let account = suspension::resume_by_staff(context, &account.s3uid, Some(until), caller.actor())
         .await?
         .ok_or_else(|| Rejection::conflict("S3 account is not suspended, or being deleted"))?;
     Ok(Answer::ok(

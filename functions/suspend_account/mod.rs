@@ -2,7 +2,6 @@
 
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::domain::account::Suspension;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
@@ -15,14 +14,9 @@ crate::s3_action!("suspend_account");
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let (caller, account) = caller_and_account(context, call).await?;
     caller.must_be_admin()?;
-    let account = suspension::suspend(
-        context,
-        &account.s3uid,
-        Suspension::Administrator,
-        caller.actor(),
-    )
-    .await?
-    .ok_or_else(|| Rejection::conflict("S3 account is being deleted"))?;
+    let account = suspension::suspend_by_staff(context, &account.s3uid, caller.actor())
+        .await?
+        .ok_or_else(|| Rejection::conflict("S3 account is being deleted"))?;
     Ok(Answer::ok(
         json!({ "s3uid": account.s3uid, "service": services::wire(&account.service) }),
     ))

@@ -1,4 +1,4 @@
-//! `update_client`: changes a client's email, billing group, currency, tags or role. Its accounts follow through the billing queue. For
+//! `update_client`: changes a client's email, billing group, currency, credit limit, tags or role. Its accounts follow through the billing queue. For
 //! admins.
 
 use serde_json::json;
@@ -35,6 +35,16 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         if client.currency != before.currency && before.accounts > 0 {
             let text = "the currency can be changed only while the customer has no S3 accounts";
             return Err(Rejection::conflict(text).into());
+        }
+        if client.currency != before.currency {
+            let balances = context
+                .database
+                .balances(client_id, before.currency)
+                .await?;
+            if !balances.is_even() {
+                let text = "the currency can be changed only while the customer has neither credit nor debts";
+                return Err(Rejection::conflict(text).into());
+            }
         }
         let is_new_email = client.email != before.email;
         if is_new_email

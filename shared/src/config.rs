@@ -6,6 +6,7 @@ use aws_credential_types::Credentials;
 use serde::Deserialize;
 
 use crate::domain::dunning::Calendar;
+use crate::domain::money::Amounts;
 
 /// What a function is told by its environment.
 #[derive(Debug, Clone)]
@@ -161,6 +162,12 @@ pub struct Rules {
     pub dunning: Calendar,
     /// Account numbers in a shard of usage collection.
     pub usage_shard_accounts: u64,
+    /// Up to how much a client may owe, where its own record does not say.
+    pub credit_limit: Amounts,
+    /// What is owed on an account below this is reminded of, and never suspends or purges it.
+    pub small_debt: Amounts,
+    /// Whether periods that begin while a member of staff has the account suspended are charged, where the plan does not say.
+    pub charge_suspended: bool,
 }
 
 /// The environment lacks something or has it wrong.
@@ -268,6 +275,18 @@ impl Config {
                     &need("USAGE_SHARD_ACCOUNTS")?,
                 )?
                 .get(),
+                credit_limit: amounts("CREDIT_LIMIT", &need("CREDIT_LIMIT")?)?,
+                small_debt: amounts("SMALL_DEBT", &need("SMALL_DEBT")?)?,
+                charge_suspended: match need("CHARGE_SUSPENDED")?.as_str() {
+                    "yes" => true,
+                    "no" => false,
+                    other => {
+                        return Err(ConfigError::Invalid {
+                            name: "CHARGE_SUSPENDED",
+                            problem: format!("{other:?} is neither yes nor no"),
+                        });
+                    }
+                },
             },
         };
         let default = &config.rules.default_location;
@@ -289,6 +308,13 @@ fn number<N: std::str::FromStr>(name: &'static str, value: &str) -> Result<N, Co
     value.parse().map_err(|_| ConfigError::Invalid {
         name,
         problem: format!("{value:?} is not a number in range"),
+    })
+}
+
+fn amounts(name: &'static str, value: &str) -> Result<Amounts, ConfigError> {
+    value.parse().map_err(|problem| ConfigError::Invalid {
+        name,
+        problem: format!("{value:?} {problem}"),
     })
 }
 

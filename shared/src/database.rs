@@ -39,7 +39,7 @@ pub use billing::{DueAccount, Issue, OpenInvoice};
 pub use collection::{Collection, HourUnderWay, MeteredAccount};
 pub use credentials::MadeKey;
 pub use history::HistoryPage;
-pub use ledger::Posted;
+pub use ledger::{Guard, Lowered, Place, Series, Taken};
 pub use orders::Begun;
 pub use tasks::Started;
 pub use transaction::Conflict;

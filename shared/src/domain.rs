@@ -21,5 +21,6 @@ pub mod plan;
 pub mod plan_change;
 pub mod quota;
 pub mod rating;
+pub mod settling;
 pub mod task;
 pub mod usage;

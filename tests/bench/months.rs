@@ -23,6 +23,7 @@ use lambda_http::Body;
 use local::{Options, Stack};
 use serde_json::{Value, json};
 use tests::form_request;
+use wharfage::database::Guard;
 use wharfage::domain::client::{Client, Role};
 use wharfage::domain::credential::{ApiKey, hash};
 use wharfage::domain::ledger::{Balances, Posting};
@@ -387,11 +388,14 @@ async fn clients(stack: &Stack, accounts: u64) -> Outcome<Vec<String>> {
                 free_accounts: 0,
                 epoch: 0,
                 made_by: None,
+                credit_limit_minor: None,
             };
             database.insert_client(&client, None).await?;
             let now = context.now();
-            let credit = Posting::top_up("credit", client_id, eur, now, 1_000_000_000);
-            database.post(&credit, None, &[]).await?;
+            let payer = (client_id, eur);
+            let credit = Posting::top_up("credit", payer, now, 1_000_000_000, Vec::new());
+            let posted = database.post(&credit, &[], Guard::default(), &[], &[]);
+            assert_eq!(posted.await?, Ok(()), "the client is new");
             let secret = context.random.callback_key();
             let api_key = ApiKey {
                 client_id,

@@ -51,6 +51,7 @@ async fn a_month_is_renewed_from_credit_on_its_commit_date() {
 #[tokio::test]
 async fn an_unpaid_account_is_reminded_suspended_paid_and_resumed() {
     let mut app = TestApp::start().await;
+    app.spend_all_credit("client").await;
     let body = app
         .call(
             "client",
@@ -60,16 +61,8 @@ async fn an_unpaid_account_is_reminded_suspended_paid_and_resumed() {
         .await
         .ok();
     let s3uid = body["s3uid"].as_str().expect("s3uid").to_owned();
-    // Spend all credit, so that nothing can be paid from it.
     let context = std::sync::Arc::clone(app.context());
     let database = &context.database;
-    let all = database
-        .balances(1, eur())
-        .await
-        .expect("balances")
-        .credit_minor;
-    let spent = wharfage::domain::ledger::Posting::pay(9_999, 1, eur(), app.now(), all);
-    assert!(database.post(&spent, None, &[]).await.expect("post"));
     // Issued on 15 January, due on the 29th, suspended 14 days after that.
     app.stack
         .advance_to("2026-02-12T12:00:00Z".parse().expect("time"))
@@ -102,8 +95,7 @@ async fn an_unpaid_account_is_reminded_suspended_paid_and_resumed() {
         .count();
     assert_eq!(reminders, 4, "{:#?}", app.stack.events());
     // Paid late.
-    let top_up = wharfage::domain::ledger::Posting::top_up("late", 1, eur(), app.now(), 5_000);
-    assert!(database.post(&top_up, None, &[]).await.expect("post"));
+    app.top_up("client", "late", 5_000).await;
     app.stack.advance(1.day()).await.expect("advance");
     let work = json!({ "work": "settle", "client_id": 1 }).to_string();
     app.handle_directly("billing", &work).await.expect("settle");

@@ -23,6 +23,7 @@ pub async fn tagged_client(app: &TestApp) -> String {
         free_accounts: 0,
         epoch: 0,
         made_by: None,
+        credit_limit_minor: None,
     };
     let database = &app.context().database;
     assert!(

@@ -10,6 +10,7 @@ use aws_smithy_runtime_api::client::http::HttpConnector;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
+use wharfage::database::Guard;
 use wharfage::domain::client::Client;
 use wharfage::domain::ledger::{Balances, Posting};
 
@@ -301,24 +302,26 @@ impl TestApp {
         balances.expect("DynamoDB answers")
     }
 
+    /// Leaves a client nothing to spend.
+    pub async fn spend_all_credit(&self, who: &str) {
+        let credit_minor = self.balances(who).await.credit_minor;
+        self.top_up(who, "spent", -credit_minor).await;
+    }
+
     /// Gives a client more credit, or with a negative amount less.
     pub async fn top_up(&self, who: &str, cause: &str, amount_minor: i64) {
         let client = self.client(who).await;
-        let posting = Posting::top_up(
-            cause,
-            client.client_id,
-            client.currency,
-            self.now(),
-            amount_minor,
-        );
-        let is_new = self
+        let payer = (client.client_id, client.currency);
+        let posting = Posting::top_up(cause, payer, self.now(), amount_minor, Vec::new());
+        let posted = self
             .context()
             .database
-            .post(&posting, None, &[])
+            .post(&posting, &[], Guard::default(), &[], &[])
             .await
             .expect("DynamoDB answers");
-        assert!(
-            is_new,
+        assert_eq!(
+            posted,
+            Ok(()),
             "the top-up {cause} was made before, or credit is short"
         );
     }
@@ -328,11 +331,12 @@ impl TestApp {
         let client = self.client(who).await;
         let postings = self.context().database.postings(client.client_id).await;
         let mut rebuilt = Balances::default();
-        for posting in postings.expect("DynamoDB answers") {
+        let postings = postings.expect("DynamoDB answers");
+        for posting in &postings {
             let sum: i64 = posting.amounts_minor.values().sum();
             assert_eq!(sum, 0, "{posting:?}");
             if posting.currency == client.currency {
-                rebuilt.apply(&posting);
+                rebuilt.apply(posting);
             }
         }
         let kept = self.balances(who).await;
@@ -341,7 +345,42 @@ impl TestApp {
         assert_eq!(kept.sum_minor(), 0);
         let invoices = self.context().database.invoices(client.client_id).await;
         let invoices = invoices.expect("DynamoDB answers");
-        assert_eq!(invoices.len() as u64, kept.invoices);
+        let series = self
+            .context()
+            .database
+            .series(client.client_id, client.currency)
+            .await;
+        let series = series.expect("DynamoDB answers");
+        let waiting = series.taken.len() + series.returned.len();
+        assert_eq!((invoices.len() + waiting) as u64, kept.invoices);
+        let open = self
+            .context()
+            .database
+            .open_invoices(client.client_id)
+            .await;
+        let open = open.expect("DynamoDB answers");
+        let owed: i64 = open.iter().map(|open| open.open_minor()).sum();
+        assert_eq!(owed, -kept.receivable_minor, "what is open is what is owed");
+        for invoice in &invoices {
+            let side = open
+                .iter()
+                .find(|open| open.invoice_id == invoice.invoice_id);
+            assert_eq!(
+                side.map_or(0, |open| open.open_minor()),
+                invoice.open_minor(),
+                "{invoice:?}"
+            );
+            let taken_off = postings.iter().flat_map(|posting| &posting.taken_off);
+            let off: i64 = taken_off
+                .filter(|taken| taken.invoice_id == invoice.invoice_id)
+                .map(|taken| taken.amount_minor)
+                .sum();
+            assert_eq!(
+                off,
+                invoice.paid_minor + invoice.credited_minor,
+                "{invoice:?}"
+            );
+        }
         let numbers: BTreeSet<&str> = invoices.iter().map(|i| i.number.as_str()).collect();
         assert_eq!(
             numbers.len(),

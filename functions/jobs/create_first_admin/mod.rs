@@ -34,6 +34,7 @@ async fn run(context: &Context) -> Result<Value, Fault> {
         free_accounts: 0,
         epoch: 0,
         made_by: Some(Maker::from(&Actor::system("create_first_admin"))),
+        credit_limit_minor: None,
     };
     let entry = context.entry(
         Some(admin.client_id),

@@ -31,7 +31,7 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
             due_on,
             invoice_id,
         } => chasing::chase(context, client_id, due_on, invoice_id).await,
-        BillingWork::Settle { client_id } => chasing::settle(context, client_id, None).await?,
+        BillingWork::Settle { client_id } => chasing::settle(context, client_id).await?.1,
         BillingWork::Regroup { client_id } => upkeep::regroup(context, client_id).await,
         BillingWork::Recount { from, to } => {
             for client_id in from..=to {

@@ -9,6 +9,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wharfage::context::Context;
+use wharfage::database::Guard;
 use wharfage::domain::client::{Client, Role};
 use wharfage::domain::credential::{ApiKey, hash};
 use wharfage::domain::history::{Actor, Entity};
@@ -293,6 +294,7 @@ async fn write_person(context: &Context, person: &Person) -> Result<(), Fault> {
         free_accounts: 0,
         epoch: 0,
         made_by: None,
+        credit_limit_minor: None,
     };
     context.database.insert_client(&client, None).await?;
     if let Some(credit) = person.credit {
@@ -300,12 +302,16 @@ async fn write_person(context: &Context, person: &Person) -> Result<(), Fault> {
             .map_err(|error| Fault::permanent("the first credit", error))?;
         let posting = Posting::top_up(
             "first credit",
-            person.client_id,
-            currency,
+            (person.client_id, currency),
             context.now(),
             credit_minor,
+            Vec::new(),
         );
-        context.database.post(&posting, None, &[]).await?;
+        // A start that is repeated finds it made.
+        let _ = context
+            .database
+            .post(&posting, &[], Guard::default(), &[], &[])
+            .await?;
     }
     Ok(())
 }
@@ -377,6 +383,7 @@ fn plan(row: &PlanRow) -> Result<Plan, Fault> {
             .insert(currency(code)?, decimal(monthly)?);
     }
     Ok(Plan {
+        charge_suspended: None,
         id: row.id,
         version: 1,
         name: row.name.into(),

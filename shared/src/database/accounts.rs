@@ -652,8 +652,8 @@ pub(super) fn service_update(
     if !more.is_empty() {
         set.push(more);
     }
-    match service.ends_on() {
-        Some(date) => {
+    match service.due() {
+        Some((date, _)) => {
             set.extend(["ending = :ending", "ends_on = :ends_on"]);
             update = update
                 .expression_attribute_values(":ending", string(OPEN))

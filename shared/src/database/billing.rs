@@ -1,15 +1,15 @@
 //! Periods, open invoices, and the dates on which something is due.
 
-use aws_sdk_dynamodb::types::{Delete, Put, Update};
-use jiff::Timestamp;
+use aws_sdk_dynamodb::types::{ConditionCheck, Update};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::accounts::{service_update, terms, was_told, with_terms};
+use super::ledger::{Guard, Lowered, Place};
 use super::orders::OPEN;
 use super::transaction::Conflict;
 use super::{Database, Item, attribute, fault, item, keys, number, page, string};
-use crate::domain::account::Account;
+use crate::domain::account::{Account, Service};
 use crate::domain::closing::{ClosedPeriod, Closing};
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
@@ -30,8 +30,14 @@ pub struct OpenInvoice {
     pub s3uid: String,
     /// In what.
     pub currency: Currency,
-    /// How much.
+    /// How much it is over.
     pub amount_minor: i64,
+    /// What is left to pay, once something was taken off; read it by [`OpenInvoice::open_minor`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_minor: Option<i64>,
+    /// How often something was taken off.
+    #[serde(default)]
+    pub parts: u32,
     /// When it is due.
     pub due_on: Date,
     /// Steps taken so far, see [`crate::domain::dunning::Calendar`].
@@ -39,9 +45,6 @@ pub struct OpenInvoice {
     /// The day of the next step; absent when all were taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub act_on: Option<Date>,
-    /// When it was cause to suspend its account.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub suspended_on: Option<Date>,
 }
 
 impl OpenInvoice {
@@ -54,11 +57,18 @@ impl OpenInvoice {
             s3uid: invoice.s3uid.clone(),
             currency: invoice.currency,
             amount_minor: invoice.amount_minor,
+            open_minor: Some(invoice.open_minor()),
+            parts: 0,
             due_on: invoice.due_on,
             steps: 0,
             act_on,
-            suspended_on: None,
         }
+    }
+
+    /// What is left to pay.
+    #[must_use]
+    pub fn open_minor(&self) -> i64 {
+        self.open_minor.unwrap_or(self.amount_minor)
     }
 
     pub(super) fn to_item(&self) -> Result<Item, Fault> {
@@ -78,10 +88,14 @@ pub struct Issue<'a> {
     pub invoice: &'a Invoice,
     /// What it posts.
     pub posting: &'a Posting,
-    /// Invoices in the client's series before it.
-    pub invoices_before: u64,
+    /// Its place in the client's series.
+    pub place: &'a Place,
     /// Its open side, unless it is paid at once.
     pub open: Option<&'a OpenInvoice>,
+    /// What a credit note takes off which open invoices.
+    pub lowered: &'a [Lowered<'a>],
+    /// What it was decided on.
+    pub guard: Guard,
 }
 
 /// An account that something is due for.
@@ -322,69 +336,99 @@ impl Database {
         self.ledger_rows(client_id, &prefix).await
     }
 
-    /// Pays an open invoice from credit; the conflicts when it was paid before or credit does not suffice.
+    /// The client's open invoice that is due first.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn pay_invoice(
-        &self,
-        open: &OpenInvoice,
-        posting: &Posting,
-        now: Timestamp,
-        events: &[Event],
-    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
-        let mut transaction = self.transaction();
-        transaction.delete(
-            Delete::builder()
-                .table_name(&self.tables.ledger)
-                .key("pk", string(keys::client(open.client_id)))
-                .key(
-                    "sk",
-                    string(keys::open_invoice(open.due_on, open.invoice_id)),
-                )
-                .condition_expression("attribute_exists(pk)"),
-            Conflict::Changed,
-        );
-        transaction.update(
-            Update::builder()
-                .table_name(&self.tables.ledger)
-                .key("pk", string(keys::client(open.client_id)))
-                .key("sk", string(keys::invoice(open.invoice_id)))
-                .update_expression("SET paid_at = :now")
-                .condition_expression("attribute_exists(pk)")
-                .expression_attribute_values(":now", attribute(now)?),
-            Conflict::Changed,
-        );
-        transaction.posting(&self.tables, posting, None)?;
-        transaction.events(&self.tables.events, events)?;
-        transaction.commit().await
+    pub async fn oldest_open_invoice(&self, client_id: u64) -> Result<Option<OpenInvoice>, Fault> {
+        let table = &self.tables.ledger;
+        let query = self
+            .client
+            .query()
+            .table_name(table)
+            .key_condition_expression("pk = :client AND begins_with(sk, :prefix)")
+            .expression_attribute_values(":client", string(keys::client(client_id)))
+            .expression_attribute_values(":prefix", string(keys::OPEN_INVOICES))
+            .consistent_read(true)
+            .limit(1);
+        Ok(page(table, query).await?.0.pop())
     }
 
-    /// Records a step of chasing an open invoice, with its events, and begins the task that the step is. The conflicts when that step was
-    /// recorded before or the invoice was paid, and [`Conflict::UnderWay`] when the same task is under way.
+    /// Records a step of chasing an open invoice, with its history and events; `false` when that step was recorded before or the invoice
+    /// was paid.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn record_dunning_step(
         &self,
         open: &OpenInvoice,
-        advanced: &OpenInvoice,
+        taken: u32,
+        act_on: Option<Date>,
+        entry: &Entry,
         events: &[Event],
-        task: Option<&Task>,
+    ) -> Result<bool, Fault> {
+        let mut update = Update::builder()
+            .table_name(&self.tables.ledger)
+            .key("pk", string(keys::client(open.client_id)))
+            .key(
+                "sk",
+                string(keys::open_invoice(open.due_on, open.invoice_id)),
+            )
+            .condition_expression("steps = :steps AND act_on = :act_on")
+            .expression_attribute_values(":steps", number(open.steps))
+            .expression_attribute_values(":act_on", attribute(open.act_on)?)
+            .expression_attribute_values(":taken", number(taken));
+        update = match act_on {
+            Some(date) => update
+                .update_expression("SET steps = :taken, act_on = :next")
+                .expression_attribute_values(":next", string(date.to_string())),
+            None => update
+                .update_expression("SET steps = :taken REMOVE act_on, #open")
+                .expression_attribute_names("#open", "open"),
+        };
+        let mut transaction = self.transaction();
+        transaction.update(update, Conflict::Changed);
+        transaction.history(&self.tables.history, entry)?;
+        transaction.events(&self.tables.events, events)?;
+        Ok(transaction.commit().await?.is_ok())
+    }
+
+    /// Begins the removal of an account that is not paid for: its service, the task, history and events, in one transaction, if the account
+    /// is as it was read and `owing` is still open. The conflicts otherwise; [`Conflict::UnderWay`] when the removal is.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn remove_unpaid(
+        &self,
+        account: &Account,
+        service: &Service,
+        owing: &OpenInvoice,
+        task: &Task,
+        entry: &Entry,
+        events: &[Event],
     ) -> Result<Result<(), Vec<Conflict>>, Fault> {
         let mut transaction = self.transaction();
-        transaction.put(
-            Put::builder()
+        let update = service_update(
+            &self.tables.accounts,
+            account,
+            service,
+            account.commits_on,
+            "",
+        )?;
+        transaction.update(update, Conflict::Changed);
+        transaction.check(
+            ConditionCheck::builder()
                 .table_name(&self.tables.ledger)
-                .set_item(Some(advanced.to_item()?))
-                .condition_expression("steps = :steps AND act_on = :act_on")
-                .expression_attribute_values(":steps", number(open.steps))
-                .expression_attribute_values(":act_on", attribute(open.act_on)?),
+                .key("pk", string(keys::client(owing.client_id)))
+                .key(
+                    "sk",
+                    string(keys::open_invoice(owing.due_on, owing.invoice_id)),
+                )
+                .condition_expression("attribute_exists(pk)"),
             Conflict::Changed,
         );
-        if let Some(task) = task {
-            transaction.put(self.task_put(task)?, Conflict::UnderWay);
-        }
+        transaction.put(self.task_put(task)?, Conflict::UnderWay);
+        transaction.history(&self.tables.history, entry)?;
         transaction.events(&self.tables.events, events)?;
         transaction.commit().await
     }

@@ -155,13 +155,21 @@ impl Database {
         if client.currency != before.currency {
             condition.push_str(" AND accounts = :none");
             update = update.expression_attribute_values(":none", number(0));
+            transaction.no_balances(&self.tables, client.client_id, before.currency);
         }
+        let limit = match client.credit_limit_minor {
+            Some(limit_minor) => {
+                update = update.expression_attribute_values(":limit", number(limit_minor));
+                ", credit_limit_minor = :limit"
+            }
+            None => " REMOVE credit_limit_minor",
+        };
         transaction.update(
             update
                 .table_name(table)
                 .key("pk", string(keys::client(client.client_id)))
                 .key("sk", string(keys::CLIENT))
-                .update_expression("SET email = :email, #role = :role, billing = :billing, currency = :currency, tags = :tags, epoch = :epoch")
+                .update_expression(format!("SET email = :email, #role = :role, billing = :billing, currency = :currency, tags = :tags, epoch = :epoch{limit}"))
                 .condition_expression(condition)
                 .expression_attribute_names("#role", "role")
                 .expression_attribute_values(":email", string(&client.email))

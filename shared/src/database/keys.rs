@@ -136,6 +136,34 @@ pub(crate) fn balances(currency: Currency) -> String {
     format!("{BALANCES}{currency}")
 }
 
+const PLACE_TAKEN: &str = "taken_";
+const PLACE_RETURNED: &str = "returned_";
+
+/// The attribute of a balance's row with the place in the series of invoices that is taken for a cause.
+pub(crate) fn place_taken(cause: &str) -> String {
+    format!("{PLACE_TAKEN}{cause}")
+}
+
+/// The attribute that says since when.
+pub(crate) fn place_taken_since(cause: &str) -> String {
+    format!("since_{cause}")
+}
+
+/// The attribute of a place that was given back.
+pub(crate) fn place_returned(number: u64) -> String {
+    format!("{PLACE_RETURNED}{number}")
+}
+
+/// The cause that an attribute has a place for.
+pub(crate) fn cause_of_place(attribute: &str) -> Option<&str> {
+    attribute.strip_prefix(PLACE_TAKEN)
+}
+
+/// Whether an attribute is a place that was given back.
+pub(crate) fn is_place_returned(attribute: &str) -> bool {
+    attribute.starts_with(PLACE_RETURNED)
+}
+
 pub(crate) fn posting(posting_id: &str) -> String {
     format!("POSTING#{posting_id}")
 }

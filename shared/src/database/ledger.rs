@@ -1,10 +1,15 @@
 //! The ledger and the invoices.
 
-use aws_sdk_dynamodb::types::{Put, Update};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::billing::Issue;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{ConditionCheck, Delete, Put, ReturnValue, Update};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::billing::{Issue, OpenInvoice};
 use super::transaction::{Conflict, Transaction};
-use super::{Database, found, item, keys, number, page, string};
+use super::{Database, attribute, found, item, keys, number, page, read, string, written_if_held};
 use crate::config::Tables;
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
@@ -12,17 +17,6 @@ use crate::domain::invoice::Invoice;
 use crate::domain::ledger::{Balances, LedgerAccount, Posting};
 use crate::domain::money::Currency;
 use crate::error::Fault;
-
-/// How posting a payment went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Posted {
-    /// It stands now.
-    Now,
-    /// It was posted before.
-    Before,
-    /// Nothing was posted: its reference is of another client's payment.
-    ReferenceUsed,
-}
 
 impl Database {
     /// A client's balances; all zero where nothing was ever posted.
@@ -108,41 +102,38 @@ impl Database {
         Ok(page(table, query).await?.0)
     }
 
-    /// Posts, with a history entry and events; `false` when this posting was made before.
+    /// Posts what came in, pays open invoices with it, and writes history and events; the conflicts when this posting was made before, or
+    /// the invoices or the balances are not what they were any more.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn post(
         &self,
         posting: &Posting,
-        entry: Option<&Entry>,
+        lowered: &[Lowered<'_>],
+        guard: Guard,
+        entries: &[Entry],
         events: &[Event],
-    ) -> Result<bool, Fault> {
-        let mut transaction = self.transaction();
-        transaction.posting(&self.tables, posting, None)?;
-        if let Some(entry) = entry {
-            transaction.history(&self.tables.history, entry)?;
-        }
-        transaction.events(&self.tables.events, events)?;
-        Ok(transaction.commit().await?.is_ok())
+    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
+        let transaction = self.posting_of(posting, lowered, guard, entries, events)?;
+        transaction.commit().await
     }
 
-    /// Posts a payment that came in, as [`Database::post`] does, and has its reference stand for this client alone: one payment cannot
-    /// be noted for two. With no `reference` to keep, it may stand for others too.
+    /// Posts a payment, as [`Database::post`] does, and has its reference stand for this client alone, so that one payment is not noted for
+    /// two: another's is [`Conflict::ReferenceUsed`]. With no `reference` to keep, it may stand for others too.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn post_payment(
         &self,
         posting: &Posting,
-        entry: &Entry,
-        event: &Event,
         reference: Option<&str>,
-    ) -> Result<Posted, Fault> {
-        let mut transaction = self.transaction();
-        transaction.posting(&self.tables, posting, None)?;
-        transaction.history(&self.tables.history, entry)?;
-        transaction.events(&self.tables.events, std::slice::from_ref(event))?;
+        lowered: &[Lowered<'_>],
+        guard: Guard,
+        entries: &[Entry],
+        events: &[Event],
+    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
+        let mut transaction = self.posting_of(posting, lowered, guard, entries, events)?;
         if let Some(reference) = reference {
             transaction.put(
                 Put::builder()
@@ -155,11 +146,137 @@ impl Database {
                 Conflict::ReferenceUsed,
             );
         }
-        Ok(match transaction.commit().await? {
-            Ok(()) => Posted::Now,
-            Err(conflicts) if conflicts.contains(&Conflict::ReferenceUsed) => Posted::ReferenceUsed,
-            Err(_) => Posted::Before,
+        transaction.commit().await
+    }
+
+    fn posting_of(
+        &self,
+        posting: &Posting,
+        lowered: &[Lowered<'_>],
+        guard: Guard,
+        entries: &[Entry],
+        events: &[Event],
+    ) -> Result<Transaction<'_>, Fault> {
+        let mut transaction = self.transaction();
+        transaction.posting(&self.tables, posting, guard, None)?;
+        for lowered in lowered {
+            transaction.lower(&self.tables, lowered, posting.at)?;
+        }
+        for entry in entries {
+            transaction.history(&self.tables.history, entry)?;
+        }
+        transaction.events(&self.tables.events, events)?;
+        Ok(transaction)
+    }
+
+    /// Gives a place in a client's series of invoices to what causes one: the same place to the same cause, until its invoice is issued.
+    /// How many come before it. A place that was given back comes first, so that the series has no gaps.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn take_place(
+        &self,
+        client_id: u64,
+        currency: Currency,
+        cause: &str,
+        now: Timestamp,
+    ) -> Result<Place, Fault> {
+        let table = &self.tables.ledger;
+        let place = |number: u64| Place {
+            cause: cause.to_owned(),
+            number,
+        };
+        let sent = self
+            .balances_update(client_id, currency)
+            .update_expression("SET #taken = if_not_exists(invoices, :zero) + :one, invoices = if_not_exists(invoices, :zero) + :one, #since = :now")
+            .condition_expression("attribute_not_exists(#taken)")
+            .expression_attribute_names("#taken", keys::place_taken(cause))
+            .expression_attribute_names("#since", keys::place_taken_since(cause))
+            .expression_attribute_values(":zero", number(0))
+            .expression_attribute_values(":one", number(1))
+            .expression_attribute_values(":now", attribute(now)?)
+            .return_values(ReturnValue::AllNew)
+            .send()
+            .await;
+        let Some(updated) = written_if_held("UpdateItem", table, sent)? else {
+            let series = self.series(client_id, currency).await?;
+            let taken = series.taken.get(cause).map(|taken| taken.number);
+            return taken.map(place).ok_or_else(|| {
+                Fault::retryable(
+                    "taking a place in a series",
+                    "its invoice was issued meanwhile",
+                )
+            });
+        };
+        let series = Series::of(&read(table, updated.attributes.unwrap_or_default())?);
+        let taken = series.taken.get(cause).map(|taken| taken.number);
+        let own = taken
+            .ok_or_else(|| Fault::permanent("taking a place in a series", "none was given"))?;
+        let Some(returned) = series.returned.first().copied() else {
+            return Ok(place(own));
+        };
+        let sent = self
+            .balances_update(client_id, currency)
+            .update_expression("SET #taken = :returned, #own = :own REMOVE #returned")
+            .condition_expression("attribute_exists(#returned) AND #taken = :own")
+            .expression_attribute_names("#taken", keys::place_taken(cause))
+            .expression_attribute_names("#own", keys::place_returned(own))
+            .expression_attribute_names("#returned", keys::place_returned(returned))
+            .expression_attribute_values(":own", number(own))
+            .expression_attribute_values(":returned", number(returned))
+            .send()
+            .await;
+        Ok(match written_if_held("UpdateItem", table, sent)? {
+            Some(_) => place(returned),
+            None => place(own),
         })
+    }
+
+    /// Takes a place back from a cause that came to nothing; the next one gets it. Nothing is done when its invoice was issued.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn return_place(
+        &self,
+        client_id: u64,
+        currency: Currency,
+        place: &Place,
+    ) -> Result<(), Fault> {
+        let sent = self
+            .balances_update(client_id, currency)
+            .update_expression("SET #returned = :number REMOVE #taken, #since")
+            .condition_expression("#taken = :number")
+            .expression_attribute_names("#taken", keys::place_taken(&place.cause))
+            .expression_attribute_names("#since", keys::place_taken_since(&place.cause))
+            .expression_attribute_names("#returned", keys::place_returned(place.number))
+            .expression_attribute_values(":number", number(place.number))
+            .send()
+            .await;
+        written_if_held("UpdateItem", &self.tables.ledger, sent)?;
+        Ok(())
+    }
+
+    /// The places of a client's series that have no invoice, or not yet.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn series(&self, client_id: u64, currency: Currency) -> Result<Series, Fault> {
+        let row: Option<BTreeMap<String, Value>> = self
+            .get(
+                &self.tables.ledger,
+                keys::client(client_id),
+                Some(keys::balances(currency)),
+            )
+            .await?;
+        Ok(Series::of(&row.unwrap_or_default()))
+    }
+
+    fn balances_update(&self, client_id: u64, currency: Currency) -> UpdateItemFluentBuilder {
+        self.client
+            .update_item()
+            .table_name(&self.tables.ledger)
+            .key("pk", string(keys::client(client_id)))
+            .key("sk", string(keys::balances(currency)))
     }
 
     /// A client's whole journal, in no order that matters.
@@ -196,14 +313,88 @@ impl Database {
     }
 }
 
+/// A place in a client's series of invoices, taken for an invoice to be issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// What causes the invoice.
+    pub cause: String,
+    /// The number in the series, from 1.
+    pub number: u64,
+}
+
+/// The places of a client's series of invoices that are taken and not used, and those given back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Series {
+    /// By cause.
+    pub taken: BTreeMap<String, Taken>,
+    /// Lowest first.
+    pub returned: BTreeSet<u64>,
+}
+
+/// A place that is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// The number in the series, from 1.
+    pub number: u64,
+    /// Since when.
+    pub since: Option<Timestamp>,
+}
+
+impl Series {
+    fn of(row: &BTreeMap<String, Value>) -> Series {
+        let mut series = Series::default();
+        for (name, value) in row {
+            let Some(number) = value.as_u64() else {
+                continue;
+            };
+            if let Some(cause) = keys::cause_of_place(name) {
+                let since = row.get(&keys::place_taken_since(cause));
+                let since = since
+                    .and_then(Value::as_str)
+                    .and_then(|since| since.parse().ok());
+                series
+                    .taken
+                    .insert(cause.to_owned(), Taken { number, since });
+            } else if keys::is_place_returned(name) {
+                series.returned.insert(number);
+            }
+        }
+        series
+    }
+}
+
+/// What must hold of a client's balances for a posting, besides that neither credit nor what is held falls below zero: what it was decided
+/// on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Guard {
+    /// What there is of credit, to the unit.
+    pub credit_minor: Option<i64>,
+    /// What `receivable` is, to the unit.
+    pub receivable_minor: Option<i64>,
+    /// What `receivable` is at least: debts are negative.
+    pub least_receivable_minor: Option<i64>,
+}
+
+/// An open invoice, and what is taken off it.
+#[derive(Debug, Clone, Copy)]
+pub struct Lowered<'a> {
+    /// As it was read.
+    pub open: &'a OpenInvoice,
+    /// At most what is open of it.
+    pub by_minor: i64,
+    /// By a credit note, and not by money.
+    pub is_credited: bool,
+}
+
 impl Transaction<'_> {
     /// Adds a posting to what is written: the journal entry, and what it does to the balances. Neither credit nor what is held may
-    /// fall below zero. With `invoices_before`, the invoice that goes with it takes the next place in the client's series.
+    /// fall below zero. With a place in the client's series, the invoice that goes with it has that place from now on.
     pub(super) fn posting(
         &mut self,
         tables: &Tables,
         posting: &Posting,
-        invoices_before: Option<u64>,
+        guard: Guard,
+        place: Option<&Place>,
     ) -> Result<(), Fault> {
         let entry = item(
             keys::client(posting.client_id),
@@ -232,36 +423,116 @@ impl Transaction<'_> {
                 conditions.push(format!("#a{index} >= :m{index}"));
             }
         }
-        if let Some(invoices) = invoices_before {
-            additions.push("invoices :one".into());
-            update = update.expression_attribute_values(":one", number(1));
-            if invoices == 0 {
-                conditions.push("attribute_not_exists(invoices)".into());
-            } else {
-                conditions.push("invoices = :invoices".into());
-                update = update.expression_attribute_values(":invoices", number(invoices));
-            }
+        for (name, test, value) in [
+            ("credit_minor", "=", guard.credit_minor),
+            ("receivable_minor", "=", guard.receivable_minor),
+            ("receivable_minor", ">=", guard.least_receivable_minor),
+        ] {
+            let Some(value) = value else {
+                continue;
+            };
+            let value_name = format!(":g{}", conditions.len());
+            let holds_of_zero = if test == "=" { value == 0 } else { value <= 0 };
+            conditions.push(match holds_of_zero {
+                true => format!("(attribute_not_exists({name}) OR {name} {test} {value_name})"),
+                false => format!("{name} {test} {value_name}"),
+            });
+            update = update.expression_attribute_values(value_name, number(value));
         }
-        update = update.update_expression(format!("ADD {}", additions.join(", ")));
+        let mut expression = format!("ADD {}", additions.join(", "));
+        if let Some(place) = place {
+            conditions.push("#taken = :place".into());
+            expression.push_str(" REMOVE #taken, #since");
+            update = update
+                .expression_attribute_names("#taken", keys::place_taken(&place.cause))
+                .expression_attribute_names("#since", keys::place_taken_since(&place.cause))
+                .expression_attribute_values(":place", number(place.number));
+        }
+        update = update.update_expression(expression);
         if !conditions.is_empty() {
             update = update.condition_expression(conditions.join(" AND "));
         }
-        let takes_credit = posting
-            .amounts_minor
-            .get(&LedgerAccount::Credit)
-            .is_some_and(|amount| *amount < 0);
-        self.update(
-            update,
-            if takes_credit {
-                Conflict::NotEnoughCredit
-            } else {
-                Conflict::Changed
-            },
-        );
+        self.update(update, Conflict::Balances);
         Ok(())
     }
 
-    /// Adds an invoice to what is written: itself, what it posts, and what is left open of it.
+    /// Adds the condition that a client has neither credit nor debts in a currency, nor anything held.
+    pub(super) fn no_balances(&mut self, tables: &Tables, client_id: u64, currency: Currency) {
+        let names = ["credit_minor", "held_minor", "receivable_minor"];
+        let conditions =
+            names.map(|name| format!("(attribute_not_exists({name}) OR {name} = :zero)"));
+        let check = ConditionCheck::builder()
+            .table_name(&tables.ledger)
+            .key("pk", string(keys::client(client_id)))
+            .key("sk", string(keys::balances(currency)))
+            .condition_expression(conditions.join(" AND "))
+            .expression_attribute_values(":zero", number(0));
+        self.check(check, Conflict::Changed);
+    }
+
+    /// Adds to what is written that something is taken off an open invoice.
+    pub(super) fn lower(
+        &mut self,
+        tables: &Tables,
+        lowered: &Lowered<'_>,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        let Lowered {
+            open,
+            by_minor,
+            is_credited,
+        } = lowered;
+        let left = open.open_minor() - by_minor;
+        let row = keys::open_invoice(open.due_on, open.invoice_id);
+        // An earlier version took nothing off an invoice but all of it.
+        let (condition, was) = match open.open_minor {
+            Some(open_minor) => ("open_minor = :was", open_minor),
+            None => (
+                "attribute_not_exists(open_minor) AND amount_minor = :was",
+                open.amount_minor,
+            ),
+        };
+        if left == 0 {
+            let delete = Delete::builder()
+                .table_name(&tables.ledger)
+                .key("pk", string(keys::client(open.client_id)))
+                .key("sk", string(row))
+                .condition_expression(condition)
+                .expression_attribute_values(":was", number(was));
+            self.delete(delete, Conflict::Changed);
+        } else {
+            let update = Update::builder()
+                .table_name(&tables.ledger)
+                .key("pk", string(keys::client(open.client_id)))
+                .key("sk", string(row))
+                .update_expression("SET open_minor = :left ADD parts :one")
+                .condition_expression(condition)
+                .expression_attribute_values(":was", number(was))
+                .expression_attribute_values(":left", number(left))
+                .expression_attribute_values(":one", number(1));
+            self.update(update, Conflict::Changed);
+        }
+        let mut update = Update::builder()
+            .table_name(&tables.ledger)
+            .key("pk", string(keys::client(open.client_id)))
+            .key("sk", string(keys::invoice(open.invoice_id)))
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_values(":by", number(by_minor));
+        let add = match is_credited {
+            true => "ADD credited_minor :by",
+            false => "ADD paid_minor :by",
+        };
+        update = match left {
+            0 => update
+                .update_expression(format!("SET paid_at = :now {add}"))
+                .expression_attribute_values(":now", attribute(now)?),
+            _ => update.update_expression(add),
+        };
+        self.update(update, Conflict::Changed);
+        Ok(())
+    }
+
+    /// Adds an invoice to what is written: itself, what it posts, what is left open of it, and what a credit note takes off others.
     pub(super) fn issue(&mut self, tables: &Tables, issue: Issue<'_>) -> Result<(), Fault> {
         let invoice = issue.invoice;
         let row = item(
@@ -273,6 +544,9 @@ impl Transaction<'_> {
         if let Some(open) = issue.open {
             self.insert(&tables.ledger, open.to_item()?, Conflict::Changed);
         }
-        self.posting(tables, issue.posting, Some(issue.invoices_before))
+        for lowered in issue.lowered {
+            self.lower(tables, lowered, invoice.issued_at)?;
+        }
+        self.posting(tables, issue.posting, issue.guard, Some(issue.place))
     }
 }

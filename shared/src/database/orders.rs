@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::accounts::{BucketRow, account_item, bucket_delete, new_bucket_put};
 use super::billing::Issue;
+use super::ledger::Guard;
 use super::transaction::Conflict;
 use super::{Database, Item, attribute, item, keys, number, page, read, string, written_if_held};
 use crate::config::Rules;
@@ -94,7 +95,12 @@ impl Database {
             Conflict::TooManyAccounts,
         );
         if order.payment == Payment::Credit {
-            transaction.posting(&self.tables, &hold_of(order), None)?;
+            // Whoever owes something has no credit to spend: it pays what is owed first.
+            let guard = Guard {
+                receivable_minor: Some(0),
+                ..Guard::default()
+            };
+            transaction.posting(&self.tables, &hold_of(order), guard, None)?;
         }
         if let Some(key) = &order.idempotency_key {
             let record = IdempotencyRecord {
@@ -232,7 +238,7 @@ impl Database {
             Conflict::Changed,
         );
         if let Some(posting) = release {
-            transaction.posting(&self.tables, posting, None)?;
+            transaction.posting(&self.tables, posting, Guard::default(), None)?;
         }
         // A failed order answers no retry: the next try is a new one. A key that has run out may be another order's by now.
         let is_kept = entry.at.as_second() < order.created_at.as_second() + IDEMPOTENCY_SECONDS;
@@ -297,8 +303,7 @@ pub(super) fn sortable(at: Timestamp) -> String {
 fn hold_of(order: &Order) -> Posting {
     Posting::hold(
         &order.order_id,
-        order.client_id,
-        order.currency,
+        (order.client_id, order.currency),
         order.created_at,
         order.amount_minor,
     )

@@ -20,8 +20,8 @@ pub enum Conflict {
     BucketNameTaken,
     /// The client has as many accounts as it may have.
     TooManyAccounts,
-    /// The balance does not allow it.
-    NotEnoughCredit,
+    /// The balances do not allow it, or are not what they were when it was decided.
+    Balances,
     /// The idempotency key is in use.
     IdempotencyKeyUsed,
     /// The reference is of another client's payment.
@@ -94,19 +94,19 @@ impl Transaction<'_> {
         );
     }
 
-    pub(super) fn delete(&mut self, delete: DeleteBuilder, conflict: Conflict) {
-        self.add(
-            delete.build(),
-            |d| TransactWriteItem::builder().delete(d).build(),
-            conflict,
-        );
-    }
-
-    /// Writes nothing: a condition for all the rest.
+    /// Adds a condition on an item that is not written.
     pub(super) fn check(&mut self, check: ConditionCheckBuilder, conflict: Conflict) {
         self.add(
             check.build(),
             |c| TransactWriteItem::builder().condition_check(c).build(),
+            conflict,
+        );
+    }
+
+    pub(super) fn delete(&mut self, delete: DeleteBuilder, conflict: Conflict) {
+        self.add(
+            delete.build(),
+            |d| TransactWriteItem::builder().delete(d).build(),
             conflict,
         );
     }

@@ -39,11 +39,48 @@ pub struct Service {
     pub next_commit_date: Date,
     /// The day the keys stop working, once cancelled.
     pub cancellation_date: Option<Date>,
-    /// The day the data goes, once cancelled.
+    /// The day the data goes, once cancelled or removed. What is told is [`Service::termination`].
     pub termination_date: Option<Date>,
     /// Why its keys are stopped, while they are.
     #[serde(default)]
     pub suspension: Option<Suspension>,
+    /// The day the data goes because an invoice is overdue, as it was told with the suspension; there while the account is suspended for
+    /// that, also where a member of staff suspended it besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purge_on: Option<Date>,
+    /// Its keys work although an invoice is overdue, until this day: a member of staff gave it time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_until: Option<Date>,
+    /// Why the account goes, once it is removed. Absent while it is cancelled, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removal: Option<TerminationReason>,
+    /// The first day of the period that is not charged: it began while a member of staff had the account suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncharged_from: Option<Date>,
+}
+
+/// Why an account's data goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum TerminationReason {
+    /// The service was cancelled, and the days that its data is kept are over.
+    Cancelled,
+    /// An invoice stayed overdue for as long as dunning waits.
+    Unpaid,
+    /// Its owner or a member of staff had it removed at once.
+    Removed,
+}
+
+/// What is due for a service on a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Its cancellation date has come: the keys stop, the data is kept.
+    End,
+    /// Its data goes.
+    Purge(TerminationReason),
+    /// The time that staff gave is over: it is suspended again if something is still overdue.
+    Suspension,
 }
 
 /// Why an account's keys are stopped.
@@ -85,14 +122,14 @@ impl Service {
             cancellation_date: None,
             termination_date: None,
             suspension: None,
+            purge_on: None,
+            resumed_until: None,
+            removal: None,
+            uncharged_from: None,
         }
     }
 
-    /// Suspended, as far as it is not already. A reason of an administrator's outlasts that of an unpaid invoice.
-    ///
-    /// # Errors
-    /// When it is going.
-    pub fn suspend(&self, reason: Suspension) -> Result<Service, NotAllowed> {
+    fn suspend(&self, reason: Suspension) -> Result<Service, NotAllowed> {
         let status = match self.status {
             Status::Active | Status::Suspended => Status::Suspended,
             Status::Cancelling => Status::Cancelling,
@@ -109,11 +146,55 @@ impl Service {
         })
     }
 
-    /// In use again.
+    /// Suspended by a member of staff, whose reason outlasts that of an unpaid invoice.
+    ///
+    /// # Errors
+    /// When it is going.
+    pub fn suspend_by_staff(&self) -> Result<Service, NotAllowed> {
+        self.suspend(Suspension::Administrator)
+    }
+
+    /// Suspended because an invoice is overdue; its data goes on `purge_on`. A day that was told before stays.
+    ///
+    /// # Errors
+    /// When it is going.
+    pub fn suspend_unpaid(&self, purge_on: Date) -> Result<Service, NotAllowed> {
+        Ok(Service {
+            purge_on: self.purge_on.or(Some(purge_on)),
+            resumed_until: None,
+            ..self.suspend(Suspension::Unpaid)?
+        })
+    }
+
+    /// Whether it is suspended because an invoice is overdue, whatever else it is suspended for.
+    #[must_use]
+    pub fn is_unpaid(&self) -> bool {
+        // Whoever was suspended by an earlier version was not told a day.
+        self.purge_on.is_some() || self.suspension == Some(Suspension::Unpaid)
+    }
+
+    /// Nothing of it is overdue any more: what it was suspended for, what was to come of that, and the time that staff gave are past. What
+    /// a member of staff suspended stays so, and what is going goes on, on the day that was told for that.
+    #[must_use]
+    pub fn paid(&self) -> Service {
+        let is_only_unpaid = self.suspension == Some(Suspension::Unpaid);
+        Service {
+            status: match self.status {
+                Status::Suspended if is_only_unpaid => Status::Active,
+                status => status,
+            },
+            suspension: self.suspension.filter(|_| !is_only_unpaid),
+            purge_on: None,
+            resumed_until: None,
+            ..self.clone()
+        }
+    }
+
+    /// In use again, whoever suspended it. `until` is the day on which it is suspended again if an invoice is still overdue.
     ///
     /// # Errors
     /// When it is not suspended, or going.
-    pub fn resume(&self) -> Result<Service, NotAllowed> {
+    pub fn resume(&self, until: Option<Date>) -> Result<Service, NotAllowed> {
         let status = match self.status {
             Status::Active | Status::Suspended => Status::Active,
             Status::Cancelling => Status::Cancelling,
@@ -125,8 +206,36 @@ impl Service {
         Ok(Service {
             status,
             suspension: None,
+            purge_on: None,
+            resumed_until: until,
             ..self.clone()
         })
+    }
+
+    /// Removed at once, with its data.
+    #[must_use]
+    pub fn remove(&self, today: Date, reason: TerminationReason) -> Service {
+        Service {
+            status: Status::Terminating,
+            cancellation_date: Some(today),
+            termination_date: Some(today),
+            purge_on: None,
+            resumed_until: None,
+            removal: Some(reason),
+            ..self.clone()
+        }
+    }
+
+    /// The day on which the data goes, as it is told, and why; none while it is to stay. Whichever brings it nearer.
+    #[must_use]
+    pub fn termination(&self) -> Option<(Date, TerminationReason)> {
+        let cancelled = self.removal.unwrap_or(TerminationReason::Cancelled);
+        let ended = self.termination_date.map(|date| (date, cancelled));
+        let unpaid = self.purge_on.map(|date| (date, TerminationReason::Unpaid));
+        ended
+            .into_iter()
+            .chain(unpaid)
+            .min_by_key(|(date, _)| *date)
     }
 
     /// Ended on its cancellation date: the keys stop, the data is kept until the termination date.
@@ -151,14 +260,25 @@ impl Service {
         (self.period_start(to.yesterday().unwrap_or(to)), to)
     }
 
-    /// The next day on which its end takes a step: the cancellation date while cancelling, the termination date after that.
+    /// The next day on which something is due for it, and what. Of several on one day, the data goes last.
     #[must_use]
-    pub fn ends_on(&self) -> Option<Date> {
-        match self.status {
-            Status::Active | Status::Suspended | Status::Terminated => None,
-            Status::Cancelling => self.cancellation_date,
-            Status::Terminating => self.termination_date,
-        }
+    pub fn due(&self) -> Option<(Date, Due)> {
+        let purge = self
+            .termination()
+            .map(|(date, why)| (date, Due::Purge(why)));
+        let again = self.resumed_until.map(|date| (date, Due::Suspension));
+        let unpaid = self.purge_on.and(purge);
+        let found = match self.status {
+            Status::Active | Status::Suspended => [None, again, unpaid],
+            Status::Cancelling => [
+                self.cancellation_date.map(|date| (date, Due::End)),
+                again,
+                unpaid,
+            ],
+            Status::Terminating => [None, None, purge],
+            Status::Terminated => [None; 3],
+        };
+        found.into_iter().flatten().min_by_key(|(date, _)| *date)
     }
 
     /// Cancelled: the keys work until the end of the paid period, and the data is kept `retention_days` longer.
@@ -177,6 +297,7 @@ impl Service {
         let cancellation_date = self.next_commit_date.max(running);
         Ok(Service {
             status: Status::Cancelling,
+            removal: None,
             cancellation_date: Some(cancellation_date),
             termination_date: Some(
                 cancellation_date.saturating_add(i64::from(retention_days).days()),
@@ -270,7 +391,7 @@ pub struct Account {
     /// The commit date its period is to be closed on; absent once there is no further period to close.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commits_on: Option<Date>,
-    /// Present while an end of its service is ahead, see [`Service::ends_on`].
+    /// Present while an end of its service is ahead, see [`Service::due`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<String>,
     /// The day of that end.

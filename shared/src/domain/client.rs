@@ -45,4 +45,7 @@ pub struct Client {
     /// Who made it; nobody knows of those that are older than this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_by: Option<Maker>,
+    /// Up to how much it may owe, in minor units of its currency, where staff have said so; else the stack's parameter says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credit_limit_minor: Option<i64>,
 }

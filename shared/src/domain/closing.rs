@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::account::{Account, Service, Status};
+use crate::domain::account::{Account, Service, Status, Suspension};
 use crate::domain::figures::GB_BYTES;
 use crate::domain::invoice::{Basis, Line};
 use crate::domain::money::{Currency, to_minor};
@@ -23,6 +23,14 @@ pub struct Closing {
     pub service: Service,
     /// Whether another period follows.
     pub is_renewed: bool,
+}
+
+/// Whether the period that follows is charged: nothing is, where the operator wants it so, for one that begins while a member of staff has
+/// the account suspended.
+#[must_use]
+pub fn is_next_charged(account: &Account, sold: &Plan, charge_suspended: bool) -> bool {
+    sold.charge_suspended.unwrap_or(charge_suspended)
+        || account.service.suspension != Some(Suspension::Administrator)
 }
 
 impl Closing {
@@ -92,12 +100,19 @@ pub struct ClosedPeriod {
     pub next: Option<PlanVersion>,
     /// What the client was billed in.
     pub currency: Currency,
+    /// Whether nothing was charged for it, see [`is_next_charged`].
+    #[serde(default)]
+    pub is_uncharged: bool,
+    /// Whether nothing is charged for the one that follows.
+    #[serde(default)]
+    pub is_next_uncharged: bool,
     /// The invoice; absent where nothing was charged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invoice_id: Option<u64>,
 }
 
-/// Closes the period `[from, to)` of an account, where `to` is its commit date. `sold` is the plan that the next period is on.
+/// Closes the period `[from, to)` of an account, where `to` is its commit date. `sold` is the plan that the next period is on;
+/// `is_next_charged`, whether that is charged.
 ///
 /// # Errors
 /// When a plan is not sold in the currency, or an amount does not fit into 64 bits of minor units.
@@ -106,6 +121,7 @@ pub fn close(
     (from, to): (Date, Date),
     parts: &[Part],
     sold: &Plan,
+    is_next_charged: bool,
     currency: Currency,
 ) -> Result<Closing, PriceError> {
     let mut lines = overage_lines(account, (from, to), parts, currency)?;
@@ -121,7 +137,10 @@ pub fn close(
     if is_renewed {
         let next = next_anniversary(account.service.ordered_on, to);
         service.next_commit_date = next;
-        lines.extend(recurring_line(sold, &account.location, currency, to, next)?);
+        service.uncharged_from = (!is_next_charged).then_some(to);
+        if is_next_charged {
+            lines.extend(recurring_line(sold, &account.location, currency, to, next)?);
+        }
     }
     if lines.iter().all(|line| line.amount_minor == 0) {
         lines.clear();
@@ -147,6 +166,9 @@ pub fn overage_lines(
     let (begin, end) = (start_of(from), start_of(to));
     let hours = hours_between(begin, end);
     let mut lines = Vec::new();
+    if account.service.uncharged_from == Some(from) {
+        return Ok(lines);
+    }
     for part in parts {
         let (plan, usage) = (&part.plan, &part.usage);
         let prices = plan.prices_in(currency)?;
@@ -256,6 +278,7 @@ pub(crate) mod tests {
             active: true,
             quota_gb: 10,
             storage_limit_gb: None,
+            charge_suspended: None,
             storage_type: "Standard".into(),
             locations: vec!["NL".into()],
             included_traffic_gb: 1,
@@ -325,7 +348,8 @@ pub(crate) mod tests {
         };
         let period = (date(2026, 1, 31), date(2026, 2, 28));
         let parts = whole(period, plan(1, 1500), usage);
-        let closing = close(&account, period, &parts, &plan(2, 1700), eur()).expect("closing");
+        let closing =
+            close(&account, period, &parts, &plan(2, 1700), true, eur()).expect("closing");
         // 2 GB-months at 0.10, 2 GB at 0.50, and the next month at its new price
         assert_eq!(amounts(&closing.lines), [20, 100, 1700]);
         assert_eq!(
@@ -349,7 +373,8 @@ pub(crate) mod tests {
             .expect("cancel");
         let period = (date(2026, 1, 15), date(2026, 2, 15));
         let parts = whole(period, plan(1, 1500), Usage::default());
-        let nothing = close(&account, period, &parts, &plan(1, 1500), eur()).expect("closing");
+        let nothing =
+            close(&account, period, &parts, &plan(1, 1500), true, eur()).expect("closing");
         assert_eq!((nothing.lines.len(), nothing.is_renewed), (0, false));
     }
 

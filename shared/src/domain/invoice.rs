@@ -40,8 +40,26 @@ pub struct Invoice {
     pub issued_at: Timestamp,
     /// When it is due.
     pub due_on: Date,
-    /// When it was paid.
+    /// When nothing was left of it to pay.
     pub paid_at: Option<Timestamp>,
+    /// What was paid of it so far. Zero in invoices that an earlier version paid, too.
+    #[serde(default)]
+    pub paid_minor: i64,
+    /// What credit notes took off it so far.
+    #[serde(default)]
+    pub credited_minor: i64,
+    /// Of a credit note: what it took off which invoices. The rest of it became credit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken_off: Vec<TakenOff>,
+}
+
+/// What a credit note takes off an invoice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenOff {
+    /// Which invoice.
+    pub invoice_id: u64,
+    /// How much of it.
+    pub amount_minor: i64,
 }
 
 impl Invoice {
@@ -52,6 +70,15 @@ impl Invoice {
             InvoiceStatus::Paid
         } else {
             InvoiceStatus::Open
+        }
+    }
+
+    /// What is left to pay.
+    #[must_use]
+    pub fn open_minor(&self) -> i64 {
+        match self.paid_at {
+            Some(_) => 0,
+            None => self.amount_minor - self.paid_minor - self.credited_minor,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Amounts: integer minor units and a currency. Rates are exact decimals. Nothing here is floating point.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use rust_decimal::prelude::ToPrimitive;
 use rust_decimal::{Decimal, RoundingStrategy};
@@ -94,12 +96,68 @@ pub fn to_major(amount_minor: i64, currency: Currency) -> Decimal {
     Decimal::new(amount_minor, currency.exponent())
 }
 
+/// An amount that depends on the currency, as an operator sets it: `250,RUB:25000,JPY:40000`. The one without a currency holds for all
+/// others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Amounts {
+    general: Decimal,
+    by_currency: BTreeMap<Currency, Decimal>,
+}
+
+impl Amounts {
+    /// In minor units of a currency.
+    #[must_use]
+    pub fn in_minor(&self, currency: Currency) -> i64 {
+        let amount = self.by_currency.get(&currency).unwrap_or(&self.general);
+        to_minor(*amount, currency).unwrap_or(i64::MAX)
+    }
+}
+
+impl FromStr for Amounts {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Amounts, &'static str> {
+        let mut amounts = Amounts {
+            general: Decimal::ZERO,
+            by_currency: BTreeMap::new(),
+        };
+        for part in text.split(',').map(str::trim) {
+            let (code, amount) = part
+                .split_once(':')
+                .map_or((None, part), |(code, amount)| (Some(code), amount));
+            let amount = Decimal::from_str_exact(amount.trim())
+                .ok()
+                .filter(|amount| !amount.is_sign_negative())
+                .ok_or("has an amount that is not a number of at least 0")?;
+            match code {
+                None => amounts.general = amount,
+                Some(code) => {
+                    let currency = Currency::from_code(code.trim())
+                        .ok_or("has a currency that is not in ISO 4217")?;
+                    amounts.by_currency.insert(currency, amount);
+                }
+            }
+        }
+        Ok(amounts)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn eur() -> Currency {
         Currency::from_code("EUR").expect("EUR")
+    }
+
+    #[test]
+    fn amounts_hold_for_their_currency_and_the_general_one_for_all_others() {
+        let amounts: Amounts = "2.50, JPY:400".parse().expect("amounts");
+        let jpy = Currency::from_code("JPY").expect("JPY");
+        assert_eq!((amounts.in_minor(eur()), amounts.in_minor(jpy)), (250, 400));
+        for wrong in ["", "x", "EUR:", "XXX:1", "-1", "1,EUR:-1"] {
+            assert!(wrong.parse::<Amounts>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub struct Plan {
     /// What an account may store at all, in units of 2^30 bytes: above it the cluster refuses. See [`Plan::enforced_limit_gb`].
     #[serde(default)]
     pub storage_limit_gb: Option<u64>,
+    /// Whether periods that begin while a member of staff has the account suspended are charged, where it is not as the stack's parameter
+    /// says.
+    #[serde(default)]
+    pub charge_suspended: Option<bool>,
     /// For example `Standard` or `Cold`. The same in all versions.
     pub storage_type: String,
     /// Codes of the locations where it is offered.

@@ -288,6 +288,7 @@ mod tests {
             storage_overage_per_gb_month: Decimal::ZERO,
         };
         Plan {
+            charge_suspended: None,
             id,
             version: 1,
             name: format!("Plan {id}"),
@@ -314,6 +315,7 @@ mod tests {
             free_accounts: 0,
             epoch: 0,
             made_by: None,
+            credit_limit_minor: None,
         }
     }
 
