@@ -20,11 +20,16 @@ use crate::metering::{Seen, metering};
 const FIRST_LOOK: Duration = Duration::from_millis(40);
 const LAST_LOOK: Duration = Duration::from_millis(1_000);
 
-/// What the worker found: the task's answer. It holds no keys.
+/// What the worker found: the task's answer. It holds no secret.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct BucketList {
     buckets: Vec<ListedBucket>,
     metering: Value,
+    /// Of the account when it was looked at, for whoever comes for the list later; not in lists that are older than this.
+    #[serde(default)]
+    quota_gb: Option<u64>,
+    #[serde(default)]
+    access_key: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,6 +58,8 @@ impl BucketList {
                 })
                 .collect(),
             metering: metering(&seen.account),
+            quota_gb: Some(seen.account.quota_gb),
+            access_key: Some(seen.account.access_key.clone()),
         }
     }
 }
@@ -85,11 +92,7 @@ pub(crate) async fn handle(context: &Context, call: &Call, action: &str) -> Resu
         Some(TaskAnswer::Unavailable) => Err(Rejection::storage_unavailable().into()),
         None => {
             let callback_key = context.random.callback_key();
-            let callback = Callback {
-                task_id: task.task_id,
-                action: action.into(),
-                requested_at: task.requested_at,
-            };
+            let callback = Callback::new(&task, action, caller.access.clone());
             context
                 .database
                 .put_callback(&callback_key, &callback, context.now())
@@ -125,19 +128,51 @@ async fn wait_for(
     }
 }
 
-/// The list in the shape of the action that asked for it, with the account's keys, which are decrypted only now.
-pub(crate) async fn fields(
+/// The list for the caller who waited for it, with the account's keys, which are decrypted only now.
+async fn fields(
     context: &Context,
     account: &Account,
     action: &str,
     result: Value,
 ) -> Result<Value, Fault> {
-    let list: BucketList = serde_json::from_value(result)
-        .map_err(|e| Fault::permanent("reading a task's answer", e))?;
+    let mut list = read(result)?;
+    list.quota_gb = Some(account.quota_gb);
+    list.access_key = Some(account.access_key.clone());
     let secret_key = context
         .vault
         .decrypt(&account.s3uid, &account.secret_key_ciphertext)
         .await?;
+    shape(
+        context,
+        account,
+        action,
+        list,
+        secret_key.expose_secret().into(),
+    )
+}
+
+/// The list for whoever has its callback key: as the account was when it was looked at, and without the secret key.
+pub(crate) fn fields_without_secret(
+    context: &Context,
+    account: &Account,
+    action: &str,
+    result: Value,
+) -> Result<Value, Fault> {
+    shape(context, account, action, read(result)?, Value::Null)
+}
+
+fn read(result: Value) -> Result<BucketList, Fault> {
+    serde_json::from_value(result).map_err(|e| Fault::permanent("reading a task's answer", e))
+}
+
+/// The list in the shape of the action that asked for it.
+fn shape(
+    context: &Context,
+    account: &Account,
+    action: &str,
+    list: BucketList,
+    secret_key: Value,
+) -> Result<Value, Fault> {
     let creation_date_name = if action == "get_buckets" {
         "creation_date"
     } else {
@@ -162,10 +197,13 @@ pub(crate) async fn fields(
     Ok(Value::Object(Map::from_iter([
         ("message".into(), rows.into()),
         ("usage_storage".into(), usage_storage.into()),
-        ("quota".into(), account.quota_gb.into()),
+        (
+            "quota".into(),
+            list.quota_gb.unwrap_or(account.quota_gb).into(),
+        ),
         ("metering".into(), list.metering),
-        ("access_key".into(), account.access_key.clone().into()),
-        ("secret_key".into(), secret_key.expose_secret().into()),
+        ("access_key".into(), list.access_key.into()),
+        ("secret_key".into(), secret_key),
         ("endpoint".into(), endpoint.as_str().into()),
     ])))
 }

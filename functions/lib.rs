@@ -137,6 +137,7 @@ list! {
         delete_bucket
         delete_file
         delete_payment_account
+        end_access
         get_available_locations
         get_buckets
         get_buckets_rmq

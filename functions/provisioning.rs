@@ -50,6 +50,9 @@ const MOST_LOOKS: u32 = 50;
 /// Seconds after which to ask again for an order under way.
 const RETRY_AFTER_SECONDS: u32 = 5;
 
+/// What a fingerprint of what is ordered begins with.
+const FINGERPRINT: &str = "2:";
+
 /// How an order ended.
 enum Outcome {
     /// With an account: the answer's fields.
@@ -91,10 +94,16 @@ pub(crate) async fn place(
     let (caller, plan) = futures::try_join!(authenticate(context, call), plan)?;
     let client_id = caller.acts_for(call)?;
     let now = context.now();
-    let fingerprint = hash(&format!(
-        "{action}\n{}",
-        parameters.canonical_without(&["token", "action", "idempotency_key"])
-    ));
+    let fingerprint = Fingerprint {
+        own: format!(
+            "{FINGERPRINT}{}",
+            hash(&format!("{action}\n{plan_id}\n{bucket_name}\n{location}"))
+        ),
+        of_the_text: hash(&format!(
+            "{action}\n{}",
+            parameters.canonical_without(&["token", "action", "idempotency_key"])
+        )),
+    };
     let (client, used) = futures::try_join!(context.database.client(client_id), async {
         match &idempotency_key {
             Some(key) => {
@@ -189,7 +198,7 @@ pub(crate) async fn place(
     let begin = || {
         context
             .database
-            .begin_order(&order, &fingerprint, &context.rules)
+            .begin_order(&order, &fingerprint.own, &context.rules)
     };
     let mut begun = begin().await?;
     if let Begun::Refused(conflicts) = &begun
@@ -204,6 +213,20 @@ pub(crate) async fn place(
     }
     let outcome = carry_on(context, order, Some(keys), &Carrier::Request).await?;
     answer(outcome)
+}
+
+/// What an order is known by when it comes again with its idempotency key.
+struct Fingerprint {
+    /// Of what is ordered, however it is written.
+    own: String,
+    /// Of the parameters as they are written: records without [`FINGERPRINT`] have this. The last of them expire a day later.
+    of_the_text: String,
+}
+
+impl Fingerprint {
+    fn is(&self, kept: &str) -> bool {
+        kept == self.own || kept == self.of_the_text
+    }
 }
 
 /// Refuses an order on account to whoever has something overdue, or would owe more than allowed.
@@ -253,11 +276,14 @@ fn over_limit(owed_minor: i64, limit_minor: i64, amount_minor: i64, currency: Cu
 
 fn idempotency_key(call: &Call) -> Result<Option<String>, Rejection> {
     let parameter = call.parameters.text(&["idempotency_key"])?;
-    let key = call
-        .idempotency_key
-        .clone()
-        .filter(|key| !key.is_empty())
-        .or(parameter);
+    let header = call.idempotency_key.clone().filter(|key| !key.is_empty());
+    if header.is_some() && parameter.is_some() && header != parameter {
+        return Err(Rejection::invalid(
+            "idempotency_key",
+            "is not what the header Idempotency-Key says",
+        ));
+    }
+    let key = header.or(parameter);
     if key.as_ref().is_some_and(|key| key.chars().count() > 255) {
         return Err(Rejection::invalid(
             "idempotency_key",
@@ -284,7 +310,7 @@ async fn refused(
     context: &Context,
     order: &Order,
     conflicts: &[Conflict],
-    fingerprint: &str,
+    fingerprint: &Fingerprint,
 ) -> Result<Answer, Error> {
     if conflicts.contains(&Conflict::IdempotencyKeyUsed) {
         let key = order.idempotency_key.as_deref().unwrap_or_default();
@@ -346,9 +372,9 @@ fn under_way() -> Rejection {
 async fn repeat(
     context: &Context,
     used: &IdempotencyRecord,
-    fingerprint: &str,
+    fingerprint: &Fingerprint,
 ) -> Result<Answer, Error> {
-    if used.fingerprint != fingerprint {
+    if !fingerprint.is(&used.fingerprint) {
         return Err(
             Rejection::unprocessable("idempotency key was used with other parameters").into(),
         );

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::database::{Guard, OpenInvoice};
+use wharfage::database::{Conflict, Guard, OpenInvoice};
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::client::Client;
 use wharfage::domain::event::{Event, Kind};
@@ -38,6 +38,13 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     if reference.len() > 128 {
         return Err(Rejection::invalid("reference", "must be at most 128 bytes long").into());
     }
+    let is_shared = match parameters.text(&["reference_scope"])?.as_deref() {
+        None | Some("all") => false,
+        Some("client") => true,
+        Some(_) => {
+            return Err(Rejection::invalid("reference_scope", "must be all or client").into());
+        }
+    };
     let client = async { Ok(context.database.client(client_id).await?) };
     let (caller, client) = futures::try_join!(authenticate_admin(context, call), client)?;
     let client = client.ok_or_else(|| Rejection::not_found("customer not found"))?;
@@ -58,22 +65,23 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         })?;
     if amount_minor > MOST_MINOR {
         let most = to_major(MOST_MINOR, currency);
-        return Err(Rejection::invalid("amount", &format!("must be at most {most} at once")).into());
+        return Err(
+            Rejection::invalid("amount", &format!("must be at most {most} at once")).into(),
+        );
     }
     let payment = Payment {
         client: &client,
         currency,
         amount_minor,
         reference: &reference,
+        is_shared,
         actor: caller.actor(),
     };
     let posting = payment.take_in(context).await?;
     if posting.amounts_minor.get(&LedgerAccount::Funding) != Some(&-amount_minor)
         || posting.currency != currency
     {
-        return Err(
-            Rejection::unprocessable("the reference was used with another amount").into(),
-        );
+        return Err(Rejection::unprocessable("the reference was used with another amount").into());
     }
     // For a retry too: the first try may have died before it. Accounts that were suspended for what is paid now work again.
     context
@@ -81,7 +89,10 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         .send_billing(&[BillingWork::Settle { client_id }])
         .await?;
     let paid = posting.taken_off.iter().map(|taken| async {
-        let invoice = context.database.invoice(client_id, taken.invoice_id).await?;
+        let invoice = context
+            .database
+            .invoice(client_id, taken.invoice_id)
+            .await?;
         let open_minor = invoice.map_or(0, |invoice| invoice.open_minor());
         Ok::<_, Fault>(json!({
             "invoice_id": taken.invoice_id,
@@ -106,6 +117,8 @@ struct Payment<'a> {
     currency: Currency,
     amount_minor: i64,
     reference: &'a str,
+    /// Whether other clients' payments may have the same reference.
+    is_shared: bool,
     actor: Actor,
 }
 
@@ -166,9 +179,15 @@ impl Payment<'_> {
                 detail,
             });
             let lowered = lowered(&touched, false);
-            let posted = database.post(&posting, &lowered, guard, &entries, &events);
-            if posted.await?.is_ok() {
-                return Ok(posting);
+            let kept = Some(self.reference).filter(|_| !self.is_shared);
+            let posted = database.post_payment(&posting, kept, &lowered, guard, &entries, &events);
+            match posted.await? {
+                Ok(()) => return Ok(posting),
+                Err(conflicts) if conflicts.contains(&Conflict::ReferenceUsed) => {
+                    let text = "the reference was used for another customer: send reference_scope=client if both payments have it";
+                    return Err(Rejection::unprocessable(text).into());
+                }
+                Err(_) => {}
             }
         }
         Err(Fault::retryable("taking a payment in", "the client's invoices keep changing").into())

@@ -42,12 +42,13 @@ const SESSIONS: &[&Action] = &[
 const DEFAULT_TTL_SECONDS: u64 = 3_600;
 
 /// What only administrators may do.
-pub const ADMIN_ACTIONS: [&str; 11] = [
+pub const ADMIN_ACTIONS: [&str; 12] = [
     "add_credit",
     "change_plan",
     "create_api_key",
     "create_client",
     "create_plan",
+    "end_access",
     "resume_account",
     "revoke_api_key",
     "suspend_account",
@@ -86,6 +87,7 @@ async fn login(context: &Context, call: &Call) -> Result<Answer, Error> {
         fixed_ip: call.source_ip.filter(|_| is_ip_fixed),
         expires_at: context.now() + ttl,
         api_key_hash,
+        epoch: Some(client.epoch),
     };
     let token_hash = hash(&token);
     context.database.put_session(&token_hash, &session).await?;

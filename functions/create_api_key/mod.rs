@@ -2,9 +2,9 @@
 
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::domain::credential::{ApiKey, hash};
+use wharfage::domain::credential::{ApiKey, Maker, hash};
 use wharfage::domain::history::Entity;
-use wharfage::error::{Error, Rejection};
+use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::parameters::ID;
@@ -28,6 +28,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         client_id,
         name: name.clone(),
         created_at: context.now(),
+        made_by: Some(Maker::from(&caller.actor())),
     };
     let details = json!({ "api_key_id": api_key_id, "name": name });
     let entry = context.entry(
@@ -37,9 +38,14 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         caller.actor(),
         details,
     );
-    // Noted first: a key that works stands in history.
-    context.database.put_history(&entry).await?;
-    context.database.put_api_key(&api_key_id, &api_key).await?;
+    let database = &context.database;
+    if !database
+        .make_api_key(&api_key_id, &api_key, &entry, &caller.access)
+        .await?
+    {
+        caller.must_stand(context).await?;
+        return Err(Fault::retryable("creating an API key", "it was not written").into());
+    }
     Ok(Answer::ok(
         json!({ "client_id": client_id, "api_key": key, "api_key_id": api_key_id, "name": name }),
     ))

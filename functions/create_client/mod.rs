@@ -3,6 +3,7 @@
 use serde_json::json;
 use wharfage::context::Context;
 use wharfage::domain::client::{Client, Role};
+use wharfage::domain::credential::Maker;
 use wharfage::domain::history::Entity;
 use wharfage::domain::money::Currency;
 use wharfage::error::{Error, Fault, Rejection};
@@ -29,6 +30,8 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         tags: Vec::new(),
         accounts: 0,
         free_accounts: 0,
+        epoch: 0,
+        made_by: None,
         credit_limit_minor: None,
     };
     let mut client = clients::with_parameters(call, blank)?;
@@ -39,6 +42,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         return Err(email_taken().into());
     }
     client.client_id = context.database.next_client_id().await?;
+    client.made_by = Some(Maker::from(&caller.actor()));
     let entity = Entity::Client(client.client_id);
     let entry = context.entry(
         Some(client.client_id),
@@ -49,9 +53,10 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     );
     if !context
         .database
-        .insert_client(&client, Some(&entry))
+        .make_client(&client, &entry, &caller.access)
         .await?
     {
+        caller.must_stand(context).await?;
         // The number is new, so it is the email that somebody else took meanwhile.
         return match context.database.client_id_by_email(&client.email).await? {
             Some(_) => Err(email_taken().into()),

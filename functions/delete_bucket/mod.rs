@@ -62,11 +62,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
                 Started::New(task) => (task, true),
                 Started::Joined(task) => (task, false),
             };
-            let callback = Callback {
-                task_id: task.task_id.clone(),
-                action: NAME.into(),
-                requested_at: task.requested_at,
-            };
+            let callback = Callback::new(&task, NAME, caller.access.clone());
             let (kept, sent) = futures::join!(
                 context
                     .database

@@ -1,4 +1,5 @@
-//! `GET|POST /eq_callback.php`: the answer of a task, by the callback key its caller was given. Each key is answered once.
+//! `GET|POST /eq_callback.php`: the answer of a task, by the callback key its caller was given. Each key is answered once, with the answer
+//! of its own moment and never with a secret, and ends with the session in which it was given.
 
 use serde_json::{Value, json};
 use wharfage::context::Context;
@@ -34,33 +35,41 @@ async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
         .callback(&key)
         .await?
         .ok_or_else(not_found)?;
-    let task = context
-        .database
-        .task(&callback.task_id)
-        .await?
-        .ok_or_else(not_found)?;
-    let Some(task_answer) = task.answer_for(callback.requested_at) else {
+    let database = &context.database;
+    let stands = async {
+        match &callback.access {
+            Some(access) => database.stands(access).await,
+            None => Ok(true),
+        }
+    };
+    let (stands, task, kept) = futures::try_join!(
+        stands,
+        database.task(&callback.task_id),
+        database.kept_answer(&callback.task_id, callback.requested_at),
+    )?;
+    let task = task.filter(|_| stands).ok_or_else(not_found)?;
+    let Some(task_answer) = task.answer_of(&callback, kept) else {
         return Ok(Answer::whole(json!({ "result": "Not ready" })));
     };
     let outcome = match task_answer {
-        TaskAnswer::Refused { text } => Err(Rejection::conflict(text.clone())),
+        TaskAnswer::Refused { text } => Err(Rejection::conflict(text)),
         TaskAnswer::Unavailable => Err(Rejection {
             text: "the storage could not answer, send the request again".into(),
             ..Rejection::storage_unavailable()
         }),
         TaskAnswer::Done { result } => Ok(match &task.work {
             Work::ListBuckets { s3uid } => {
-                let account = context.database.account(s3uid).await?;
+                let account = database.account(s3uid).await?;
                 let account = account
                     .filter(|account| account.is_visible())
                     .ok_or_else(not_found)?;
-                bucket_lists::fields(context, &account, &callback.action, result.clone()).await?
+                bucket_lists::fields_without_secret(context, &account, &callback.action, result)?
             }
-            Work::RemoveBucket { .. } | Work::RemoveAccount { .. } => result.clone(),
+            Work::RemoveBucket { .. } | Work::RemoveAccount { .. } => result,
         }),
     };
     // Used up last: an answer that could not be made can still be asked for.
-    if !context.database.take_callback(&key).await? {
+    if !database.take_callback(&key, &callback).await? {
         return Err(not_found().into());
     }
     let Value::Object(fields) = outcome? else {

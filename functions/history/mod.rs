@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use wharfage::context::Context;
+use wharfage::database::HistoryPage;
 use wharfage::domain::history::{Entity, Entry};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
@@ -35,7 +36,18 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         Some(text) => Some(decode(&text)?),
         None => None,
     };
+    let actor_id = parameters.number(&["actor_id"], ID)?;
     let caller = authenticate(context, call).await?;
+    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let (limit, offset) = (size(limit), size(offset));
+    if let Some(actor_id) = actor_id {
+        caller.must_be_admin()?;
+        let database = &context.database;
+        let page = database
+            .history_by(actor_id, limit, offset, next.as_deref())
+            .await?;
+        return Ok(answer(page));
+    }
     let account;
     let entity = match (&s3uid, account_id, id) {
         (Some(s3uid), _, _) => {
@@ -82,16 +94,19 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         }
         (None, None, None) => Entity::Client(caller.client_id),
     };
-    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let page = context
         .database
-        .history(&entity, size(limit), size(offset), next.as_deref())
+        .history(&entity, limit, offset, next.as_deref())
         .await?;
+    Ok(answer(page))
+}
+
+fn answer(page: HistoryPage) -> Answer {
     let mut answer = json!({ "history": page.entries.iter().map(wire).collect::<Vec<Value>>() });
     if let Some(next) = page.next {
         answer["next_token"] = URL_SAFE_NO_PAD.encode(next).into();
     }
-    Ok(Answer::ok(answer))
+    Answer::ok(answer)
 }
 
 fn decode(text: &str) -> Result<String, Rejection> {

@@ -83,7 +83,7 @@ pub(crate) fn wire(plan: &Plan) -> Value {
         })
         .collect();
     fields.insert("price".into(), price.into());
-    fields.insert("storage_limit".into(), plan.storage_limit_gb.into());
+    fields.insert("storage_limit".into(), plan.enforced_limit_gb().into());
     fields.insert(
         "charge_suspended".into(),
         plan.charge_suspended.map(u8::from).into(),

@@ -26,10 +26,9 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         return Err(Rejection::conflict("S3 account is not suspended").into());
     }
     let until = until.unwrap_or_else(|| context.rules.dunning.given_until(today));
-    let account =
-        suspension::resume_by_staff(context, &account.s3uid, Some(until), caller.actor())
-            .await?
-            .ok_or_else(|| Rejection::conflict("S3 account is not suspended, or being deleted"))?;
+    let account = suspension::resume_by_staff(context, &account.s3uid, Some(until), caller.actor())
+        .await?
+        .ok_or_else(|| Rejection::conflict("S3 account is not suspended, or being deleted"))?;
     Ok(Answer::ok(
         json!({ "s3uid": account.s3uid, "service": services::wire(&account.service) }),
     ))

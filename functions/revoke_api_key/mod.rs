@@ -33,7 +33,10 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         details,
     );
     // The key goes first, so that no further session is opened, however long it takes to end those that are.
-    let is_revoked = context.database.delete_api_key(&api_key_id, &entry).await?;
+    let is_revoked = context
+        .database
+        .delete_api_key(&api_key_id, &api_key, &entry)
+        .await?;
     context.database.delete_sessions_of(&api_key_id).await?;
     if !is_revoked {
         return Err(not_found().into());

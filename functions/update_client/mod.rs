@@ -22,7 +22,10 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let before = async { Ok(context.database.client(client_id).await?) };
     let (caller, before) = futures::try_join!(authenticate_admin(context, call), before)?;
     let before = before.ok_or_else(|| Rejection::not_found("customer not found"))?;
-    let client = clients::with_parameters(call, before.clone())?;
+    let mut client = clients::with_parameters(call, before.clone())?;
+    if client.role != before.role {
+        client.epoch += 1;
+    }
     if client != before {
         if client.role != before.role && client_id == caller.client_id {
             let text = "administrators cannot change their own role";
@@ -34,7 +37,10 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             return Err(Rejection::conflict(text).into());
         }
         if client.currency != before.currency {
-            let balances = context.database.balances(client_id, before.currency).await?;
+            let balances = context
+                .database
+                .balances(client_id, before.currency)
+                .await?;
             if !balances.is_even() {
                 let text = "the currency can be changed only while the customer has neither credit nor debts";
                 return Err(Rejection::conflict(text).into());
@@ -59,9 +65,10 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         );
         if !context
             .database
-            .update_client(&before, &client, &entry)
+            .update_client(&before, &client, &entry, &caller.access, None)
             .await?
         {
+            caller.must_stand(context).await?;
             return Err(
                 Rejection::conflict("the client was changed meanwhile, try again")
                     .retry_after(1)

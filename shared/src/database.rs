@@ -37,6 +37,7 @@ use crate::error::Fault;
 pub use accounts::{AccountOrder, BucketRow, Page};
 pub use billing::{DueAccount, Issue, OpenInvoice};
 pub use collection::{Collection, HourUnderWay, MeteredAccount};
+pub use credentials::MadeKey;
 pub use history::HistoryPage;
 pub use ledger::{Guard, Lowered, Place, Series, Taken};
 pub use orders::Begun;

@@ -386,6 +386,8 @@ async fn clients(stack: &Stack, accounts: u64) -> Outcome<Vec<String>> {
                 tags: Vec::new(),
                 accounts: 0,
                 free_accounts: 0,
+                epoch: 0,
+                made_by: None,
                 credit_limit_minor: None,
             };
             database.insert_client(&client, None).await?;
@@ -399,6 +401,7 @@ async fn clients(stack: &Stack, accounts: u64) -> Outcome<Vec<String>> {
                 client_id,
                 name: "key".into(),
                 created_at: now,
+                made_by: None,
             };
             database.put_api_key(&hash(&secret), &api_key).await?;
             log_in(stack, &secret).await

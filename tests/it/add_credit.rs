@@ -67,8 +67,19 @@ async fn add_credit_adds_once_per_reference() {
     for body in futures::future::join_all(calls).await {
         assert_eq!(body["credit"], 213.34);
     }
-    // Another client's reference is another's.
-    let theirs = json!({ "id": app.client_id("client2"), "amount": 1, "reference": "payment 1" });
+    // One payment is one client's, unless two of them have the same reference.
+    let mut theirs =
+        json!({ "id": app.client_id("client2"), "amount": 1, "reference": "payment 1" });
+    for scope in [None, Some("all")] {
+        if let Some(scope) = scope {
+            theirs["reference_scope"] = scope.into();
+        }
+        let reply = app.call("admin", ACTION, theirs.clone()).await;
+        let wanted = "the reference was used for another customer: send reference_scope=client if both payments have it";
+        assert_eq!(reply.refused(422), text(ACTION, wanted));
+    }
+    theirs["reference_scope"] = "client".into();
+    app.call("admin", ACTION, theirs.clone()).await.ok();
     let theirs = app.call("admin", ACTION, theirs).await.ok();
     assert_eq!(
         (&theirs["credit"], &theirs["currency"]),
@@ -93,6 +104,27 @@ async fn add_credit_adds_once_per_reference() {
         .collect();
     assert_eq!(first.len(), 1);
     assert_eq!(first[0]["details"]["amount_minor"], 1_234);
+}
+
+#[tokio::test]
+async fn add_credit_notes_one_payment_for_one_of_several_clients_at_once() {
+    let app = TestApp::start().await;
+    let calls = (0..6).map(|number| {
+        let who = if number % 2 == 0 { "client" } else { "client2" };
+        let parameters = json!({ "id": app.client_id(who), "amount": 1, "reference": "one" });
+        let app = &app;
+        async move { (who, app.call("admin", ACTION, parameters).await.status) }
+    });
+    let answers = futures::future::join_all(calls).await;
+    let won: Vec<&str> = answers
+        .iter()
+        .filter(|(_, status)| *status == 200)
+        .map(|(who, _)| *who)
+        .collect();
+    assert_eq!(won.len(), 3, "{answers:?}");
+    assert!(won.iter().all(|who| *who == won[0]), "{answers:?}");
+    let credit = async |who| app.balances(who).await.credit_minor;
+    assert_eq!(credit("client").await + credit("client2").await, 40_100);
 }
 
 #[tokio::test]
@@ -245,6 +277,10 @@ async fn add_credit_refuses_bad_tokens_and_parameters() {
     let values = [json!("r".repeat(129)), json!("é".repeat(65))];
     contract
         .refuses("reference", "must be at most 128 bytes long", &values)
+        .await;
+    let values = ["clients", "ALL", "0"].map(Value::from);
+    contract
+        .refuses("reference_scope", "must be all or client", &values)
         .await;
     let absent = json!({ "id": 888_888, "amount": 1, "reference": "x" });
     let reply = app.call("admin", ACTION, absent).await;

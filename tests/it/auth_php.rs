@@ -8,6 +8,7 @@ use local::SourceIp;
 use serde_json::{Value, json};
 use tests::contract::{NO_TOKEN, masked};
 use tests::{Reply, TestApp, form_request};
+use wharfage::domain::credential::hash;
 
 async fn login(app: &TestApp, who: &str, mut parameters: Value) -> Value {
     parameters["key"] = app.stack.seeded().api_key(who).into();
@@ -55,7 +56,7 @@ async fn login_opens_a_session_that_info_tells_of() {
             .map(Vec::len)
     };
     assert_eq!(permissions("admin").await, Some(all));
-    assert_eq!(permissions("client").await, Some(all - 11));
+    assert_eq!(permissions("client").await, Some(all - 12));
     // Every login is a session of its own.
     let (one, two) = (
         login(&app, "client", json!({})).await,
@@ -238,4 +239,46 @@ async fn auth_refuses_what_is_wrong() {
             "auth: method not allowed"
         );
     }
+}
+
+/// A session without an epoch, as the version before opened it, and its token.
+async fn session_without_epoch(app: &TestApp, client_id: u64, number: u32) -> String {
+    let token = format!("{number:032x}");
+    let later = app.now() + SignedDuration::from_hours(1);
+    let (pk, later) = (format!("TOKEN#{}", hash(&token)), later.to_string());
+    let row = [
+        ("pk", &*pk),
+        ("role", "admin"),
+        ("email", "client@example.com"),
+        ("expires_at", &*later),
+        ("api_key_hash", "of a key"),
+    ];
+    let client_id = ("client_id", &*client_id.to_string());
+    app.put_item_with("CREDENTIALS_TABLE", &row, client_id)
+        .await;
+    token
+}
+
+#[tokio::test]
+async fn a_session_without_an_epoch_lasts_until_its_client_s_role_changes() {
+    let app = TestApp::start().await;
+    let id = app.client_id("client");
+    let is_in = async |token: &str| {
+        let info = app.auth("info", json!({ "token": token })).await;
+        info.status == 200
+    };
+    let token = session_without_epoch(&app, id, 1).await;
+    assert!(is_in(&token).await);
+    for role in ["admin", "client", "admin"] {
+        let parameters = json!({ "id": id, "role": role });
+        app.call("admin", "update_client", parameters).await.ok();
+        assert!(!is_in(&token).await, "{role}");
+    }
+    // Whom the version before demoted, it noted so.
+    let others = app.client_id("client2");
+    let token = session_without_epoch(&app, others, 2).await;
+    assert!(is_in(&token).await);
+    let demoted = format!("DEMOTED#{others}");
+    app.put_item("CREDENTIALS_TABLE", &[("pk", &demoted)]).await;
+    assert!(!is_in(&token).await);
 }

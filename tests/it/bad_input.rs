@@ -271,7 +271,7 @@ async fn other_methods_are_refused() {
 }
 
 /// All names that any action reads.
-const NAMES: [&str; 55] = [
+const NAMES: [&str; 59] = [
     "token",
     "action",
     "id",
@@ -320,10 +320,14 @@ const NAMES: [&str; 55] = [
     "api_key_id",
     "amount",
     "reference",
+    "reference_scope",
     "status",
     "invoice_id",
     "by",
     "confirm",
+    "demote",
+    "successor",
+    "actor_id",
     "when",
     "client_id",
     "unknown",
@@ -472,7 +476,7 @@ fn names_of(action: &str) -> Vec<&'static str> {
             "limit",
             "offset",
         ],
-        "history" => &["client_id", "limit", "offset", "next_token"],
+        "history" => &["client_id", "actor_id", "limit", "offset", "next_token"],
         "list_plans" => &["id"],
         "show_key" => &["s3_key", "key_type"],
         "create_plan" | "update_plan" => &[
@@ -495,7 +499,8 @@ fn names_of(action: &str) -> Vec<&'static str> {
         }
         "create_api_key" => &["id", "name"],
         "revoke_api_key" => &["api_key_id"],
-        "add_credit" => &["id", "amount", "reference", "currency"],
+        "end_access" => &["id", "demote", "confirm", "successor"],
+        "add_credit" => &["id", "amount", "reference", "reference_scope", "currency"],
         "list_invoices" => &["id", "s3uid", "limit", "next_token", "status"],
         "get_invoice" => &["id", "invoice_id"],
         "change_plan" => &["plan_id", "when"],
@@ -514,6 +519,7 @@ fn names_of(action: &str) -> Vec<&'static str> {
         | "update_client"
         | "create_api_key"
         | "revoke_api_key"
+        | "end_access"
         | "add_credit"
         | "list_invoices"
         | "get_invoice" => &[][..],

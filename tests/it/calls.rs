@@ -143,6 +143,16 @@ async fn success(app: &TestApp, action: &str) -> (&'static str, Value) {
             assert_eq!(login.status, 200);
             ("admin", json!({ "api_key_id": key["api_key_id"] }))
         }
+        "end_access" => {
+            // With a key and a session to end.
+            let client = json!({ "email": "gone@example.com", "currency": "EUR" });
+            let client = app.call("admin", "create_client", client).await.ok();
+            let parameters = json!({ "id": client["client"]["client_id"] });
+            let key = app.call("admin", "create_api_key", parameters.clone());
+            let key = json!({ "key": key.await.ok()["api_key"] });
+            assert_eq!(app.auth("login", key).await.status, 200);
+            ("admin", parameters)
+        }
         "create_client" => (
             "admin",
             json!({ "email": "new@example.com", "currency": "EUR" }),

@@ -7,6 +7,7 @@ use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, json_request, masked, text};
+use wharfage::domain::credential::hash;
 use wharfage::domain::event::Kind;
 use wharfage::domain::ledger::Balances;
 use wharfage::domain::money::Currency;
@@ -483,8 +484,29 @@ async fn create_order_answers_a_repeated_idempotency_key_without_charging_again(
         request
     };
     assert_eq!(app.send(with_header("k-1", &plain)).await.ok(), first);
-    // The header wins over the parameter.
-    assert_eq!(app.send(with_header("k-1", &json!({ "token": token, "plan_id": 2, "bucket_name": "my-bucket", "idempotency_key": "other" }))).await.ok(), first);
+    // Both may say it, as long as they say the same.
+    assert_eq!(app.send(with_header("k-1", &order)).await.ok(), first);
+    for (header, parameter) in [("k-1", "other"), ("other", "k-1")] {
+        let mut both = order.clone();
+        both["idempotency_key"] = parameter.into();
+        let reply = app.send(with_header(header, &both)).await;
+        let rule = "invalid parameter idempotency_key: is not what the header Idempotency-Key says";
+        assert_eq!(reply.refused(400), text(ACTION, rule));
+    }
+    // However the same order is written.
+    for (name, value) in [
+        ("location", "NL"),
+        ("plan_id", "02"),
+        ("bucket", "my-bucket"),
+    ] {
+        let mut same = order.clone();
+        same[name] = value.into();
+        if name == "bucket" {
+            same["bucket_name"] = Value::Null;
+        }
+        let reply = app.post_json("/s3/create_order", &same).await;
+        assert_eq!(reply.ok(), first, "{name}");
+    }
     assert_eq!(balances(&app, "client", "EUR").await.credit_minor, 18_500);
     check_ledger(&app, "client", "EUR").await;
 
@@ -519,6 +541,35 @@ async fn create_order_answers_a_repeated_idempotency_key_without_charging_again(
     let not_ascii = app.send(with_header("schlüssel", &plain)).await;
     let rule = "invalid parameter Idempotency-Key: must be plain ASCII";
     assert_eq!(not_ascii.refused(400), text(ACTION, rule));
+}
+
+/// As the version before kept them: of the text.
+#[tokio::test]
+async fn create_order_knows_an_idempotency_key_that_was_kept_by_the_text_of_its_request() {
+    let app = TestApp::start().await;
+    let order = json!({ "plan_id": "2", "bucket_name": "my-bucket", "idempotency_key": "k-1" });
+    let first = app.call("client", ACTION, order.clone()).await.ok();
+    let client_id = app.client_id("client");
+    let database = &app.context().database;
+    let kept = database.idempotency_record(client_id, "k-1", app.now());
+    let kept = kept.await.expect("DynamoDB answers").expect("a record");
+    let rewrite = async |fingerprint: &str| {
+        let key = format!("IDEMPOTENCY#{client_id}#{}", hash("k-1"));
+        let later = (app.now().as_second() + 1_000).to_string();
+        let row = [
+            ("pk", &*key),
+            ("order_id", &*kept.order_id),
+            ("fingerprint", fingerprint),
+        ];
+        app.put_item_with("ORDERS_TABLE", &row, ("expires_at_epoch", &later))
+            .await;
+    };
+    let text_of_it = r#"[["bucket_name","my-bucket"],["plan_id","2"]]"#;
+    rewrite(&hash(&format!("{ACTION}\n{text_of_it}"))).await;
+    let again = app.call("client", ACTION, order.clone()).await.ok();
+    assert_eq!(again, first);
+    rewrite(&hash("of another order")).await;
+    app.call("client", ACTION, order).await.refused(422);
 }
 
 #[tokio::test]

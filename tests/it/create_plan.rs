@@ -90,6 +90,37 @@ async fn create_plan_offers_what_is_not_named_everywhere_and_includes_no_traffic
 }
 
 #[tokio::test]
+async fn a_plan_shows_the_storage_limit_that_the_cluster_keeps_to() {
+    let app = TestApp::start().await;
+    let overage = json!("0.01");
+    for (limit, price, shown) in [
+        // Without a price for more, the quota is the limit.
+        (Value::Null, json!(0), json!(100)),
+        (Value::Null, overage.clone(), Value::Null),
+        (json!(200), overage.clone(), json!(200)),
+        // Never less than what is sold.
+        (json!(50), overage, json!(100)),
+        (json!(50), json!(0), json!(100)),
+    ] {
+        let mut parameters = small();
+        parameters["quota"] = 100.into();
+        parameters["storage_overage_price_eur"] = price;
+        if limit.is_number() {
+            parameters["storage_limit"] = limit;
+        }
+        let body = app.call("admin", ACTION, parameters).await.ok();
+        assert_eq!(body["plan"]["storage_limit"], shown, "{:#}", body["plan"]);
+        let plan_id = body["plan"]["id"].as_u64().expect("a number");
+        let order = json!({ "plan_id": plan_id, "bucket_name": format!("bucket-{plan_id}") });
+        let account = app.order_with("client", order).await;
+        let path = format!("users/{}", account.s3uid);
+        let (_, user) = app.admin("NL", "GET", &path, None).await;
+        let enforced = user["quota_bytes"].as_u64().map(|bytes| bytes >> 30);
+        assert_eq!(json!(enforced), shown, "{user:#}");
+    }
+}
+
+#[tokio::test]
 async fn create_plan_refuses_bad_tokens_and_parameters() {
     let app = TestApp::start_idle(&[]).await;
     let contract = Contract {

@@ -284,3 +284,37 @@ async fn history_of_a_client_is_for_it_and_for_admins() {
     let wanted = text("history", "allowed to administrators only");
     assert_eq!(reply.refused(403), wanted);
 }
+
+#[tokio::test]
+async fn history_tells_administrators_what_somebody_did_wherever_it_was() {
+    let app = TestApp::start().await;
+    let info = json!({ "token": app.token("admin") });
+    let info = app.auth("info", info).await;
+    let admin = info.body["result"]["customer_id"].clone();
+    let account = app.order("client", "my-bucket").await;
+    let both = [app.client_id("client"), app.client_id("client2")];
+    for id in both {
+        let credit = json!({ "id": id, "amount": 1, "reference": id });
+        app.call("admin", "add_credit", credit).await.ok();
+        app.stack.advance(1.minute()).await.expect("time passes");
+    }
+    let plan = json!({ "plan_id": 3, "quota": 1 });
+    app.call("admin", "update_plan", plan).await.ok();
+    let by = async |parameters: Value| app.call("admin", ACTION, parameters).await.ok();
+    let body = by(json!({ "actor_id": admin })).await;
+    assert_eq!(actions(&body), ["update_plan", "add_credit", "add_credit"]);
+    assert_eq!(body["history"][1]["entity_id"], both[1].to_string());
+    // A page at a time.
+    let first = by(json!({ "actor_id": admin, "limit": 2 })).await;
+    let rest = by(json!({ "actor_id": admin, "next_token": first["next_token"] })).await;
+    assert_eq!(
+        (actions(&first).len(), actions(&rest)),
+        (2, vec!["add_credit"])
+    );
+    let clients = by(json!({ "actor_id": both[0] })).await;
+    assert_eq!(clients["history"][0]["entity_id"], account.s3uid);
+    let own = json!({ "actor_id": both[0] });
+    let reply = app.call("client", ACTION, own).await;
+    let wanted = text(ACTION, "allowed to administrators only");
+    assert_eq!(reply.refused(403), wanted);
+}

@@ -89,6 +89,10 @@ impl Scene {
                 json!({ "id": self.others_client_id }),
                 json!({ "id": NO_CLIENT_ID }),
             ),
+            "end_access" => self.for_admins(
+                json!({ "id": self.others_client_id }),
+                json!({ "id": NO_CLIENT_ID }),
+            ),
             "update_client" => self.for_admins(
                 json!({ "id": self.others_client_id, "billing": "mine" }),
                 json!({ "id": NO_CLIENT_ID, "billing": "mine" }),
@@ -410,7 +414,7 @@ async fn a_client_may_not_do_what_is_for_admins_on_its_own_account_either() {
             "update_traffic_info" | "suspend_account" | "resume_account" => own.clone(),
             "change_plan" => with(&own, json!({ "plan_id": 1 })),
             "add_credit" => json!({ "id": id, "amount": 1, "reference": "x" }),
-            "create_api_key" => json!({ "id": id }),
+            "create_api_key" | "end_access" => json!({ "id": id }),
             "revoke_api_key" => json!({ "api_key_id": hash(key) }),
             "create_client" => json!({ "email": "mine@example.com", "currency": "EUR" }),
             "update_client" => json!({ "id": id, "role": "admin" }),

@@ -21,6 +21,8 @@ pub async fn tagged_client(app: &TestApp) -> String {
         tags: vec!["vip".into(), "s3_test".into()],
         accounts: 0,
         free_accounts: 0,
+        epoch: 0,
+        made_by: None,
         credit_limit_minor: None,
     };
     let database = &app.context().database;
@@ -34,6 +36,7 @@ pub async fn tagged_client(app: &TestApp) -> String {
         client_id: 77,
         name: "first key".into(),
         created_at: app.now(),
+        made_by: None,
     };
     let key = "tester0key0tester0key0tester0key";
     database

@@ -160,3 +160,31 @@ async fn a_login_that_a_revocation_overtakes_opens_no_session() {
         assert_eq!(response.status(), 401, "before call {index}");
     }
 }
+
+#[tokio::test]
+async fn a_key_that_is_made_while_its_maker_s_is_revoked_is_not_there() {
+    let app = TestApp::start_idle(&[]).await;
+    let admin = json!({ "email": "second@example.com", "currency": "EUR", "role": "admin" });
+    let admin = app.call("admin", "create_client", admin).await.ok();
+    let id = json!({ "id": admin["client"]["client_id"] });
+    for index in 0.. {
+        let key = app.call("admin", "create_api_key", id.clone()).await.ok();
+        let login = app.auth("login", json!({ "key": key["api_key"] })).await;
+        let token = login.body["result"]["token"].as_str().expect("a token");
+        let parameters = json!({ "id": app.client_id("client2"), "name": "late" });
+        let call = app.call_as(token, "create_api_key", parameters);
+        let stalled = app.tap.stall_at(index, Moment::Before, call).await;
+        let parameters = json!({ "api_key_id": key["api_key_id"] });
+        app.call_directly("admin", ACTION, parameters).await.ok();
+        let Err(stalled) = stalled else {
+            assert!(index >= 4, "{index} calls are too few to have been all");
+            return;
+        };
+        let reply = stalled.go_on().await;
+        let wanted = text("create_api_key", "invalid token");
+        assert_eq!(reply.refused(401), wanted, "before call {index}");
+        let database = &app.context().database;
+        let keys = database.api_keys_of(app.client_id("client2"), 10).await;
+        assert_eq!(keys.expect("DynamoDB answers").len(), 1);
+    }
+}

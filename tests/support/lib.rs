@@ -294,14 +294,14 @@ impl TestApp {
         context: &Context,
         who: &str,
         action: &str,
-        mut parameters: Value,
+        parameters: Value,
     ) -> Reply {
-        parameters["token"] = self.token(who).into();
-        let request = form_request(&format!("/s3/{action}"), &parameters);
-        match function(action).entry {
-            Entry::Http(handler) => reply(handler(context, request).await),
-            _ => panic!("{action} is not an action"),
-        }
+        with_token(context, self.token(who), action, parameters).await
+    }
+
+    /// Calls an action by its handler with any token, on this very task.
+    pub async fn call_as(&self, token: &str, action: &str, parameters: Value) -> Reply {
+        with_token(self.context(), token, action, parameters).await
     }
 
     /// Calls an action by its handler, on this very task, so that the tap can tell its calls from others'.
@@ -425,6 +425,15 @@ pub fn function(name: &str) -> &'static wharfage::runtime::Function {
         .iter()
         .find(|function| function.name == name)
         .unwrap_or_else(|| panic!("no function {name}"))
+}
+
+async fn with_token(context: &Context, token: &str, action: &str, mut parameters: Value) -> Reply {
+    parameters["token"] = token.into();
+    let request = form_request(&format!("/s3/{action}"), &parameters);
+    match function(action).entry {
+        Entry::Http(handler) => reply(handler(context, request).await),
+        _ => panic!("{action} is not an action"),
+    }
 }
 
 /// A POST with parameters as a form, in the order they stand.

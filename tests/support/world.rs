@@ -121,13 +121,24 @@ impl TestApp {
 
     /// Puts an item of texts past the product.
     pub async fn put_item(&self, table: &str, texts: &[(&str, &str)]) {
+        self.put_texts(table, texts, None).await;
+    }
+
+    /// The same, with a number.
+    pub async fn put_item_with(&self, table: &str, texts: &[(&str, &str)], number: (&str, &str)) {
+        self.put_texts(table, texts, Some(number)).await;
+    }
+
+    async fn put_texts(&self, table: &str, texts: &[(&str, &str)], number: Option<(&str, &str)>) {
+        let number =
+            number.map(|(name, number)| (name.to_owned(), AttributeValue::N(number.to_owned())));
         let texts = texts
             .iter()
             .map(|(name, text)| ((*name).to_owned(), AttributeValue::S((*text).to_owned())));
         self.dynamodb()
             .put_item()
             .table_name(&self.stack.environment()[table])
-            .set_item(Some(texts.collect()))
+            .set_item(Some(texts.chain(number).collect()))
             .send()
             .await
             .expect("the item is put");

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use wharfage::context::Context;
 use wharfage::domain::client::{Client, Role};
-use wharfage::domain::credential::{ApiKey, hash};
+use wharfage::domain::credential::{ApiKey, Maker, hash};
 use wharfage::domain::history::{Actor, Entity};
 use wharfage::domain::money::Currency;
 use wharfage::error::Fault;
@@ -20,6 +20,7 @@ async fn run(context: &Context) -> Result<Value, Fault> {
         client_id: 1,
         name: "first administrator".into(),
         created_at: context.now(),
+        made_by: Some(Maker::from(&Actor::system("create_first_admin"))),
     };
     let admin = Client {
         client_id: 1,
@@ -31,6 +32,8 @@ async fn run(context: &Context) -> Result<Value, Fault> {
         tags: Vec::new(),
         accounts: 0,
         free_accounts: 0,
+        epoch: 0,
+        made_by: Some(Maker::from(&Actor::system("create_first_admin"))),
         credit_limit_minor: None,
     };
     let entry = context.entry(

@@ -265,6 +265,7 @@ pub(crate) async fn write(
             client_id: person.client_id,
             name: "first key".into(),
             created_at: context.now(),
+            made_by: None,
         };
         let key_hash = hash(seeded.api_key(person.name));
         async move { context.database.put_api_key(&key_hash, &api_key).await }
@@ -291,6 +292,8 @@ async fn write_person(context: &Context, person: &Person) -> Result<(), Fault> {
         tags: Vec::new(),
         accounts: 0,
         free_accounts: 0,
+        epoch: 0,
+        made_by: None,
         credit_limit_minor: None,
     };
     context.database.insert_client(&client, None).await?;

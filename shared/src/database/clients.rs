@@ -1,12 +1,12 @@
 //! Clients, and the numbers given to accounts and invoices.
 
-use aws_sdk_dynamodb::types::{AttributeValue, Delete, ReturnValue, Update};
+use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, Put, ReturnValue, Update};
 use serde::Deserialize;
 
 use super::transaction::{Conflict, Transaction};
 use super::{Database, Item, attribute, fault, item, keys, number, read, string, written_if_held};
-use crate::domain::client::Client;
-use crate::domain::credential::ApiKey;
+use crate::domain::client::{Client, Role};
+use crate::domain::credential::{Access, ApiKey};
 use crate::domain::history::Entry;
 use crate::error::Fault;
 
@@ -66,6 +66,23 @@ impl Database {
         Ok(transaction.commit().await?.is_ok())
     }
 
+    /// Makes a client, as [`Database::insert_client`] does; `false` also when the access of its maker, `by`, has ended.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn make_client(
+        &self,
+        client: &Client,
+        entry: &Entry,
+        by: &Access,
+    ) -> Result<bool, Fault> {
+        let mut transaction = self.inserting_client(client, Some(entry))?;
+        transaction.made_client(&self.tables.clients, by.client_id, client);
+        transaction.stands(&self.tables.credentials, by);
+        transaction.key_stands(&self.tables.credentials, by);
+        Ok(transaction.commit().await?.is_ok())
+    }
+
     fn inserting_client(
         &self,
         client: &Client,
@@ -112,8 +129,10 @@ impl Database {
         Ok(transaction.commit().await?.is_ok())
     }
 
-    /// Changes a client's email, role, billing group, currency and tags, with the history entry; `false` when somebody else changed them
-    /// since `before` was read, or the email is another client's, or the currency of one with accounts would change.
+    /// Changes a client's email, role, billing group, currency, tags and epoch, with the history entry; `false` when somebody else changed
+    /// them since `before` was read, or the email is another client's, or the currency of one with accounts would change. An epoch is
+    /// raised only while the access of `by` stands, and `successor`, if there is one, is an administrator as it was read: so of two
+    /// administrators who end each other at once, one stays.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -122,10 +141,16 @@ impl Database {
         before: &Client,
         client: &Client,
         entry: &Entry,
+        by: &Access,
+        successor: Option<&Client>,
     ) -> Result<bool, Fault> {
         let table = &self.tables.clients;
         let mut transaction = self.transaction();
         let mut condition = "email = :was_email AND #role = :was_role AND billing = :was_billing AND currency = :was_currency AND tags = :was_tags".to_owned();
+        condition.push_str(match before.epoch {
+            0 => " AND (attribute_not_exists(epoch) OR epoch = :was_epoch)",
+            _ => " AND epoch = :was_epoch",
+        });
         let mut update = Update::builder();
         if client.currency != before.currency {
             condition.push_str(" AND accounts = :none");
@@ -144,7 +169,7 @@ impl Database {
                 .table_name(table)
                 .key("pk", string(keys::client(client.client_id)))
                 .key("sk", string(keys::CLIENT))
-                .update_expression(format!("SET email = :email, #role = :role, billing = :billing, currency = :currency, tags = :tags{limit}"))
+                .update_expression(format!("SET email = :email, #role = :role, billing = :billing, currency = :currency, tags = :tags, epoch = :epoch{limit}"))
                 .condition_expression(condition)
                 .expression_attribute_names("#role", "role")
                 .expression_attribute_values(":email", string(&client.email))
@@ -152,6 +177,8 @@ impl Database {
                 .expression_attribute_values(":billing", string(&client.billing))
                 .expression_attribute_values(":currency", attribute(client.currency)?)
                 .expression_attribute_values(":tags", attribute(&client.tags)?)
+                .expression_attribute_values(":epoch", number(client.epoch))
+                .expression_attribute_values(":was_epoch", number(before.epoch))
                 .expression_attribute_values(":was_email", string(&before.email))
                 .expression_attribute_values(":was_role", attribute(before.role)?)
                 .expression_attribute_values(":was_billing", string(&before.billing))
@@ -161,6 +188,20 @@ impl Database {
         );
         if client.role != before.role {
             transaction.change_of_role(&self.tables.credentials, client);
+            if client.role == Role::Admin {
+                transaction.made_client(table, by.client_id, client);
+            }
+        }
+        if client.epoch != before.epoch {
+            transaction.epoch(&self.tables.credentials, client);
+            transaction.key_stands(&self.tables.credentials, by);
+            // Of its own epoch the client's record says enough.
+            if by.client_id != client.client_id {
+                transaction.stands(&self.tables.credentials, by);
+            }
+        }
+        if let Some(successor) = successor {
+            transaction.stays_admin(table, successor)?;
         }
         if client.email != before.email {
             transaction.insert(table, email_item(client), Conflict::Changed);
@@ -284,6 +325,44 @@ impl Database {
             .await
             .map_err(|e| fault("UpdateItem", table, e))?;
         read(table, updated.attributes.unwrap_or_default())
+    }
+}
+
+impl Transaction<'_> {
+    /// Notes who made a client, or an administrator of one.
+    fn made_client(&mut self, table: &str, maker: u64, client: &Client) {
+        let sk = match client.role {
+            Role::Client => keys::made_client(client.client_id),
+            Role::Admin => keys::made_admin(client.client_id),
+        };
+        self.put(
+            Put::builder()
+                .table_name(table)
+                .item("pk", string(keys::client(maker)))
+                .item("sk", string(sk))
+                .item("client_id", number(client.client_id)),
+            Conflict::Changed,
+        );
+    }
+
+    /// Only if a client is an administrator, and of the epoch that was read.
+    fn stays_admin(&mut self, table: &str, client: &Client) -> Result<(), Fault> {
+        let condition = match client.epoch {
+            0 => "#role = :admin AND (attribute_not_exists(epoch) OR epoch = :epoch)",
+            _ => "#role = :admin AND epoch = :epoch",
+        };
+        self.check(
+            ConditionCheck::builder()
+                .table_name(table)
+                .key("pk", string(keys::client(client.client_id)))
+                .key("sk", string(keys::CLIENT))
+                .condition_expression(condition)
+                .expression_attribute_names("#role", "role")
+                .expression_attribute_values(":admin", attribute(Role::Admin)?)
+                .expression_attribute_values(":epoch", number(client.epoch)),
+            Conflict::Changed,
+        );
+        Ok(())
     }
 }
 

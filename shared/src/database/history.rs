@@ -46,12 +46,41 @@ impl Database {
         offset: usize,
         next: Option<&str>,
     ) -> Result<HistoryPage, Fault> {
-        let table = &self.tables.history;
         // A client's own history is its whole partition; an account's stands in the index.
         let (index, partition_key) = match entity {
             Entity::Account(_) => (Some("by_entity"), "entity"),
             Entity::Plan(_) | Entity::Client(_) => (None, "pk"),
         };
+        let partition = (partition_key, keys::entity(entity));
+        self.history_page(index, partition, limit, offset, next)
+            .await
+    }
+
+    /// The entries of what a client did, to whatever it was; otherwise as [`Database::history`].
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn history_by(
+        &self,
+        client_id: u64,
+        limit: usize,
+        offset: usize,
+        next: Option<&str>,
+    ) -> Result<HistoryPage, Fault> {
+        let partition = ("acted_by", keys::client(client_id));
+        self.history_page(Some("by_actor"), partition, limit, offset, next)
+            .await
+    }
+
+    async fn history_page(
+        &self,
+        index: Option<&str>,
+        (partition_key, partition): (&str, String),
+        limit: usize,
+        offset: usize,
+        next: Option<&str>,
+    ) -> Result<HistoryPage, Fault> {
+        let table = &self.tables.history;
         let mut from = next.map(str::to_owned);
         let mut skip = offset;
         let mut entries: Vec<Entry> = Vec::new();
@@ -64,7 +93,7 @@ impl Database {
                 .table_name(table)
                 .set_index_name(index.map(str::to_owned))
                 .expression_attribute_names("#pk", partition_key)
-                .expression_attribute_values(":pk", string(keys::entity(entity)))
+                .expression_attribute_values(":pk", string(&partition))
                 .scan_index_forward(false)
                 .limit(i32::try_from(wanted.min(1_000)).unwrap_or(1_000));
             query = match &from {
@@ -116,6 +145,9 @@ fn history_item(entry: &Entry) -> Result<Item, Fault> {
     let mut row: HashMap<String, AttributeValue> =
         item(pk, Some(keys::history_entry(entry.at, &entry.id)), entry)?;
     row.insert("entity".into(), AttributeValue::S(entity_key));
+    if let Some(client_id) = entry.actor.client_id {
+        row.insert("acted_by".into(), string(keys::client(client_id)));
+    }
     Ok(row)
 }
 

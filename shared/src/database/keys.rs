@@ -4,10 +4,14 @@
 //! |---|---|---|---|
 //! | clients | `CLIENT#<id>` | `CLIENT` | a client |
 //! | clients | `EMAIL#<email>` | `EMAIL` | whose email it is |
+//! | clients | `CLIENT#<id>` | `MADE#API_KEY#<sha256>` | an API key that this client made, or whose end is under way with this client's access |
+//! | clients | `CLIENT#<id>` | `MADE#ADMIN#<id>` | a client that this one made an administrator |
+//! | clients | `CLIENT#<id>` | `MADE#CLIENT#<id>` | another client that this one made |
 //! | clients | `SEQUENCES` | `SEQUENCES` | the last numbers given to clients, plans, accounts and invoices |
-//! | credentials | `API_KEY#<sha256>` | | an API key |
+//! | credentials | `API_KEY#<sha256>` | | an API key; listed by `by_client` |
 //! | credentials | `TOKEN#<sha256>` | | a session, until it expires |
-//! | credentials | `DEMOTED#<client>` | | a client that is no administrator any more |
+//! | credentials | `EPOCH#<client>` | | a client's epoch, once it was raised |
+//! | credentials | `DEMOTED#<client>` | | a client that is no administrator any more, for sessions without an epoch |
 //! | accounts | `ACCOUNT#<s3uid>` | `ACCOUNT` | an account; listed by `by_client`, `by_group`, `by_group_traffic`, `by_group_storage` |
 //! | accounts | `BUCKET#<location>#<name>` | `BUCKET` | whose bucket name it is; listed by `buckets_by_account` |
 //! | accounts | `GROUPS` | `<group key>` | a listing group that has or had accounts |
@@ -17,13 +21,15 @@
 //! | orders | `IDEMPOTENCY#<client>#<sha256>` | | what an idempotency key was used for, for a day |
 //! | ledger | `CLIENT#<id>` | `BALANCES#<currency>` | a client's balances |
 //! | ledger | `CLIENT#<id>` | `POSTING#<id>` | a journal entry |
+//! | ledger | `REFERENCE#<sha256>` | `REFERENCE` | whose payment a reference is |
 //! | ledger | `CLIENT#<id>` | `INVOICE#<id>` | an invoice |
 //! | ledger | `CLIENT#<id>` | `OPEN#<due date>#<id>` | the open side of an invoice; listed by `open_invoices` while it is chased |
 //! | ledger | `CLIENT#<id>` | `PERIOD#<s3uid>#<from>` | a closed period of an account, and its invoice |
 //! | events | `EVENT#<id>` | | an event; listed by `unsent_events` until it is sent |
-//! | history | `CLIENT#<id>` or `PLAN#<id>` | `<time>#<id>` | an entry; listed by `by_entity` too |
+//! | history | `CLIENT#<id>` or `PLAN#<id>` | `<time>#<id>` | an entry; listed by `by_entity` and `by_actor` too |
 //! | tasks | `TASK#<id>` | | a task; listed by `open_tasks` while it is a clean-up under way |
-//! | tasks | `CALLBACK#<key>` | | what a callback key stands for |
+//! | tasks | `ANSWER#<id>#<requested at>` | | a task's answer to the request of a moment, for callback keys |
+//! | tasks | `CALLBACK#<sha256>` | | what a callback key stands for |
 //! | usage | `ACCOUNT#<s3uid>` | `DAY#<date>` | an account's usage on a day |
 //! | usage | `BILLING` | `STATE` | the day before which every period has been closed |
 //! | usage | `ACCOUNT#<s3uid>` | `MONTH#<year>-<month>` | an account's totals for a calendar month; ranked by `by_month_traffic`, `by_month_storage` |
@@ -43,9 +49,14 @@ const DIGITS: usize = 12;
 pub(crate) const CLIENT: &str = "CLIENT";
 pub(crate) const EMAIL: &str = "EMAIL";
 pub(crate) const SEQUENCES: &str = "SEQUENCES";
+pub(crate) const API_KEYS: &str = "API_KEY#";
+pub(crate) const MADE_API_KEYS: &str = "MADE#API_KEY#";
+pub(crate) const MADE_ADMINS: &str = "MADE#ADMIN#";
+pub(crate) const MADE_CLIENTS: &str = "MADE#CLIENT#";
 pub(crate) const ACCOUNT: &str = "ACCOUNT";
 pub(crate) const BUCKET: &str = "BUCKET";
 pub(crate) const GROUPS: &str = "GROUPS";
+pub(crate) const REFERENCE: &str = "REFERENCE";
 pub(crate) const BALANCES: &str = "BALANCES#";
 pub(crate) const BILLING: &str = "BILLING";
 pub(crate) const STATE: &str = "STATE";
@@ -60,16 +71,32 @@ pub(crate) fn client(client_id: u64) -> String {
     format!("CLIENT#{client_id}")
 }
 
+pub(crate) fn made_api_key(hash: &str) -> String {
+    format!("{MADE_API_KEYS}{hash}")
+}
+
+pub(crate) fn made_admin(client_id: u64) -> String {
+    format!("{MADE_ADMINS}{client_id:0DIGITS$}")
+}
+
+pub(crate) fn made_client(client_id: u64) -> String {
+    format!("{MADE_CLIENTS}{client_id:0DIGITS$}")
+}
+
 pub(crate) fn email(email: &str) -> String {
     format!("EMAIL#{}", email.to_lowercase())
 }
 
 pub(crate) fn api_key(hash: &str) -> String {
-    format!("API_KEY#{hash}")
+    format!("{API_KEYS}{hash}")
 }
 
 pub(crate) fn token(hash: &str) -> String {
     format!("TOKEN#{hash}")
+}
+
+pub(crate) fn epoch(client_id: u64) -> String {
+    format!("EPOCH#{client_id}")
 }
 
 pub(crate) fn demoted(client_id: u64) -> String {
@@ -141,6 +168,11 @@ pub(crate) fn posting(posting_id: &str) -> String {
     format!("POSTING#{posting_id}")
 }
 
+/// The reference is somebody else's words, of any form: its hash stands in for it.
+pub(crate) fn reference(reference: &str) -> String {
+    format!("REFERENCE#{}", hash(reference))
+}
+
 pub(crate) fn invoice(invoice_id: u64) -> String {
     format!("INVOICE#{invoice_id:0DIGITS$}")
 }
@@ -177,7 +209,16 @@ pub(crate) fn task(task_id: &str) -> String {
     format!("TASK#{task_id}")
 }
 
+pub(crate) fn answer(task_id: &str, requested_at: Timestamp) -> String {
+    format!("ANSWER#{task_id}#{requested_at}")
+}
+
 pub(crate) fn callback(callback_key: &str) -> String {
+    format!("CALLBACK#{}", hash(callback_key))
+}
+
+/// As callback keys were kept before: in the clear. The last of them expire a day later.
+pub(crate) fn callback_in_the_clear(callback_key: &str) -> String {
     format!("CALLBACK#{callback_key}")
 }
 

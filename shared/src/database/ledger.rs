@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::{ConditionCheck, Delete, ReturnValue, Update};
+use aws_sdk_dynamodb::types::{ConditionCheck, Delete, Put, ReturnValue, Update};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -118,6 +118,48 @@ impl Database {
         entries: &[Entry],
         events: &[Event],
     ) -> Result<Result<(), Vec<Conflict>>, Fault> {
+        let transaction = self.posting_of(posting, lowered, guard, entries, events)?;
+        transaction.commit().await
+    }
+
+    /// Posts a payment, as [`Database::post`] does, and has its reference stand for this client alone, so that one payment is not noted for
+    /// two: another's is [`Conflict::ReferenceUsed`]. With no `reference` to keep, it may stand for others too.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn post_payment(
+        &self,
+        posting: &Posting,
+        reference: Option<&str>,
+        lowered: &[Lowered<'_>],
+        guard: Guard,
+        entries: &[Entry],
+        events: &[Event],
+    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
+        let mut transaction = self.posting_of(posting, lowered, guard, entries, events)?;
+        if let Some(reference) = reference {
+            transaction.put(
+                Put::builder()
+                    .table_name(&self.tables.ledger)
+                    .item("pk", string(keys::reference(reference)))
+                    .item("sk", string(keys::REFERENCE))
+                    .item("client_id", number(posting.client_id))
+                    .condition_expression("attribute_not_exists(pk) OR client_id = :client")
+                    .expression_attribute_values(":client", number(posting.client_id)),
+                Conflict::ReferenceUsed,
+            );
+        }
+        transaction.commit().await
+    }
+
+    fn posting_of(
+        &self,
+        posting: &Posting,
+        lowered: &[Lowered<'_>],
+        guard: Guard,
+        entries: &[Entry],
+        events: &[Event],
+    ) -> Result<Transaction<'_>, Fault> {
         let mut transaction = self.transaction();
         transaction.posting(&self.tables, posting, guard, None)?;
         for lowered in lowered {
@@ -127,7 +169,7 @@ impl Database {
             transaction.history(&self.tables.history, entry)?;
         }
         transaction.events(&self.tables.events, events)?;
-        transaction.commit().await
+        Ok(transaction)
     }
 
     /// Gives a place in a client's series of invoices to what causes one: the same place to the same cause, until its invoice is issued.

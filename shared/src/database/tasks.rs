@@ -6,7 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::orders::{OPEN, sortable};
 use super::transaction::Conflict;
-use super::{Database, attribute, fault, item, keys, number, page, read, string, written_if_held};
+use super::{
+    Database, Item, attribute, fault, item, keys, number, page, read, string, written_if_held,
+};
 use crate::domain::history::Entry;
 use crate::domain::task::{Answer, Callback, Task};
 use crate::error::Fault;
@@ -156,7 +158,8 @@ impl Database {
         Ok(())
     }
 
-    /// Answers a task: for everybody who asked at `requested_at` or before.
+    /// Answers a task: for everybody who asked at `requested_at` or before. For callback keys the answer is kept by itself, since the
+    /// task's record takes the next one; first, so that it is there whoever dies.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -168,6 +171,19 @@ impl Database {
         now: Timestamp,
     ) -> Result<(), Fault> {
         let table = &self.tables.tasks;
+        let mut row = Item::from([("pk".into(), string(keys::answer(task_id, requested_at)))]);
+        row.insert("answer".into(), attribute(answer)?);
+        row.insert(
+            "expires_at_epoch".into(),
+            number(now.as_second() + KEPT_SECONDS),
+        );
+        self.client
+            .put_item()
+            .table_name(table)
+            .set_item(Some(row))
+            .send()
+            .await
+            .map_err(|e| fault("PutItem", table, e))?;
         self.client
             .update_item()
             .table_name(table)
@@ -205,7 +221,25 @@ impl Database {
         Ok(page(table, query).await?.0)
     }
 
-    /// Keeps a callback key.
+    /// The answer that was kept for a request of this moment.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn kept_answer(
+        &self,
+        task_id: &str,
+        requested_at: Timestamp,
+    ) -> Result<Option<Answer>, Fault> {
+        #[derive(serde::Deserialize)]
+        struct Row {
+            answer: Answer,
+        }
+        let key = keys::answer(task_id, requested_at);
+        let row: Option<Row> = self.get(&self.tables.tasks, key, None).await?;
+        Ok(row.map(|row| row.answer))
+    }
+
+    /// Keeps a callback key, by its hash.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -236,7 +270,12 @@ impl Database {
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn callback(&self, callback_key: &str) -> Result<Option<Callback>, Fault> {
-        self.get(&self.tables.tasks, keys::callback(callback_key), None)
+        let table = &self.tables.tasks;
+        let callback = self.get(table, keys::callback(callback_key), None).await?;
+        if callback.is_some() {
+            return Ok(callback);
+        }
+        self.get(table, keys::callback_in_the_clear(callback_key), None)
             .await
     }
 
@@ -244,13 +283,21 @@ impl Database {
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn take_callback(&self, callback_key: &str) -> Result<bool, Fault> {
+    pub async fn take_callback(
+        &self,
+        callback_key: &str,
+        callback: &Callback,
+    ) -> Result<bool, Fault> {
         let table = &self.tables.tasks;
+        let key = match callback.access {
+            Some(_) => keys::callback(callback_key),
+            None => keys::callback_in_the_clear(callback_key),
+        };
         let sent = self
             .client
             .delete_item()
             .table_name(table)
-            .key("pk", string(keys::callback(callback_key)))
+            .key("pk", string(key))
             .condition_expression("attribute_exists(pk)")
             .send()
             .await;

@@ -24,6 +24,8 @@ pub enum Conflict {
     Balances,
     /// The idempotency key is in use.
     IdempotencyKeyUsed,
+    /// The reference is of another client's payment.
+    ReferenceUsed,
     /// The same task is under way.
     UnderWay,
     /// Somebody else changed it first, or it was done already.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString};
 
+use crate::domain::credential::Maker;
 use crate::domain::money::Currency;
 
 /// What a client's credentials allow.
@@ -38,6 +39,12 @@ pub struct Client {
     /// Those of them on plans that cost nothing.
     #[serde(default)]
     pub free_accounts: u32,
+    /// Raised with every change of role, and when its access is ended: sessions of another epoch are over.
+    #[serde(default)]
+    pub epoch: u64,
+    /// Who made it; nobody knows of those that are older than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<Maker>,
     /// Up to how much it may owe, in minor units of its currency, where staff have said so; else the stack's parameter says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credit_limit_minor: Option<i64>,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::domain::client::Role;
+use crate::domain::history::Actor;
 
 /// SHA-256 of a key or token, in hexadecimal. Both are random and long, so no salt is needed.
 #[must_use]
@@ -23,6 +24,38 @@ pub struct ApiKey {
     pub name: String,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Who made it; nobody knows of those that are older than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<Maker>,
+}
+
+/// Who made a key or a client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maker {
+    /// Its number; none for the system.
+    pub client_id: Option<u64>,
+    /// `client`, `admin` or `system`.
+    pub kind: String,
+}
+
+impl From<&Actor> for Maker {
+    fn from(actor: &Actor) -> Maker {
+        Maker {
+            client_id: actor.client_id,
+            kind: actor.role.clone(),
+        }
+    }
+}
+
+/// What a session rests on: it ends with its key, and when the client's epoch is raised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// Whose it is.
+    pub client_id: u64,
+    /// The client's epoch when the session was opened.
+    pub epoch: u64,
+    /// The API key that it was opened with, by its hash.
+    pub api_key_hash: String,
 }
 
 /// A session: what a token stands for until it expires.
@@ -40,9 +73,22 @@ pub struct Session {
     pub expires_at: Timestamp,
     /// The API key it was opened with, by its hash: revoking that ends the session.
     pub api_key_hash: String,
+    /// The client's epoch when it was opened. A session that is older than epochs has none, and counts as of epoch 0.
+    #[serde(default)]
+    pub epoch: Option<u64>,
 }
 
 impl Session {
+    /// What it rests on.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        Access {
+            client_id: self.client_id,
+            epoch: self.epoch.unwrap_or(0),
+            api_key_hash: self.api_key_hash.clone(),
+        }
+    }
+
     /// Whether it may be used at `now` from `source_ip`.
     #[must_use]
     pub fn is_valid(&self, now: Timestamp, source_ip: Option<IpAddr>) -> bool {
@@ -64,6 +110,7 @@ mod tests {
             fixed_ip: None,
             expires_at: at(100),
             api_key_hash: String::new(),
+            epoch: Some(0),
         };
         let home: IpAddr = [192, 0, 2, 1].into();
         assert!(session.is_valid(at(99), None));

@@ -15,6 +15,9 @@ pub struct Actor {
     pub role: String,
     /// Where the request came from.
     pub ip: Option<String>,
+    /// The client's number; none for the system, nor in entries that are older than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<u64>,
 }
 
 impl Actor {
@@ -25,16 +28,18 @@ impl Actor {
             name: name.into(),
             role: "system".into(),
             ip: None,
+            client_id: None,
         }
     }
 
     /// Somebody with a session.
     #[must_use]
-    pub fn person(email: &str, role: Role, ip: Option<String>) -> Actor {
+    pub fn person(client_id: u64, email: &str, role: Role, ip: Option<String>) -> Actor {
         Actor {
             name: email.into(),
             role: role.to_string(),
             ip,
+            client_id: Some(client_id),
         }
     }
 }

@@ -20,7 +20,7 @@ pub struct Plan {
     pub active: bool,
     /// What an account may store without extra charge, in units of 2^30 bytes.
     pub quota_gb: u64,
-    /// What an account may store at all, in units of 2^30 bytes: above it the cluster refuses. See [`Plan::storage_limit_bytes`].
+    /// What an account may store at all, in units of 2^30 bytes: above it the cluster refuses. See [`Plan::enforced_limit_gb`].
     #[serde(default)]
     pub storage_limit_gb: Option<u64>,
     /// Whether periods that begin while a member of staff has the account suspended are charged, where it is not as the stack's parameter
@@ -109,17 +109,23 @@ impl Plan {
     /// What the cluster lets an account store: the plan's limit, or else the quota of a plan that sells no storage above it. `None` means
     /// as much as it likes, at the price of overage.
     #[must_use]
-    pub fn storage_limit_bytes(&self) -> Option<u64> {
+    pub fn enforced_limit_gb(&self) -> Option<u64> {
         let sells_overage = self
             .prices
             .values()
             .any(|prices| !prices.storage_overage_per_gb_month.is_zero());
-        let limit_gb = match self.storage_limit_gb {
+        match self.storage_limit_gb {
             Some(limit_gb) => Some(limit_gb.max(self.quota_gb)),
             None if sells_overage => None,
             None => Some(self.quota_gb),
-        };
-        limit_gb.map(|limit_gb| limit_gb.saturating_mul(crate::domain::figures::GB_BYTES))
+        }
+    }
+
+    /// [`Plan::enforced_limit_gb`] in bytes.
+    #[must_use]
+    pub fn storage_limit_bytes(&self) -> Option<u64> {
+        let limit_gb = self.enforced_limit_gb()?;
+        Some(limit_gb.saturating_mul(crate::domain::figures::GB_BYTES))
     }
 
     /// The quota in bytes.

@@ -313,6 +313,8 @@ mod tests {
             tags: Vec::new(),
             accounts: 1,
             free_accounts: 0,
+            epoch: 0,
+            made_by: None,
             credit_limit_minor: None,
         }
     }

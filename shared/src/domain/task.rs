@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::domain::credential::Access;
+
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -116,6 +118,23 @@ impl Task {
             .filter(|answered_for| *answered_for >= requested_at)
             .and(self.answer.as_ref())
     }
+
+    /// What a callback's own request came to, when that is known. `kept` is the answer that was kept for its moment: the record itself has
+    /// the latest answer only, and who asked before must not see it.
+    #[must_use]
+    pub fn answer_of(&self, callback: &Callback, kept: Option<Answer>) -> Option<Answer> {
+        if kept.is_some() {
+            return kept;
+        }
+        if callback.access.is_none() {
+            return self.answer_for(callback.requested_at).cloned();
+        }
+        if self.answered_for == Some(callback.requested_at) {
+            return self.answer.clone();
+        }
+        // It was lost, and somebody asked anew: nobody is going to answer it.
+        (self.requested_at > callback.requested_at).then_some(Answer::Unavailable)
+    }
 }
 
 /// What a queue message says.
@@ -127,15 +146,31 @@ pub struct Message {
     pub step: u64,
 }
 
-/// What a callback key stands for.
+/// What a callback key stands for: the answer to one request, for whoever may still have it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Callback {
     /// Which task.
     pub task_id: String,
     /// The wire action whose answer is awaited.
     pub action: String,
-    /// When it was asked for: an older answer will not do.
+    /// When it was asked for: neither an older nor a later answer will do.
     pub requested_at: Timestamp,
+    /// What the session rests on in which it was asked for: the key stands for nothing without. Keys that were kept in the clear have none.
+    #[serde(default)]
+    pub access: Option<Access>,
+}
+
+impl Callback {
+    /// For the request that began this task, or joined it.
+    #[must_use]
+    pub fn new(task: &Task, action: &str, access: Access) -> Callback {
+        Callback {
+            task_id: task.task_id.clone(),
+            action: action.into(),
+            requested_at: task.requested_at,
+            access: Some(access),
+        }
+    }
 }
 
 impl Task {

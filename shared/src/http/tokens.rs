@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::domain::account::Account;
 use crate::domain::client::Role;
-use crate::domain::credential::{Session, hash};
+use crate::domain::credential::{Access, Session, hash};
 use crate::domain::history::{Actor, Entry};
 use crate::error::{Error, Rejection};
 use crate::http::Call;
@@ -19,6 +19,8 @@ pub struct Caller {
     pub role: Role,
     /// Its email.
     pub email: String,
+    /// What its session rests on.
+    pub access: Access,
     /// Where it calls from.
     ip: Option<String>,
 }
@@ -41,10 +43,21 @@ impl Caller {
         Err(Rejection::forbidden("allowed to administrators only"))
     }
 
+    /// Refuses whoever's access has ended meanwhile. For when a write that hangs on it did not take place.
+    ///
+    /// # Errors
+    /// 401 then.
+    pub async fn must_stand(&self, context: &Context) -> Result<(), Error> {
+        if context.database.stands(&self.access).await? {
+            return Ok(());
+        }
+        Err(Rejection::invalid_token().into())
+    }
+
     /// As history names it.
     #[must_use]
     pub fn actor(&self) -> Actor {
-        Actor::person(&self.email, self.role, self.ip.clone())
+        Actor::person(self.client_id, &self.email, self.role, self.ip.clone())
     }
 
     /// The client it acts for: an admin the one that `id` names, everybody else themselves. Another's number in a client's `id` is
@@ -91,7 +104,8 @@ pub fn token(call: &Call) -> Result<String, Rejection> {
     }
 }
 
-/// The session that a token stands for. One of an administrator ends when he is one no more.
+/// The session that a token stands for. One of an administrator is held against the epoch; a client's ends with its API key alone, and
+/// is deleted then, so that a client's request costs no further read.
 ///
 /// # Errors
 /// 401 when the token is wrong, expired, or bound to another address.
@@ -101,7 +115,7 @@ pub async fn session(context: &Context, call: &Call, token: &str) -> Result<Sess
     let session = session.filter(|session| session.is_valid(context.now(), call.source_ip));
     match session {
         Some(session)
-            if session.role != Role::Admin || !database.is_demoted(session.client_id).await? =>
+            if session.role != Role::Admin || database.is_of_this_epoch(&session).await? =>
         {
             Ok(session)
         }
@@ -119,6 +133,7 @@ pub async fn authenticate(context: &Context, call: &Call) -> Result<Caller, Erro
     Ok(Caller {
         client_id: session.client_id,
         role: session.role,
+        access: session.access(),
         email: session.email,
         ip: call.source_ip.map(|ip| ip.to_string()),
     })
