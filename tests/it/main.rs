@@ -26,6 +26,7 @@ mod delete_bucket;
 mod delete_file;
 mod delete_payment_account;
 mod eq_callback_php;
+mod fairness;
 mod flow;
 mod garage_flow;
 mod get_available_locations;
