@@ -42,6 +42,7 @@ mod list_invoices;
 mod list_plans;
 mod metering_properties;
 mod order_crashes;
+mod own_calls;
 mod preview_invoice;
 mod processes;
 mod quota_events;

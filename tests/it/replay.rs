@@ -63,7 +63,7 @@ async fn report(app: &TestApp, hour: &str, accounts: &[Report<'_>]) {
             bytes_sent: Some(*bytes_sent),
             bytes_received: Some(0),
             requests: Some(1),
-            is_reset: false,
+            ..Sample::default()
         });
     let end = at(hour) + HOUR;
     wait_until(app, end);
