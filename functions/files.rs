@@ -47,7 +47,15 @@ pub(crate) async fn note_own_calls(
     let shard = shard_of(account.id, context.rules.usage_shard_accounts);
     context
         .database
-        .add_own_calls(&account.location, shard, hour_of(now), &account.s3uid, bucket_name, own, now)
+        .add_own_calls(
+            &account.location,
+            shard,
+            hour_of(now),
+            &account.s3uid,
+            bucket_name,
+            own,
+            now,
+        )
         .await
 }
 

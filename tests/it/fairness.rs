@@ -58,7 +58,9 @@ async fn many_questions_to_a_slow_location_do_not_hold_up_one_to_a_fast_location
     let here = order_at(&app, "client2", "NL", "here".into()).await;
     let taken = silence(&app, "DE").await;
 
-    let asked = there.iter().map(|account| app.call("client", "get_buckets", of(account)));
+    let asked = there
+        .iter()
+        .map(|account| app.call("client", "get_buckets", of(account)));
     let slow = join_all(asked);
     let fast = async {
         // All workers are in the hands of the slow location.
@@ -67,7 +69,11 @@ async fn many_questions_to_a_slow_location_do_not_hold_up_one_to_a_fast_location
         // Of the others none is answered: they are held still, or wait.
         for account in &there {
             let s3uid = account.s3uid.clone();
-            let task = app.context().database.task(&Work::ListBuckets { s3uid }.task_id()).await;
+            let task = app
+                .context()
+                .database
+                .task(&Work::ListBuckets { s3uid }.task_id())
+                .await;
             assert_eq!(task.expect("an answer").expect("a task").answer, None);
         }
     };
@@ -78,7 +84,8 @@ async fn many_questions_to_a_slow_location_do_not_hold_up_one_to_a_fast_location
 }
 
 #[tokio::test]
-async fn a_question_that_its_cluster_takes_long_to_answer_is_asked_again_by_those_who_have_the_time() {
+async fn a_question_that_its_cluster_takes_long_to_answer_is_asked_again_by_those_who_have_the_time()
+ {
     let app = TestApp::start_idle(&[]).await;
     let account = order_at(&app, "client", "DE", "there".into()).await;
     silence(&app, "DE").await;

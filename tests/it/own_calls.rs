@@ -65,12 +65,15 @@ async fn an_account_of_which_files_were_only_listed_has_no_traffic() {
     assert_eq!(moved(&app, &account).await, []);
     let usage = json!({ "s3uid": account.s3uid });
     let preview = app.call("client", "preview_invoice", usage).await.ok();
-    assert_eq!(preview["metering"]["total_traffic_period_gb"], 0.0);
+    assert_eq!(preview["usage"]["total_traffic_period_gb"], 0.0);
 
     // What the cluster counted stands in the segment, and beside it what of that was not the client's.
     let sample = sample(&app, &account).await;
     let own = sample.own.expect("own calls");
-    assert_eq!((Some(own.bytes_sent), Some(own.requests)), (sample.bytes_sent, sample.requests));
+    assert_eq!(
+        (Some(own.bytes_sent), Some(own.requests)),
+        (sample.bytes_sent, sample.requests)
+    );
     assert!(own.bytes_sent > 0 && own.requests == 3, "{own:?}");
     let classes = RequestClasses {
         list: 2,
@@ -117,7 +120,11 @@ async fn a_listing_that_is_refused_takes_nothing_from_other_traffic() {
     let s3 = app.s3("client", &account).await;
     app.put(&s3, "my-bucket", "a", 3_000).await;
     let get = s3.get_object().bucket("my-bucket").key("a").send().await;
-    get.expect("an object").body.collect().await.expect("its bytes");
+    get.expect("an object")
+        .body
+        .collect()
+        .await
+        .expect("its bytes");
     let other = json!({ "s3uid": account.s3uid, "bucket_name": "theirs" });
     app.call("client", "get_files", other).await.refused(403);
     assert_eq!(look(&app, &account).await, 3_000.0 / GB);

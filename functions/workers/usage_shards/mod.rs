@@ -144,7 +144,9 @@ async fn collect(
     let own = match traffic.iter().flatten().any(has_moved) {
         true => {
             let database = &context.database;
-            database.own_calls(&key.location, key.shard, key.hour).await?
+            database
+                .own_calls(&key.location, key.shard, key.hour)
+                .await?
         }
         // What the cluster did not count need not be told apart.
         false => HashMap::new(),

@@ -13,7 +13,8 @@ use std::time::Duration;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::DisplayErrorContext;
 use aws_sdk_sqs::types::{
-    ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName, QueueAttributeName,
+    ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message,
+    MessageSystemAttributeName, QueueAttributeName,
 };
 use embedded::sqs::Depth;
 use futures::future::try_join_all;
@@ -213,7 +214,8 @@ impl Queues {
         let mut running = 0;
         let mut receiving = Box::pin(self.receive(&mapping, BATCH_MESSAGES, LONG_POLL_SECONDS));
         // A third of the time that a message is hidden: one that waits never comes back, and whoever begins one has most of it left.
-        let mut hide_again = tokio::time::interval(mapping.visibility.max(Duration::from_secs(3)) / 3);
+        let mut hide_again =
+            tokio::time::interval(mapping.visibility.max(Duration::from_secs(3)) / 3);
         loop {
             while running < concurrency && waiting.waiting() > 0 {
                 let batch = std::iter::from_fn(|| waiting.next()).take(batch_size);

@@ -290,7 +290,10 @@ impl Database {
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    #[allow(clippy::too_many_arguments, reason = "each is part of the key, or what is added")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is part of the key, or what is added"
+    )]
     pub async fn add_own_calls(
         &self,
         location: &str,
@@ -308,7 +311,9 @@ impl Database {
             .table_name(table)
             .key("pk", string(keys::own_calls(location, shard)))
             .key("sk", string(keys::own_calls_in(hour, s3uid, bucket_name)))
-            .update_expression("SET expires_at_epoch = :expires ADD bytes_sent :bytes, requests :requests")
+            .update_expression(
+                "SET expires_at_epoch = :expires ADD bytes_sent :bytes, requests :requests",
+            )
             .expression_attribute_values(":expires", number(expires.as_second()))
             .expression_attribute_values(":bytes", number(own.bytes_sent))
             .expression_attribute_values(":requests", number(own.requests))
@@ -357,14 +362,12 @@ impl Database {
         traffic: Vec<TrafficHour>,
     ) -> Result<Vec<TrafficHour>, Fault> {
         let table = &self.tables.usage;
-        let key_of = |moved: &TrafficHour| {
-            keys::own_calls_in(moved.hour, &moved.s3uid, &moved.bucket_name)
-        };
+        let key_of =
+            |moved: &TrafficHour| keys::own_calls_in(moved.hour, &moved.s3uid, &moved.bucket_name);
         let pk = keys::own_calls(location, shard);
         let counted = traffic.iter().filter(|moved| moved.requests > 0);
-        let wanted: Vec<(String, String)> = counted
-            .map(|moved| (pk.clone(), key_of(moved)))
-            .collect();
+        let wanted: Vec<(String, String)> =
+            counted.map(|moved| (pk.clone(), key_of(moved))).collect();
         let mut own: HashMap<String, OwnCalls> = HashMap::new();
         for row in self.get_many(table, wanted).await? {
             let row: OwnRow = read(table, row)?;

@@ -121,6 +121,9 @@ mod tests {
         while let Some((group, _)) = fair.next() {
             fair.ended(group);
         }
-        assert_eq!((fair.groups.len(), fair.order.len(), fair.waiting()), (0, 0, 0));
+        assert_eq!(
+            (fair.groups.len(), fair.order.len(), fair.waiting()),
+            (0, 0, 0)
+        );
     }
 }
