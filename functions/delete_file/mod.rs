@@ -41,10 +41,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         .delete(cluster, &keys, &bucket_name, &filename, &counter)
         .await;
     let noting = files::note_own_calls(context, &account, cluster, &bucket_name, &counter);
-    if let Err(error) = deleted {
-        noting.await?;
-        return Err(files::refusal("Delete S3 file", error));
-    }
+    deleted.map_err(|error| files::refusal("Delete S3 file", error))?;
     let details = json!({ "bucket_name": bucket_name, "filename": filename });
     let entry = caller.entry(context, &account, NAME, details);
     futures::try_join!(context.database.put_history(&entry), noting)?;

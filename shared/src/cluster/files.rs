@@ -52,7 +52,7 @@ pub struct FilePage {
     pub has_more: bool,
 }
 
-/// What calls have moved, refused ones and those that were tried again included. An answer that never arrived is not in it.
+/// What calls have moved that succeeded. A refusal is no traffic worth telling apart, and may be about a bucket that is another's.
 #[derive(Debug, Clone, Default)]
 pub struct Counter(Arc<Counts>);
 
@@ -85,6 +85,9 @@ impl Intercept for Counter {
         _runtime_components: &RuntimeComponents,
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
+        if !context.response().status().is_success() {
+            return Ok(());
+        }
         // Bytes of the body, as clusters count them. It is in memory by now.
         let body = context.response().body().bytes().unwrap_or_default();
         let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
