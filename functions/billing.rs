@@ -11,14 +11,14 @@ pub(crate) const PAGE: i32 = 1_000;
 pub(crate) const AT_MOST: usize = 50_000;
 
 /// Hands what is due to the billing queue, page after page. `find` is given how many to find and where to begin, and says where the next
-/// page begins. How many were handed over.
+/// page begins; `work` says in which group each is. How many were handed over.
 ///
 /// # Errors
 /// When what is due cannot be found, or the queue cannot take it.
 pub(crate) async fn hand_over<T, C, F>(
     context: &Context,
     find: impl Fn(i32, Option<C>) -> F,
-    work: impl Fn(T) -> BillingWork,
+    work: impl Fn(T) -> (String, BillingWork),
 ) -> Result<usize, Fault>
 where
     F: Future<Output = Result<(Vec<T>, Option<C>), Fault>>,
@@ -26,8 +26,8 @@ where
     let (mut sent, mut after) = (0, None);
     loop {
         let (due, next) = find(PAGE, after).await?;
-        let work: Vec<BillingWork> = due.into_iter().map(&work).collect();
-        context.queue.send_billing(&work).await?;
+        let work: Vec<(String, BillingWork)> = due.into_iter().map(&work).collect();
+        context.queue.send_billing_in(&work).await?;
         sent += work.len();
         after = next;
         if after.is_none() || sent >= AT_MOST {

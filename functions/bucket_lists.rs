@@ -71,7 +71,8 @@ pub(crate) async fn handle(context: &Context, call: &Call, action: &str) -> Resu
     let work = Work::ListBuckets {
         s3uid: account.s3uid.clone(),
     };
-    let task = Task::new(work, caller.actor(), context.now());
+    let task =
+        Task::new(work, caller.actor(), context.now()).at(&account.location, account.client_id);
     let (started, ()) = futures::try_join!(
         context.database.start_task(task, None),
         context.database.put_history(&entry),

@@ -1,11 +1,15 @@
 //! What the actions on files share.
 
-use wharfage::cluster::{ClusterError, Keys};
+use wharfage::cluster::files::Counter;
+use wharfage::cluster::{Cluster, ClusterError, Keys};
 use wharfage::context::Context;
 use wharfage::domain::account::Account;
 use wharfage::domain::bucket_name;
+use wharfage::domain::period::hour_of;
+use wharfage::domain::usage::OwnCalls;
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::Call;
+use wharfage::segments::shard_of;
 
 /// The bucket a call names. What cannot be a bucket's name is refused here: an S3 client takes some of it for other addresses, such as
 /// `arn:…` or `name/key`, and finds no cluster behind them.
@@ -24,6 +28,35 @@ pub(crate) async fn keys_of(context: &Context, account: &Account) -> Result<Keys
             .decrypt(&account.s3uid, &account.secret_key_ciphertext)
             .await?,
     })
+}
+
+/// Notes what calls of ours have moved in an account's bucket, in the hour of their end, as clusters do: it is not the client's traffic. Who
+/// dies before leaves it with the client.
+pub(crate) async fn note_own_calls(
+    context: &Context,
+    account: &Account,
+    cluster: &Cluster,
+    bucket_name: &str,
+    counter: &Counter,
+) -> Result<(), Fault> {
+    let own = counter.counted();
+    if own == OwnCalls::default() || !cluster.capabilities().traffic {
+        return Ok(());
+    }
+    let now = context.now();
+    let shard = shard_of(account.id, context.rules.usage_shard_accounts);
+    context
+        .database
+        .add_own_calls(
+            &account.location,
+            shard,
+            hour_of(now),
+            &account.s3uid,
+            bucket_name,
+            own,
+            now,
+        )
+        .await
 }
 
 /// What the storage refuses, passed on in its words. A bucket that is not there and one that is another account's look alike, as all

@@ -12,8 +12,9 @@ use wharfage::domain::account::Account;
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::figures::gb;
 use wharfage::domain::period::{date_of, hour_of, start_of};
-use wharfage::domain::usage::{Day, Sample, Usage, days_of_traffic};
+use wharfage::domain::usage::{Day, Sample, TrafficHour, Usage, days_of_traffic};
 use wharfage::error::{Error, Fault};
+use wharfage::segments::shard_of;
 
 use crate::provisioning::bucket_row;
 
@@ -85,17 +86,18 @@ pub(crate) async fn look(context: &Context, account: &Account) -> Result<Seen, L
     );
     let ((buckets, traffic), (mut days, stored_before_bytes, known_buckets)) = (seen?, known?);
     let stored_bytes: u64 = buckets.iter().map(|bucket| bucket.stored_bytes).sum();
-    for (date, live) in days_of_traffic(&traffic) {
-        let day = days.entry(date).or_default();
-        for moved in live {
-            if day
-                .moved
-                .iter()
-                .all(|collected| collected.hour != moved.hour)
-            {
-                day.moved.push(moved);
-            }
-        }
+    let is_collected = |moved: &TrafficHour| {
+        let day = days.get(&date_of(moved.hour));
+        day.is_some_and(|day| day.has_moved_in(moved.hour))
+    };
+    let live = traffic.into_iter().filter(|moved| !is_collected(moved));
+    let shard = shard_of(account.id, context.rules.usage_shard_accounts);
+    let live = context
+        .database
+        .without_own_calls(&account.location, shard, live.collect())
+        .await?;
+    for (date, live) in days_of_traffic(&live) {
+        days.entry(date).or_default().moved.extend(live);
     }
     let period = Usage::of(stored_before_bytes, &days, period_from, now);
     // What an earlier look saw between two samples was stored all the same.

@@ -45,7 +45,8 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let entry = caller.entry(context, &account, NAME, details.clone());
     // An account that has ended already is not stopped any more: that its data goes now is noted with the task.
     let is_going = account.is_going();
-    let task = Task::new(work, caller.actor(), context.now());
+    let task =
+        Task::new(work, caller.actor(), context.now()).at(&account.location, account.client_id);
     let callback_key = context.random.callback_key();
     let (task, is_new) = match context
         .database

@@ -52,7 +52,8 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
                 s3uid: account.s3uid.clone(),
                 bucket_name: bucket_name.clone(),
             };
-            let task = Task::new(work, caller.actor(), context.now());
+            let task = Task::new(work, caller.actor(), context.now())
+                .at(&account.location, account.client_id);
             let callback_key = context.random.callback_key();
             let (task, is_new) = match context
                 .database

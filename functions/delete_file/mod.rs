@@ -1,6 +1,7 @@
 //! `delete_file`: deletes an object, with the account's own keys.
 
 use serde_json::json;
+use wharfage::cluster::files::Counter;
 use wharfage::context::Context;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
@@ -33,15 +34,17 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let (caller, account) = caller_and_account(context, call).await?;
     let keys = files::keys_of(context, &account).await?;
     let cluster = context.clusters.of(&account.location)?;
-    context
+    let counter = Counter::default();
+    let deleted = context
         .clusters
         .files()
-        .delete(cluster, &keys, &bucket_name, &filename)
-        .await
-        .map_err(|error| files::refusal("Delete S3 file", error))?;
+        .delete(cluster, &keys, &bucket_name, &filename, &counter)
+        .await;
+    let noting = files::note_own_calls(context, &account, cluster, &bucket_name, &counter);
+    deleted.map_err(|error| files::refusal("Delete S3 file", error))?;
     let details = json!({ "bucket_name": bucket_name, "filename": filename });
     let entry = caller.entry(context, &account, NAME, details);
-    context.database.put_history(&entry).await?;
+    futures::try_join!(context.database.put_history(&entry), noting)?;
     Ok(Answer::ok(json!({
         "s3uid": account.s3uid,
         "bucket_name": bucket_name,

@@ -4,7 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use wharfage::cluster::files::File;
+use wharfage::cluster::files::{Counter, File};
+use wharfage::cluster::{Cluster, Keys};
 use wharfage::context::Context;
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::Call;
@@ -76,7 +77,46 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let (_, account) = caller_and_account(context, call).await?;
     let keys = files::keys_of(context, &account).await?;
     let cluster = context.clusters.of(&account.location)?;
+    let counter = Counter::default();
+    let bucket = Bucket {
+        cluster,
+        keys: &keys,
+        name: &bucket_name,
+        counter: &counter,
+    };
+    let start_after = from.map(|token| token.start_after);
+    let found = find(context, &bucket, start_after, max_keys, search.as_deref()).await;
+    files::note_own_calls(context, &account, cluster, &bucket_name, &counter).await?;
+    let found = found?;
+    let next_token = match found.next {
+        Some(start_after) => Some(
+            NextToken {
+                start_after,
+                max_keys,
+            }
+            .encode()?,
+        ),
+        None => None,
+    };
+    Ok(Answer::ok(wire(&found.files, next_token)))
+}
 
+/// Where to look.
+struct Bucket<'a> {
+    cluster: &'a Cluster,
+    keys: &'a Keys,
+    name: &'a str,
+    counter: &'a Counter,
+}
+
+/// The files of a page.
+async fn find(
+    context: &Context,
+    bucket: &Bucket<'_>,
+    start_after: Option<String>,
+    max_keys: u64,
+    search: Option<&str>,
+) -> Result<Found, Error> {
     let wanted = usize::try_from(max_keys).unwrap_or(usize::MAX);
     let (pages, page_size) = match search {
         Some(_) => (SEARCH_PAGES, SEARCH_PAGE),
@@ -84,18 +124,19 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     };
     let mut found = Found {
         files: Vec::new(),
-        next: from.map(|token| token.start_after),
+        next: start_after,
     };
     for _ in 0..pages {
         let page = context
             .clusters
             .files()
             .list(
-                cluster,
-                &keys,
-                &bucket_name,
+                bucket.cluster,
+                bucket.keys,
+                bucket.name,
                 found.next.as_deref(),
                 page_size,
+                bucket.counter,
             )
             .await
             .map_err(|error| files::refusal("Get S3 files", error))?;
@@ -103,10 +144,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         found.next = None;
         for file in rest.by_ref() {
             found.next = Some(file.key.clone());
-            if search
-                .as_ref()
-                .is_none_or(|search| file.key.to_lowercase().contains(search))
-            {
+            if search.is_none_or(|search| file.key.to_lowercase().contains(search)) {
                 found.files.push(file);
                 if found.files.len() == wanted {
                     break;
@@ -120,17 +158,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             break;
         }
     }
-    let next_token = match found.next {
-        Some(start_after) => Some(
-            NextToken {
-                start_after,
-                max_keys,
-            }
-            .encode()?,
-        ),
-        None => None,
-    };
-    Ok(Answer::ok(wire(&found.files, next_token)))
+    Ok(found)
 }
 
 /// The listing as the reference shows it: folders and token stand twice.

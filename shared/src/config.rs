@@ -86,6 +86,8 @@ pub struct Tables {
 pub struct Queues {
     /// Questions to clusters that a caller waits for.
     pub storage_tasks: String,
+    /// Those of them that their cluster takes long to answer.
+    pub slow_tasks: String,
     /// Emptying buckets and accounts.
     pub cleanup: String,
     /// Closing periods, chasing invoices, ending services, recounting the ledger.
@@ -238,6 +240,7 @@ impl Config {
             },
             queues: Queues {
                 storage_tasks: need("STORAGE_TASKS_QUEUE_URL")?,
+                slow_tasks: need("SLOW_TASKS_QUEUE_URL")?,
                 cleanup: need("CLEANUP_QUEUE_URL")?,
                 billing: need("BILLING_QUEUE_URL")?,
                 usage_shards: need("USAGE_SHARDS_QUEUE_URL")?,

@@ -1,4 +1,7 @@
 //! SQS: handing work over.
+//!
+//! Every message carries a group, so that the queues are fair: SQS hands out messages of groups that keep few workers busy before those of
+//! groups that keep many. Groups are in the domain, `task::group` and `BillingWork::group`.
 
 use std::collections::HashMap;
 
@@ -53,6 +56,16 @@ impl Queue {
     /// # Errors
     /// When SQS cannot answer, or takes only some of it: then all may be sent again.
     pub async fn send_billing(&self, work: &[BillingWork]) -> Result<(), Fault> {
+        let work = work.iter().map(|work| (work.group(), work));
+        self.send_all(&self.queues.billing, work).await
+    }
+
+    /// Hands billing work to its queue, each piece with its group.
+    ///
+    /// # Errors
+    /// When SQS cannot answer, or takes only some of it: then all may be sent again.
+    pub async fn send_billing_in(&self, work: &[(String, BillingWork)]) -> Result<(), Fault> {
+        let work = work.iter().map(|(group, work)| (group.clone(), work));
         self.send_all(&self.queues.billing, work).await
     }
 
@@ -66,16 +79,31 @@ impl Queue {
         } else {
             &self.queues.storage_tasks
         };
+        self.send_task(queue_url, task, false).await
+    }
+
+    /// Hands a question that its cluster takes long to answer to the workers that have the time.
+    ///
+    /// # Errors
+    /// When SQS cannot answer.
+    pub async fn send_slow(&self, task: &Task) -> Result<(), Fault> {
+        self.send_task(&self.queues.slow_tasks, task, true).await
+    }
+
+    async fn send_task(&self, queue_url: &str, task: &Task, is_slow: bool) -> Result<(), Fault> {
         let message = Message {
             task_id: task.task_id.clone(),
             step: task.steps,
+            is_slow,
         };
+        let group = task.group.as_deref().unwrap_or(task.work.s3uid());
         let body = serde_json::to_string(&message)
             .map_err(|e| Fault::permanent("writing a message", e))?;
         self.client
             .send_message()
             .queue_url(queue_url)
             .message_body(body)
+            .message_group_id(group)
             .set_message_system_attributes(trace()?)
             .send()
             .await
@@ -88,10 +116,17 @@ impl Queue {
     /// # Errors
     /// When SQS cannot answer, or does not take all of them. Some may have been sent then; sending them again does no harm.
     pub async fn send_segments(&self, segments: &[SegmentKey]) -> Result<(), Fault> {
+        let segments = segments.iter().map(|key| (key.location.clone(), key));
         self.send_all(&self.queues.usage_shards, segments).await
     }
 
-    async fn send_all<T: Serialize>(&self, queue_url: &str, messages: &[T]) -> Result<(), Fault> {
+    /// Sends messages, each with its group.
+    async fn send_all<'a, T: Serialize + 'a>(
+        &self,
+        queue_url: &str,
+        messages: impl Iterator<Item = (String, &'a T)>,
+    ) -> Result<(), Fault> {
+        let messages: Vec<(String, &'a T)> = messages.collect();
         let batches: Vec<_> = messages
             .chunks(BATCH_MESSAGES)
             .map(|batch| self.send_batch(queue_url, batch))
@@ -102,17 +137,22 @@ impl Queue {
             .await
     }
 
-    async fn send_batch<T: Serialize>(&self, queue_url: &str, batch: &[T]) -> Result<(), Fault> {
+    async fn send_batch<T: Serialize>(
+        &self,
+        queue_url: &str,
+        batch: &[(String, &T)],
+    ) -> Result<(), Fault> {
         let trace = trace()?;
         let entries = batch
             .iter()
             .enumerate()
-            .map(|(index, message)| {
+            .map(|(index, (group, message))| {
                 let body = serde_json::to_string(message)
                     .map_err(|e| Fault::permanent("writing a message", e))?;
                 SendMessageBatchRequestEntry::builder()
                     .id(index.to_string())
                     .message_body(body)
+                    .message_group_id(group)
                     .set_message_system_attributes(trace.clone())
                     .build()
                     .map_err(|e| Fault::permanent("writing a message", e))

@@ -316,16 +316,7 @@ mod tests {
     fn the_cache_is_bounded_by_bytes() {
         let sample = Sample {
             s3uid: "a".repeat(1_000_000),
-            bucket_name: String::new(),
-            hour: Timestamp::UNIX_EPOCH,
-            stored_bytes: None,
-            objects: None,
-            noncurrent_bytes: None,
-            multipart_bytes: None,
-            bytes_sent: None,
-            bytes_received: None,
-            requests: None,
-            is_reset: false,
+            ..Sample::default()
         };
         let mut cache = Cache::default();
         for number in 0..200 {

@@ -662,6 +662,9 @@ async fn traffic_is_counted_in_its_hour_for_whose_bucket_it_is(subject: Subject)
         assert!(names.contains(&hour.s3uid.as_str()), "{hour:?}");
         assert_eq!(hour.hour, hour_of(hour.hour));
         assert!(hour.hour >= from && hour.hour < to(), "{hour:?}");
+        let classes = hour.classes.expect("classes");
+        let all = classes.get + classes.put + classes.list + classes.delete + classes.other;
+        assert_eq!(all, hour.requests, "{hour:?}");
     }
     let kinds: BTreeSet<_> = hours
         .iter()
@@ -674,6 +677,9 @@ async fn traffic_is_counted_in_its_hour_for_whose_bucket_it_is(subject: Subject)
         let reads = if number == 1 { 3 } else { 0 };
         assert_eq!(sent, reads * 1_001, "of {s3uid}");
         assert!(requests > reads, "{requests} of {s3uid}");
+        let of_it = hours.iter().filter(|hour| hour.s3uid == *s3uid);
+        let gets: u64 = of_it.filter_map(|hour| Some(hour.classes?.get)).sum();
+        assert_eq!(gets, reads, "of {s3uid}");
     }
     // A few are asked for one by one, many at once; it makes no difference.
     let few = cluster

@@ -64,7 +64,7 @@ async fn report(app: &TestApp, account: &TestAccount, hour: i64, stored_bytes: O
         bytes_sent: Some(0),
         bytes_received: Some(0),
         requests: Some(0),
-        is_reset: false,
+        ..Sample::default()
     };
     let segments = &app.context().segments;
     segments

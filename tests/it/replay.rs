@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tests::{TestAccount, TestApp};
 use wharfage::domain::figures::GB_BYTES;
-use wharfage::domain::usage::{Day, Sample, Stored};
+use wharfage::domain::usage::{Day, OwnCalls, Sample, Stored};
 use wharfage::segments::SegmentKey;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -60,10 +60,15 @@ async fn report(app: &TestApp, hour: &str, accounts: &[Report<'_>]) {
             objects: stored_bytes.map(|_| 1),
             noncurrent_bytes: None,
             multipart_bytes: None,
-            bytes_sent: Some(*bytes_sent),
+            // What Wharfage called itself is in neither the invoice nor its replay.
+            bytes_sent: Some(*bytes_sent + 5_000),
             bytes_received: Some(0),
-            requests: Some(1),
-            is_reset: false,
+            requests: Some(3),
+            own: Some(OwnCalls {
+                bytes_sent: 5_000,
+                requests: 2,
+            }),
+            ..Sample::default()
         });
     let end = at(hour) + HOUR;
     wait_until(app, end);

@@ -106,7 +106,13 @@ fn the_boundary_holds_every_role_and_lets_through_what_any_of_them_allows() {
         "sqs:DeleteMessage",
         "sqs:GetQueueAttributes",
     ] {
-        for queue in ["StorageTasks", "Cleanup", "Billing", "UsageShards"] {
+        for queue in [
+            "StorageTasks",
+            "SlowTasks",
+            "Cleanup",
+            "Billing",
+            "UsageShards",
+        ] {
             let resource = format!("{queue}Queue");
             let action = action.to_owned();
             assert!(

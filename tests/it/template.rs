@@ -334,12 +334,13 @@ fn every_table_can_be_restored_and_is_not_deleted_and_forgets_what_expires() {
             forgetting.insert(name.to_owned());
         }
     }
-    // Sessions, idempotency keys, callback keys, events that were sent. Everything else is kept.
+    // Sessions, idempotency keys, callback keys, events that were sent, own calls that segments have. Everything else is kept.
     let expected = [
         "CredentialsTable",
         "OrdersTable",
         "TasksTable",
         "EventsTable",
+        "UsageTable",
     ];
     assert_eq!(forgetting, set(expected));
 }

@@ -46,14 +46,17 @@ async fn run(context: &Context) -> Result<Value, Fault> {
             });
             waiting += unready.len();
             sent += ready.len();
-            let work: Vec<BillingWork> = ready
+            let work: Vec<(String, BillingWork)> = ready
                 .into_iter()
-                .map(|account| BillingWork::Close {
-                    s3uid: account.s3uid,
-                    commits_on: date,
+                .map(|account| {
+                    let work = BillingWork::Close {
+                        s3uid: account.s3uid,
+                        commits_on: date,
+                    };
+                    (account.location, work)
                 })
                 .collect();
-            context.queue.send_billing(&work).await?;
+            context.queue.send_billing_in(&work).await?;
             after = next;
             if after.is_none() || sent >= AT_MOST {
                 break;

@@ -14,8 +14,9 @@ crate::job!("end_services");
 async fn run(context: &Context) -> Result<Value, Fault> {
     let today = date_of(context.now());
     let find = |limit, after| context.database.ending_accounts(today, limit, after);
-    let end = |account: DueAccount| BillingWork::End {
-        s3uid: account.s3uid,
+    let end = |account: DueAccount| {
+        let s3uid = account.s3uid;
+        (account.location, BillingWork::End { s3uid })
     };
     Ok(json!({ "sent": hand_over(context, find, end).await? }))
 }

@@ -62,7 +62,10 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
         .record_step(&task.task_id, message.step, entries, bytes, now)
         .await?
     {
-        Some(task) => context.queue.send(&task).await,
+        Some(task) => {
+            let task = task.at(&account.location, account.client_id);
+            context.queue.send(&task).await
+        }
         // Another copy of this message was quicker, and has sent the next step.
         None => Ok(()),
     }

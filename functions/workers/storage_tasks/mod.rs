@@ -1,19 +1,29 @@
 //! Asks clusters what callers are waiting for.
+//!
+//! A question has two queues, each with workers of its own. In the first it may keep a worker for [`PATIENCE`] only; what its cluster has
+//! not answered by then is asked again from the second. So a location that is slow, or does not answer, holds up the questions to slow
+//! locations, whoever asks how much, and no other.
+
+use std::time::Duration;
 
 use serde_json::{Value, to_value};
 use wharfage::cluster::ClusterError;
 use wharfage::context::Context;
+use wharfage::domain::account::Account;
 use wharfage::domain::task::{Answer, Message, Work};
 use wharfage::error::Fault;
 use wharfage::telemetry;
 
 use crate::bucket_lists::BucketList;
-use crate::metering::{LookError, look};
+use crate::metering::{LookError, Seen, look};
 
 crate::worker!("storage_tasks");
 
 /// Of a list, as JSON. DynamoDB takes items of 400 KB, and the same list is no larger there.
 const LIST_LIMIT_BYTES: usize = 300 * 1024;
+
+/// How long a cluster may take while others wait: far more than one that is well.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
     let message: Message =
@@ -33,25 +43,44 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
     };
     let answer = match context.database.account(s3uid).await? {
         None => refused("S3 account not found for this customer"),
-        Some(account) => match look(context, &account).await {
-            Ok(seen) => done(
+        Some(account) => match look_for(context, &account, message.is_slow).await {
+            None => {
+                let task = task.at(&account.location, account.client_id);
+                return context.queue.send_slow(&task).await;
+            }
+            Some(Ok(seen)) => done(
                 to_value(BucketList::new(&seen))
                     .map_err(|e| Fault::permanent("writing a task's answer", e))?,
             ),
-            Err(LookError::Cluster(ClusterError::Refused { message, .. })) => refused(&message),
+            Some(Err(LookError::Cluster(ClusterError::Refused { message, .. }))) => {
+                refused(&message)
+            }
             // Its caller still waits, and is better told than kept waiting.
-            Err(LookError::Cluster(error)) => {
+            Some(Err(LookError::Cluster(error))) => {
                 let fault = error.into_fault("listing buckets");
                 tracing::error!(s3uid, error = %fault, "a bucket list could not be made");
                 Answer::Unavailable
             }
-            Err(LookError::Fault(fault)) => return Err(fault),
+            Some(Err(LookError::Fault(fault))) => return Err(fault),
         },
     };
     context
         .database
         .answer_task(&task.task_id, task.requested_at, &answer, context.now())
         .await
+}
+
+/// What the cluster says; none where it takes too long to keep a worker from others. Whatever a look did may be done again.
+async fn look_for(
+    context: &Context,
+    account: &Account,
+    is_slow: bool,
+) -> Option<Result<Seen, LookError>> {
+    let looking = look(context, account);
+    if is_slow {
+        return Some(looking.await);
+    }
+    tokio::time::timeout(PATIENCE, looking).await.ok()
 }
 
 /// A list as an answer, if the task's record has room for it: a caller would wait for ever for one that cannot be written.

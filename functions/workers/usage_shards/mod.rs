@@ -140,7 +140,22 @@ async fn collect(
         },
     )
     .map_err(|error| error.into_fault("collecting usage"))?;
+    let has_moved = |moved: &TrafficHour| moved.requests > 0;
+    let own = match traffic.iter().flatten().any(has_moved) {
+        true => {
+            let database = &context.database;
+            database
+                .own_calls(&key.location, key.shard, key.hour)
+                .await?
+        }
+        // What the cluster did not count need not be told apart.
+        false => HashMap::new(),
+    };
     let mut samples = samples(key.hour, &s3uids, buckets, traffic);
+    for sample in &mut samples {
+        let of = (sample.s3uid.clone(), sample.bucket_name.clone());
+        sample.own = own.get(&of).copied();
+    }
     // However late it is: an account that ended in the hour had nothing stored at its end.
     let ended: HashSet<&str> = accounts
         .iter()
@@ -182,7 +197,7 @@ fn samples(
         bytes_sent: nothing_moved,
         bytes_received: nothing_moved,
         requests: nothing_moved,
-        is_reset: false,
+        ..Sample::default()
     };
     for (s3uid, bucket) in buckets.into_iter().flatten() {
         let sample = Sample {
@@ -207,6 +222,9 @@ fn samples(
             (&mut sample.requests, moved.requests),
         ] {
             *figure = Some(figure.unwrap_or(0) + more);
+        }
+        if let Some(classes) = moved.classes {
+            sample.classes = Some(sample.classes.unwrap_or_default().and(classes));
         }
     }
     s3uids
@@ -264,8 +282,8 @@ fn hours(segment: &[Sample]) -> HashMap<&str, AccountHour> {
         if let Some(bytes) = sample.stored_bytes {
             *hour.stored_bytes.get_or_insert(0) += bytes;
         }
-        let moved = [sample.bytes_sent, sample.bytes_received, sample.requests];
-        hour.has_moved |= moved.into_iter().flatten().any(|figure| figure > 0);
+        let moved = sample.moved();
+        hour.has_moved |= moved.bytes_sent + moved.bytes_received + moved.requests > 0;
     }
     hours
 }
@@ -476,6 +494,7 @@ mod tests {
             bytes_sent,
             bytes_received: 0,
             requests: 1,
+            classes: None,
         }
     }
 

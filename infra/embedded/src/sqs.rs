@@ -1,4 +1,4 @@
-//! SQS: rustack's queues, in memory, with the one system attribute that senders set.
+//! SQS: rustack's queues, in memory, with what senders say of a message: its trace, and in a standard queue its group.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -31,6 +31,10 @@ const VISIBLE: &str = "ApproximateNumberOfMessages";
 const HIDDEN: &str = "ApproximateNumberOfMessagesNotVisible";
 /// The system attribute that says which trace a message belongs to.
 const TRACE: &str = "AWSTraceHeader";
+/// The system attribute that says which group a message belongs to.
+const GROUP: &str = "MessageGroupId";
+/// What is kept among a message's own attributes.
+const KEPT: [&str; 2] = [TRACE, GROUP];
 
 /// A running SQS. It stops when dropped.
 pub struct Server {
@@ -71,7 +75,7 @@ pub fn start(listen: SocketAddr) -> io::Result<Server> {
         port: address.port(),
         ..SqsConfig::default()
     }));
-    let handler = Traced {
+    let handler = Kept {
         handler: RustackSqsHandler::new(Arc::clone(&provider)),
         provider: Arc::clone(&provider),
     };
@@ -116,15 +120,16 @@ impl Server {
     }
 }
 
-/// Rustack forgets what senders say of a message's trace. It is kept among the message's own attributes, which receivers are not shown.
-struct Traced {
+/// Rustack forgets what senders say of a message's trace, and takes a group in FIFO queues only. Both are kept among the message's own
+/// attributes, which receivers are not shown.
+struct Kept {
     handler: RustackSqsHandler,
     provider: Arc<RustackSqs>,
 }
 
 type Answer = Result<Response<SqsResponseBody>, SqsError>;
 
-impl SqsHandler for Traced {
+impl SqsHandler for Kept {
     fn handle_operation(
         &self,
         op: SqsOperation,
@@ -135,14 +140,17 @@ impl SqsHandler for Traced {
                 keep(
                     &mut input.message_attributes,
                     &mut input.message_system_attributes,
+                    is_standard(&input.queue_url).then_some(&mut input.message_group_id),
                 );
             }),
             SqsOperation::SendMessageBatch => {
                 rewritten(&body, |input: &mut SendMessageBatchInput| {
+                    let is_standard = is_standard(&input.queue_url);
                     for entry in &mut input.entries {
                         keep(
                             &mut entry.message_attributes,
                             &mut entry.message_system_attributes,
+                            is_standard.then_some(&mut entry.message_group_id),
                         );
                     }
                 })
@@ -177,35 +185,52 @@ fn rewritten<T: DeserializeOwned + Serialize>(
     Ok(written(&input)?.into())
 }
 
+fn is_standard(queue_url: &str) -> bool {
+    !queue_url.ends_with(".fifo")
+}
+
 fn keep(
     attributes: &mut HashMap<String, MessageAttributeValue>,
     system_attributes: &mut HashMap<String, MessageSystemAttributeValue>,
+    group: Option<&mut Option<String>>,
 ) {
-    if let Some(trace) = system_attributes.remove(TRACE) {
+    let trace = system_attributes
+        .remove(TRACE)
+        .map(|trace| (TRACE, trace.data_type, trace.string_value));
+    let group = group
+        .and_then(Option::take)
+        .map(|group| (GROUP, "String".to_owned(), Some(group)));
+    for (name, data_type, string_value) in trace.into_iter().chain(group) {
         let kept = MessageAttributeValue {
-            data_type: trace.data_type,
-            string_value: trace.string_value,
+            data_type,
+            string_value,
             binary_value: None,
         };
-        attributes.insert(TRACE.to_owned(), kept);
+        attributes.insert(name.to_owned(), kept);
     }
 }
 
 async fn receive(provider: &RustackSqs, body: &[u8]) -> Answer {
     let mut input: ReceiveMessageInput = read(body)?;
-    let mut asked_for = input
+    let asked_for: Vec<&str> = input
         .attribute_names
         .iter()
-        .chain(&input.message_system_attribute_names);
-    let is_asked_for = asked_for.any(|name| name == "All" || name == TRACE);
-    if is_asked_for {
-        input.message_attribute_names.push(TRACE.to_owned());
+        .chain(&input.message_system_attribute_names)
+        .map(String::as_str)
+        .collect();
+    let is_asked_for = KEPT.map(|name| asked_for.contains(&"All") || asked_for.contains(&name));
+    for (name, is_asked_for) in KEPT.iter().zip(is_asked_for) {
+        if is_asked_for {
+            input.message_attribute_names.push((*name).to_owned());
+        }
     }
     let mut output = provider.receive_message(input).await?;
     for message in &mut output.messages {
-        let kept = message.message_attributes.remove(TRACE);
-        if is_asked_for && let Some(trace) = kept.and_then(|kept| kept.string_value) {
-            message.attributes.insert(TRACE.to_owned(), trace);
+        for (name, is_asked_for) in KEPT.iter().zip(is_asked_for) {
+            let kept = message.message_attributes.remove(*name);
+            if is_asked_for && let Some(value) = kept.and_then(|kept| kept.string_value) {
+                message.attributes.insert((*name).to_owned(), value);
+            }
         }
     }
     // Nobody asks for the id of a request for messages.

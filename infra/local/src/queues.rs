@@ -1,4 +1,9 @@
 //! The template's queues: made, polled and emptied as Lambda's event source mappings do it.
+//!
+//! SQS's fair queues hand out messages of groups with little under way first. Here the poller does it: it takes what there is in its hands
+//! and starts functions in that order.
+
+mod fair;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,14 +13,16 @@ use std::time::Duration;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::DisplayErrorContext;
 use aws_sdk_sqs::types::{
-    DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName, QueueAttributeName,
+    ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message,
+    MessageSystemAttributeName, QueueAttributeName,
 };
 use embedded::sqs::Depth;
 use futures::future::try_join_all;
 use lambda_http::aws_lambda_events::sqs::{SqsEvent, SqsMessage};
-use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::time::Instant;
 
+use self::fair::Fair;
 use crate::error::Error;
 use crate::invoke::Crash;
 use crate::runner::Runner;
@@ -26,6 +33,10 @@ use crate::wiring::Source;
 const LONG_POLL_SECONDS: i32 = 10;
 /// How long a poller waits after SQS failed it.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+/// Messages that wait in a poller's hands, at most.
+const IN_HANDS: usize = 10_000;
+/// What SQS takes in one call.
+const BATCH_MESSAGES: usize = 10;
 /// How often an emptied queue is looked at again while messages of it are being handled.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 /// How long a message may be hidden in the hands of nobody here before it is left alone.
@@ -94,6 +105,8 @@ async fn create_one(client: &Client, queue: &Queue) -> Result<(String, String), 
 struct Mapping {
     source: Source,
     url: String,
+    /// How long a message is hidden once received.
+    visibility: Duration,
     /// Messages that pollers hold at the moment.
     held: AtomicUsize,
     /// Messages that failed and are hidden, by receipt handle.
@@ -111,6 +124,28 @@ impl Mapping {
     fn take_parked(&self) -> Vec<String> {
         std::mem::take(&mut *self.parked.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// An invocation's place among those at a time; given back when it ends, however it does.
+struct Place {
+    groups: Vec<String>,
+    ended: UnboundedSender<Vec<String>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Nobody listens any more when the stack has stopped.
+        let _ = self.ended.send(std::mem::take(&mut self.groups));
+    }
+}
+
+/// A message's group. One that has none is a group of its own.
+fn group(message: &Message) -> String {
+    let attributes = message.attributes.as_ref();
+    let group = attributes
+        .and_then(|all| all.get(&MessageSystemAttributeName::MessageGroupId))
+        .or(message.message_id.as_ref());
+    group.cloned().unwrap_or_default()
 }
 
 /// The queues that start functions.
@@ -133,11 +168,10 @@ impl Queues {
     ) -> Result<Queues, Error> {
         let mut mappings = Vec::with_capacity(sources.len());
         for source in sources {
-            let url = queues
+            let (url, visibility) = queues
                 .iter()
                 .find(|queue| queue.arn() == source.trigger.queue_arn)
-                .and_then(|queue| urls.get(&queue.id))
-                .cloned()
+                .and_then(|queue| Some((urls.get(&queue.id)?.clone(), queue.visibility)))
                 .ok_or_else(|| {
                     Error::template(
                         source.function,
@@ -147,6 +181,7 @@ impl Queues {
             mappings.push(Arc::new(Mapping {
                 source,
                 url,
+                visibility,
                 held: AtomicUsize::new(0),
                 parked: Mutex::default(),
             }));
@@ -169,22 +204,86 @@ impl Queues {
     }
 
     async fn poll_one(self: Arc<Self>, mapping: Arc<Mapping>) {
-        let permits = Arc::new(Semaphore::new(mapping.source.trigger.concurrency));
-        while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
-            match self.receive(&mapping, LONG_POLL_SECONDS).await {
-                Ok(messages) if messages.is_empty() => {}
-                Ok(messages) => {
-                    let queues = Arc::clone(&self);
-                    let mapping = Arc::clone(&mapping);
-                    tokio::spawn(async move {
-                        queues.handle(&mapping, messages).await;
-                        drop(permit);
-                    });
+        let (ended, mut ends) = mpsc::unbounded_channel();
+        let (concurrency, batch_size) = {
+            let trigger = &mapping.source.trigger;
+            let batch_size = usize::try_from(trigger.batch_size).unwrap_or(1);
+            (trigger.concurrency, batch_size)
+        };
+        let mut waiting: Fair<Message> = Fair::default();
+        let mut running = 0;
+        let mut receiving = Box::pin(self.receive(&mapping, BATCH_MESSAGES, LONG_POLL_SECONDS));
+        // A third of the time that a message is hidden: one that waits never comes back, and whoever begins one has most of it left.
+        let mut hide_again =
+            tokio::time::interval(mapping.visibility.max(Duration::from_secs(3)) / 3);
+        loop {
+            while running < concurrency && waiting.waiting() > 0 {
+                let batch = std::iter::from_fn(|| waiting.next()).take(batch_size);
+                let (groups, messages) = batch.unzip();
+                let place = Place {
+                    groups,
+                    ended: ended.clone(),
+                };
+                let queues = Arc::clone(&self);
+                let mapping = Arc::clone(&mapping);
+                running += 1;
+                tokio::spawn(async move {
+                    queues.handle(&mapping, messages).await;
+                    drop(place);
+                });
+            }
+            tokio::select! {
+                received = &mut receiving, if waiting.waiting() < IN_HANDS => {
+                    match received {
+                        Ok(messages) => {
+                            for message in messages {
+                                waiting.push(group(&message), message);
+                            }
+                        }
+                        Err(error) => {
+                            tracing::warn!(function = mapping.source.function, %error, "polling failed");
+                            tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+                        }
+                    }
+                    receiving = Box::pin(self.receive(&mapping, BATCH_MESSAGES, LONG_POLL_SECONDS));
                 }
-                Err(error) => {
-                    tracing::warn!(function = mapping.source.function, %error, "polling failed");
-                    tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+                Some(groups) = ends.recv() => {
+                    running -= 1;
+                    for group in groups {
+                        waiting.ended(group);
+                    }
                 }
+                _ = hide_again.tick(), if waiting.waiting() > 0 => {
+                    self.hide(&mapping, waiting.iter()).await;
+                }
+            }
+        }
+    }
+
+    /// Hides messages that wait here for the whole time once more.
+    async fn hide(&self, mapping: &Mapping, messages: impl Iterator<Item = &Message>) {
+        let seconds = i32::try_from(mapping.visibility.as_secs()).unwrap_or(i32::MAX);
+        let receipts: Vec<&str> = messages
+            .filter_map(|message| message.receipt_handle.as_deref())
+            .collect();
+        for receipts in receipts.chunks(BATCH_MESSAGES) {
+            let entries = receipts.iter().enumerate().map(|(index, receipt)| {
+                ChangeMessageVisibilityBatchRequestEntry::builder()
+                    .id(index.to_string())
+                    .receipt_handle(*receipt)
+                    .visibility_timeout(seconds)
+                    .build()
+            });
+            let sent = self
+                .client
+                .change_message_visibility_batch()
+                .queue_url(&mapping.url)
+                .set_entries(entries.collect::<Result<_, _>>().ok())
+                .send();
+            if let Err(error) = sent.await {
+                // They come again, as they may at any time.
+                let error = DisplayErrorContext(error);
+                tracing::warn!(function = mapping.source.function, %error, "messages could not be held");
             }
         }
     }
@@ -194,14 +293,17 @@ impl Queues {
     pub(crate) async fn drain(&self) -> Result<Drained, Error> {
         let mut drained = Drained::default();
         let mut quiet_since = Instant::now();
+        let mut left_before = 0;
         loop {
             let mut left = None;
+            let mut left_in_all = 0;
             let mut progress = false;
             for mapping in &self.mappings {
                 self.unpark(mapping).await?;
                 let Depth { visible, hidden } = self.depth(mapping).await?;
                 let held = mapping.held.load(Ordering::SeqCst);
                 // A message on its way to a poller is hidden, and held only once it is there.
+                left_in_all += visible + held;
                 let awaited = held > 0 || (hidden > 0 && quiet_since.elapsed() < DRAIN_GRACE);
                 if visible == 0 && !awaited {
                     continue;
@@ -210,7 +312,8 @@ impl Queues {
                 if visible == 0 {
                     continue;
                 }
-                let messages = self.receive(mapping, 0).await?;
+                let batch_size = usize::try_from(mapping.source.trigger.batch_size).unwrap_or(1);
+                let messages = self.receive(mapping, batch_size, 0).await?;
                 if messages.is_empty() {
                     continue;
                 }
@@ -222,11 +325,13 @@ impl Queues {
             let Some((mapping, left)) = left else {
                 return Ok(drained);
             };
-            if progress {
+            // Pollers handle messages too.
+            if progress || left_in_all < left_before {
                 quiet_since = Instant::now();
             } else {
                 tokio::time::sleep(DRAIN_POLL).await;
             }
+            left_before = left_in_all;
             let waited = quiet_since.elapsed();
             if waited > DRAIN_PATIENCE || drained.handled + drained.failed > DRAIN_MAX_MESSAGES {
                 return Err(Error::NotDrained {
@@ -246,13 +351,17 @@ impl Queues {
         depth.map_err(|error| Error::service(what(), error))
     }
 
-    async fn receive(&self, mapping: &Mapping, wait_seconds: i32) -> Result<Vec<Message>, Error> {
-        let batch_size = i32::try_from(mapping.source.trigger.batch_size).unwrap_or(1);
+    async fn receive(
+        &self,
+        mapping: &Mapping,
+        at_most: usize,
+        wait_seconds: i32,
+    ) -> Result<Vec<Message>, Error> {
         let messages = self
             .client
             .receive_message()
             .queue_url(&mapping.url)
-            .max_number_of_messages(batch_size)
+            .max_number_of_messages(i32::try_from(at_most).unwrap_or(1))
             .wait_time_seconds(wait_seconds)
             .message_system_attribute_names(MessageSystemAttributeName::All)
             .send()

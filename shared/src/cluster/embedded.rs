@@ -15,7 +15,7 @@ use super::http::{repeated, segment, send_json};
 use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider};
 use crate::config::Location;
 use crate::context::Outside;
-use crate::domain::usage::TrafficHour;
+use crate::domain::usage::{RequestClasses, TrafficHour};
 use crate::secrets::{ClusterSecret, Secrets, Token};
 
 /// Accounts that the cluster takes in one question.
@@ -83,6 +83,9 @@ struct UsageEntry {
     bytes_sent: u64,
     bytes_received: u64,
     requests: u64,
+    /// A cluster of an earlier version does not tell.
+    #[serde(default)]
+    requests_by_class: Option<RequestClasses>,
 }
 
 impl Embedded {
@@ -298,6 +301,7 @@ impl StorageProvider for Embedded {
                 bytes_sent: entry.bytes_sent,
                 bytes_received: entry.bytes_received,
                 requests: entry.requests,
+                classes: entry.requests_by_class,
             }));
         }
         Ok(hours)

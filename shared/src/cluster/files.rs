@@ -1,17 +1,28 @@
 //! Files in a bucket: plain S3, the same for every kind of cluster, by the account's own keys.
+//!
+//! The cluster counts these calls as the account's traffic, so they are counted here too: [`Counter`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Region};
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::EncodingType;
+use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
 use super::{Cluster, ClusterError, Keys};
 use crate::config::Location;
 use crate::context::Outside;
+use crate::domain::usage::OwnCalls;
 
 /// S3 as an account sees it.
 #[derive(Clone)]
@@ -41,6 +52,51 @@ pub struct FilePage {
     pub has_more: bool,
 }
 
+/// What calls have moved that succeeded. A refusal is no traffic worth telling apart, and may be about a bucket that is another's.
+#[derive(Debug, Clone, Default)]
+pub struct Counter(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    bytes_sent: AtomicU64,
+    requests: AtomicU64,
+}
+
+impl Counter {
+    /// So far.
+    #[must_use]
+    pub fn counted(&self) -> OwnCalls {
+        OwnCalls {
+            bytes_sent: self.0.bytes_sent.load(Ordering::Relaxed),
+            requests: self.0.requests.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[dyn_dispatch_hint]
+impl Intercept for Counter {
+    fn name(&self) -> &'static str {
+        "Counter"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _runtime_components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if !context.response().status().is_success() {
+            return Ok(());
+        }
+        // Bytes of the body, as clusters count them. It is in memory by now.
+        let body = context.response().body().bytes().unwrap_or_default();
+        let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        self.0.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
+        self.0.requests.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
 impl Files {
     pub(super) fn new(outside: &Outside<'_>) -> Files {
         Files {
@@ -52,7 +108,7 @@ impl Files {
         s3_client(&self.http, &cluster.location, keys)
     }
 
-    /// Up to `limit` (at most 1,000) objects with keys after `start_after`.
+    /// Up to `limit` (at most 1,000) objects with keys after `start_after`. `counter` has what that moved.
     ///
     /// # Errors
     /// What the storage answers.
@@ -63,6 +119,7 @@ impl Files {
         bucket_name: &str,
         start_after: Option<&str>,
         limit: i32,
+        counter: &Counter,
     ) -> Result<FilePage, ClusterError> {
         // Keys may hold characters that XML cannot: have them encoded.
         let page = self
@@ -72,6 +129,8 @@ impl Files {
             .set_start_after(start_after.map(str::to_owned))
             .max_keys(limit)
             .encoding_type(EncodingType::Url)
+            .customize()
+            .interceptor(counter.clone())
             .send()
             .await
             .map_err(refusal)?;
@@ -105,7 +164,7 @@ impl Files {
         })
     }
 
-    /// Deletes an object. One that is not there is deleted.
+    /// Deletes an object. One that is not there is deleted. `counter` has what that moved.
     ///
     /// # Errors
     /// What the storage answers.
@@ -115,11 +174,14 @@ impl Files {
         keys: &Keys,
         bucket_name: &str,
         key: &str,
+        counter: &Counter,
     ) -> Result<(), ClusterError> {
         self.client(cluster, keys)
             .delete_object()
             .bucket(bucket_name)
             .key(key)
+            .customize()
+            .interceptor(counter.clone())
             .send()
             .await
             .map_err(refusal)?;

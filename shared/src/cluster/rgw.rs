@@ -20,7 +20,7 @@
 //! All that RGW counts under its user: requests to its buckets whoever sends them, with keys, presigned or anonymous, refused ones too; and
 //! what belongs to no bucket. That stands under `""` (listing the buckets) and `-` (no such object), and is told here as one bucket without
 //! a name. Usage is written in the background, half a minute late at the defaults: an hour is collected five minutes after its end. Requests
-//! of nobody that lead nowhere stand under a user `anonymous`, which is no account.
+//! of nobody that lead nowhere stand under a user `anonymous`, which is no account. Its categories are names of operations: [`class_of`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -56,7 +56,7 @@ use super::files::{decode, refusal};
 use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider};
 use crate::config::Location;
 use crate::context::Outside;
-use crate::domain::usage::TrafficHour;
+use crate::domain::usage::{RequestClass, RequestClasses, TrafficHour};
 use crate::secrets::{ClusterSecret, Secrets, visible};
 
 /// Bounds every call, its answer included.
@@ -214,6 +214,8 @@ struct UsageBucket {
 
 #[derive(Deserialize)]
 struct UsageCategory {
+    #[serde(default)]
+    category: String,
     bytes_sent: u64,
     bytes_received: u64,
     ops: u64,
@@ -753,6 +755,23 @@ fn usage_time(at: Timestamp) -> String {
         .to_string()
 }
 
+/// What a category of the usage log did. Looking at an object (HEAD) has the category of reading it.
+fn class_of(category: &str) -> RequestClass {
+    match category {
+        "get_obj" | "stat_obj" => RequestClass::Get,
+        "put_obj" | "post_obj" | "copy_obj" | "append_obj" | "bulk_upload" | "init_multipart"
+        | "complete_multipart" => RequestClass::Put,
+        "list_buckets" | "list_bucket" | "list_bucket_multiparts" | "list_multipart" => {
+            RequestClass::List
+        }
+        "delete_obj" | "multi_object_delete" | "bulk_delete" | "abort_multipart" => {
+            RequestClass::Delete
+        }
+        // Buckets made, removed and looked at, their settings and those of objects, and what a later version may tell apart.
+        _ => RequestClass::Other,
+    }
+}
+
 /// What an answer says of these accounts in these hours, per bucket.
 fn traffic_of(
     usage: Usage,
@@ -785,8 +804,12 @@ fn traffic_of(
                     bytes_sent: 0,
                     bytes_received: 0,
                     requests: 0,
+                    classes: Some(RequestClasses::default()),
                 });
             for category in row.categories {
+                if let Some(classes) = &mut total.classes {
+                    classes.add(class_of(&category.category), category.ops);
+                }
                 total.bytes_sent += category.bytes_sent;
                 total.bytes_received += category.bytes_received;
                 total.requests += category.ops;
@@ -1143,21 +1166,54 @@ mod tests {
         let usage: Usage = serde_json::from_str(USAGE).expect("usage");
         let hour = at(1_795_370_400);
         let hours = traffic_of(usage, &HashSet::from(["a", "b"]), hour, at(1_795_374_000));
-        let row = |bucket_name: &str, bytes_sent, bytes_received, requests| TrafficHour {
+        let row = |bucket_name: &str, bytes_sent, bytes_received, requests, classes| TrafficHour {
             s3uid: "a".into(),
             bucket_name: bucket_name.into(),
             hour,
             bytes_sent,
             bytes_received,
             requests,
+            classes: Some(classes),
         };
-        assert_eq!(hours, [row("", 646, 0, 3), row("b", 7, 5, 7)]);
+        let nowhere = RequestClasses {
+            get: 2,
+            list: 1,
+            ..RequestClasses::default()
+        };
+        let in_bucket = RequestClasses {
+            get: 3,
+            put: 4,
+            ..RequestClasses::default()
+        };
+        assert_eq!(
+            hours,
+            [row("", 646, 0, 3, nowhere), row("b", 7, 5, 7, in_bucket)]
+        );
         // Whoever is unknown has nothing at all.
         for none in ["{}", r#"{"entries":[]}"#] {
             let usage: Usage = serde_json::from_str(none).expect("usage");
             assert_eq!(traffic_of(usage, &HashSet::from(["a"]), at(0), hour), []);
         }
         assert_eq!(usage_time(hour), "2026-11-22 18:00:00");
+    }
+
+    #[test]
+    fn every_category_of_the_usage_log_has_a_class() {
+        for (category, class) in [
+            ("get_obj", RequestClass::Get),
+            ("put_obj", RequestClass::Put),
+            ("copy_obj", RequestClass::Put),
+            ("complete_multipart", RequestClass::Put),
+            ("list_bucket", RequestClass::List),
+            ("list_buckets", RequestClass::List),
+            ("delete_obj", RequestClass::Delete),
+            ("multi_object_delete", RequestClass::Delete),
+            ("create_bucket", RequestClass::Other),
+            ("stat_bucket", RequestClass::Other),
+            ("", RequestClass::Other),
+        ] {
+            assert_eq!(class_of(category), class, "{category}");
+        }
     }
 
     #[test]

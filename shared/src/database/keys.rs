@@ -34,6 +34,7 @@
 //! | usage | `BILLING` | `STATE` | the day before which every period has been closed |
 //! | usage | `ACCOUNT#<s3uid>` | `MONTH#<year>-<month>` | an account's totals for a calendar month; ranked by `by_month_traffic`, `by_month_storage` |
 //! | usage | `COLLECTION#<location>` | `HOUR#<time>` | an hour under collection |
+//! | usage | `OWN#<location>#<shard>` | `<hour>#<s3uid>#<bucket>` | what Wharfage itself called there in an hour, until the segment has it |
 //! | usage | `COLLECTION#<location>` | `STATE` | until when all hours are collected |
 
 use jiff::Timestamp;
@@ -238,6 +239,18 @@ pub(crate) fn month_group(group_key: &str, date: Date) -> String {
 
 pub(crate) fn collection(location: &str) -> String {
     format!("COLLECTION#{location}")
+}
+
+pub(crate) fn own_calls(location: &str, shard: u64) -> String {
+    format!("OWN#{location}#{shard}")
+}
+
+pub(crate) fn own_calls_of(hour: Timestamp) -> String {
+    format!("{hour:.0}#")
+}
+
+pub(crate) fn own_calls_in(hour: Timestamp, s3uid: &str, bucket_name: &str) -> String {
+    format!("{hour:.0}#{s3uid}#{bucket_name}")
 }
 
 pub(crate) fn collection_hour(hour: Timestamp) -> String {

@@ -2,18 +2,37 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use jiff::ToSpan;
 use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
 use super::listing::Listing;
 use super::{
-    AccountOrder, Database, Page, attribute, fault, found, item, keys, read, string,
+    AccountOrder, Database, Page, attribute, fault, found, item, keys, number, read, string,
     written_if_held,
 };
 use crate::domain::account::Group;
-use crate::domain::usage::Day;
+use crate::domain::usage::{Day, OwnCalls, TrafficHour};
 use crate::error::Fault;
+
+/// Longer than any hour waits for its segment, which has it from then on.
+const OWN_CALLS_KEPT: SignedDuration = SignedDuration::from_hours(100 * 24);
+
+#[derive(Deserialize)]
+struct OwnRow {
+    sk: String,
+    bytes_sent: u64,
+    requests: u64,
+}
+
+impl OwnRow {
+    fn calls(&self) -> OwnCalls {
+        OwnCalls {
+            bytes_sent: self.bytes_sent,
+            requests: self.requests,
+        }
+    }
+}
 
 #[derive(Serialize, Deserialize)]
 struct Row {
@@ -264,6 +283,101 @@ impl Database {
                 .map_err(|e| fault("UpdateItem", table, e))?;
         }
         Ok(())
+    }
+
+    /// Adds to what Wharfage itself called in an account's bucket in an hour. It is added twice where DynamoDB's answer is lost and the SDK
+    /// tries again: a listing's few kilobytes then, which are charged to nobody.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is part of the key, or what is added"
+    )]
+    pub async fn add_own_calls(
+        &self,
+        location: &str,
+        shard: u64,
+        hour: Timestamp,
+        s3uid: &str,
+        bucket_name: &str,
+        own: OwnCalls,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        let table = &self.tables.usage;
+        let expires = now.saturating_add(OWN_CALLS_KEPT).unwrap_or(now);
+        self.client
+            .update_item()
+            .table_name(table)
+            .key("pk", string(keys::own_calls(location, shard)))
+            .key("sk", string(keys::own_calls_in(hour, s3uid, bucket_name)))
+            .update_expression(
+                "SET expires_at_epoch = :expires ADD bytes_sent :bytes, requests :requests",
+            )
+            .expression_attribute_values(":expires", number(expires.as_second()))
+            .expression_attribute_values(":bytes", number(own.bytes_sent))
+            .expression_attribute_values(":requests", number(own.requests))
+            .send()
+            .await
+            .map_err(|e| fault("UpdateItem", table, e))?;
+        Ok(())
+    }
+
+    /// What Wharfage itself called in an hour in the buckets of a shard's accounts, by account and bucket.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn own_calls(
+        &self,
+        location: &str,
+        shard: u64,
+        hour: Timestamp,
+    ) -> Result<HashMap<(String, String), OwnCalls>, Fault> {
+        let table = &self.tables.usage;
+        let query = self
+            .client
+            .query()
+            .table_name(table)
+            .key_condition_expression("pk = :shard AND begins_with(sk, :hour)")
+            .expression_attribute_values(":shard", string(keys::own_calls(location, shard)))
+            .expression_attribute_values(":hour", string(keys::own_calls_of(hour)))
+            .consistent_read(true);
+        let rows: Vec<OwnRow> = found(table, query).await?;
+        let named = rows.into_iter().filter_map(|row| {
+            let (_, of) = row.sk.split_once('#')?;
+            let (s3uid, bucket_name) = of.split_once('#')?;
+            Some(((s3uid.to_owned(), bucket_name.to_owned()), row.calls()))
+        });
+        Ok(named.collect())
+    }
+
+    /// Traffic of a shard's accounts without what Wharfage itself called.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn without_own_calls(
+        &self,
+        location: &str,
+        shard: u64,
+        traffic: Vec<TrafficHour>,
+    ) -> Result<Vec<TrafficHour>, Fault> {
+        let table = &self.tables.usage;
+        let key_of =
+            |moved: &TrafficHour| keys::own_calls_in(moved.hour, &moved.s3uid, &moved.bucket_name);
+        let pk = keys::own_calls(location, shard);
+        let counted = traffic.iter().filter(|moved| moved.requests > 0);
+        let wanted: Vec<(String, String)> =
+            counted.map(|moved| (pk.clone(), key_of(moved))).collect();
+        let mut own: HashMap<String, OwnCalls> = HashMap::new();
+        for row in self.get_many(table, wanted).await? {
+            let row: OwnRow = read(table, row)?;
+            own.insert(row.sk.clone(), row.calls());
+        }
+        let traffic = traffic.into_iter().map(|moved| {
+            let own = own.get(&key_of(&moved)).copied();
+            moved.without(own.unwrap_or_default())
+        });
+        Ok(traffic.collect())
     }
 
     /// Sets a day of an account.

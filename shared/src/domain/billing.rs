@@ -46,3 +46,18 @@ pub enum BillingWork {
         to: u64,
     },
 }
+
+impl BillingWork {
+    /// Whose work it is: messages of one group do not hold up those of another. Accounts are best grouped by their location, by whoever
+    /// knows it: a cluster that does not answer holds up the work that tells it something.
+    #[must_use]
+    pub fn group(&self) -> String {
+        match self {
+            BillingWork::Close { s3uid, .. } | BillingWork::End { s3uid } => s3uid.clone(),
+            BillingWork::Chase { client_id, .. }
+            | BillingWork::Settle { client_id }
+            | BillingWork::Regroup { client_id } => format!("client:{client_id}"),
+            BillingWork::Recount { .. } => "recount".to_owned(),
+        }
+    }
+}

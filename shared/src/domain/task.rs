@@ -62,6 +62,12 @@ impl Work {
     }
 }
 
+/// Whose work it is where a queue serves everybody: messages of one group do not hold up those of another.
+#[must_use]
+pub fn group(location: &str, client_id: u64) -> String {
+    format!("{location}:{client_id}")
+}
+
 /// A task's record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
@@ -69,6 +75,9 @@ pub struct Task {
     pub task_id: String,
     /// What is to be done.
     pub work: Work,
+    /// See [`group`]; absent where whoever asked did not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Who asked for it.
     pub requested_by: crate::domain::history::Actor,
     /// When it was last asked for.
@@ -144,6 +153,9 @@ pub struct Message {
     pub task_id: String,
     /// Which step of it.
     pub step: u64,
+    /// Whether the cluster is known to take its time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_slow: bool,
 }
 
 /// What a callback key stands for: the answer to one request, for whoever may still have it.
@@ -180,6 +192,7 @@ impl Task {
         Task {
             task_id: work.task_id(),
             work,
+            group: None,
             requested_by,
             requested_at: now,
             updated_at: now,
@@ -188,6 +201,15 @@ impl Task {
             bytes_removed: 0,
             answered_for: None,
             answer: None,
+        }
+    }
+
+    /// The same for an account of this client at this location.
+    #[must_use]
+    pub fn at(self, location: &str, client_id: u64) -> Task {
+        Task {
+            group: Some(group(location, client_id)),
+            ..self
         }
     }
 }

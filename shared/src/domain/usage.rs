@@ -13,6 +13,71 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::period::{date_of, start_of};
 
+/// Requests by what they did, where a cluster tells them apart. Together they are all requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestClasses {
+    /// Read an object, or looked at it.
+    pub get: u64,
+    /// Wrote an object or a part of one.
+    pub put: u64,
+    /// Listed objects, uploads or buckets.
+    pub list: u64,
+    /// Removed objects, or gave an upload up.
+    pub delete: u64,
+    /// Everything else, such as making buckets and setting them up.
+    pub other: u64,
+}
+
+/// One of [`RequestClasses`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestClass {
+    /// See [`RequestClasses::get`].
+    Get,
+    /// See [`RequestClasses::put`].
+    Put,
+    /// See [`RequestClasses::list`].
+    List,
+    /// See [`RequestClasses::delete`].
+    Delete,
+    /// See [`RequestClasses::other`].
+    Other,
+}
+
+impl RequestClasses {
+    /// Counts requests of a class.
+    pub fn add(&mut self, class: RequestClass, requests: u64) {
+        *match class {
+            RequestClass::Get => &mut self.get,
+            RequestClass::Put => &mut self.put,
+            RequestClass::List => &mut self.list,
+            RequestClass::Delete => &mut self.delete,
+            RequestClass::Other => &mut self.other,
+        } += requests;
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(self, more: RequestClasses) -> RequestClasses {
+        RequestClasses {
+            get: self.get + more.get,
+            put: self.put + more.put,
+            list: self.list + more.list,
+            delete: self.delete + more.delete,
+            other: self.other + more.other,
+        }
+    }
+}
+
+/// What Wharfage itself called in a bucket with its account's keys, to list and search files: no traffic of the client's, though the
+/// cluster counts it as such.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnCalls {
+    /// Bytes of answers.
+    pub bytes_sent: u64,
+    /// Requests answered.
+    pub requests: u64,
+}
+
 /// What a cluster counted for one bucket in one hour.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrafficHour {
@@ -28,10 +93,26 @@ pub struct TrafficHour {
     pub bytes_received: u64,
     /// Requests answered.
     pub requests: u64,
+    /// The same by class; none where the cluster does not tell them apart.
+    #[serde(default)]
+    pub classes: Option<RequestClasses>,
+}
+
+impl TrafficHour {
+    /// The same without what Wharfage called itself. What the cluster did not count in this hour of this bucket is taken from nothing else:
+    /// nobody's traffic falls below zero, and nobody's calls make other traffic free.
+    #[must_use]
+    pub fn without(self, own: OwnCalls) -> TrafficHour {
+        TrafficHour {
+            bytes_sent: self.bytes_sent.saturating_sub(own.bytes_sent),
+            requests: self.requests.saturating_sub(own.requests),
+            ..self
+        }
+    }
 }
 
 /// What was reported for one bucket in one hour: a row of a segment. An account without buckets has a row with no bucket name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// Whose bucket.
     pub s3uid: String,
@@ -54,8 +135,27 @@ pub struct Sample {
     pub bytes_received: Option<u64>,
     /// Requests answered.
     pub requests: Option<u64>,
+    /// The same by class; none where the cluster does not tell them apart, and in old segments.
+    pub classes: Option<RequestClasses>,
+    /// Of bytes and requests, those of Wharfage's own calls; none where it made none, and in old segments.
+    pub own: Option<OwnCalls>,
     /// Whether a counter of the cluster was seen to go backwards.
     pub is_reset: bool,
+}
+
+impl Sample {
+    /// What the client moved: what the cluster counted without Wharfage's own calls.
+    #[must_use]
+    pub fn moved(&self) -> Moved {
+        let own = self.own.unwrap_or_default();
+        let counted = |figure: Option<u64>| figure.unwrap_or(0);
+        Moved {
+            hour: hour_of_day(self.hour),
+            bytes_sent: counted(self.bytes_sent).saturating_sub(own.bytes_sent),
+            bytes_received: counted(self.bytes_received),
+            requests: counted(self.requests).saturating_sub(own.requests),
+        }
+    }
 }
 
 /// What was stored from an hour of a day on.
@@ -92,6 +192,13 @@ pub struct Day {
 }
 
 impl Day {
+    /// Whether traffic is known of an hour, which is one of this day.
+    #[must_use]
+    pub fn has_moved_in(&self, hour: Timestamp) -> bool {
+        let hour = hour_of_day(hour);
+        self.moved.iter().any(|moved| moved.hour == hour)
+    }
+
     /// A day of one account from its samples of that day, in any order. An hour's samples are those of one segment, so none stands twice.
     #[must_use]
     pub fn from_samples<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Day {
@@ -102,15 +209,16 @@ impl Day {
             if let Some(bytes) = sample.stored_bytes {
                 *stored.entry(hour).or_default() += bytes;
             }
+            let more = sample.moved();
             let moved = moved.entry(hour).or_insert(Moved {
                 hour,
                 bytes_sent: 0,
                 bytes_received: 0,
                 requests: 0,
             });
-            moved.bytes_sent += sample.bytes_sent.unwrap_or(0);
-            moved.bytes_received += sample.bytes_received.unwrap_or(0);
-            moved.requests += sample.requests.unwrap_or(0);
+            moved.bytes_sent += more.bytes_sent;
+            moved.bytes_received += more.bytes_received;
+            moved.requests += more.requests;
         }
         let mut changes: Vec<Stored> = Vec::new();
         for (hour, bytes) in stored {
@@ -279,7 +387,7 @@ mod tests {
             bytes_sent: Some(bytes_sent),
             bytes_received: Some(0),
             requests: Some(u64::from(bytes_sent > 0)),
-            is_reset: false,
+            ..Sample::default()
         }
     }
 
@@ -304,6 +412,35 @@ mod tests {
             (usage.peak_stored_bytes, usage.stored_bytes, usage.hours),
             (100, 50, 6)
         );
+    }
+
+    #[test]
+    fn own_calls_are_nobody_s_traffic_and_take_nothing_from_other_buckets_or_hours() {
+        let own = |bytes_sent, requests| {
+            Some(OwnCalls {
+                bytes_sent,
+                requests,
+            })
+        };
+        let of = |hour, bucket_name: &str, bytes_sent, own| Sample {
+            bucket_name: bucket_name.into(),
+            own,
+            ..sample(hour, None, bytes_sent)
+        };
+        let (first, second) = ("2026-03-01T01:00:00Z", "2026-03-01T02:00:00Z");
+        let day = Day::from_samples(&[
+            of(first, "a", 100, own(60, 1)),
+            // More than the cluster counted there.
+            of(first, "b", 10, own(500, 7)),
+            of(second, "a", 30, None),
+        ]);
+        let moved = |hour, bytes_sent, requests| Moved {
+            hour,
+            bytes_sent,
+            bytes_received: 0,
+            requests,
+        };
+        assert_eq!(day.moved, [moved(1, 40, 0), moved(2, 30, 1)]);
     }
 
     #[test]

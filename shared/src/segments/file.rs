@@ -1,6 +1,6 @@
 //! A segment as a Parquet file: one row group, a row a sample, the columns of `docs/segments.md`.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{Type, TypePtr};
 
-use crate::domain::usage::Sample;
+use crate::domain::usage::{OwnCalls, RequestClasses, Sample};
 
 /// Why a segment cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -39,34 +39,48 @@ enum Kind {
     Flag,
 }
 
+/// A column of figures, and what it takes of a sample.
+type Figure = (&'static str, fn(&Sample) -> Option<u64>);
+
+/// The optional columns, in the order of the file. Earlier versions wrote the first seven.
+const FIGURES: [Figure; 14] = [
+    ("stored_bytes", |sample| sample.stored_bytes),
+    ("objects", |sample| sample.objects),
+    ("noncurrent_bytes", |sample| sample.noncurrent_bytes),
+    ("multipart_bytes", |sample| sample.multipart_bytes),
+    ("bytes_sent", |sample| sample.bytes_sent),
+    ("bytes_received", |sample| sample.bytes_received),
+    ("requests", |sample| sample.requests),
+    ("requests_get", |sample| Some(sample.classes?.get)),
+    ("requests_put", |sample| Some(sample.classes?.put)),
+    ("requests_list", |sample| Some(sample.classes?.list)),
+    ("requests_delete", |sample| Some(sample.classes?.delete)),
+    ("requests_other", |sample| Some(sample.classes?.other)),
+    ("own_bytes_sent", |sample| Some(sample.own?.bytes_sent)),
+    ("own_requests", |sample| Some(sample.own?.requests)),
+];
+
 /// The columns, in the order of the file.
-const COLUMNS: [(&str, Kind, Repetition); 12] = {
+fn columns(figures: &[Figure]) -> impl Iterator<Item = (&'static str, Kind, Repetition)> {
     use Kind::{Flag, Instant, Number, Text};
     const REQUIRED: Repetition = Repetition::REQUIRED;
     const OPTIONAL: Repetition = Repetition::OPTIONAL;
+    let figures = figures.iter().map(|(name, _)| (*name, Number, OPTIONAL));
     [
         ("s3uid", Text, REQUIRED),
         ("bucket_name", Text, REQUIRED),
         ("hour", Instant, REQUIRED),
-        ("stored_bytes", Number, OPTIONAL),
-        ("objects", Number, OPTIONAL),
-        ("noncurrent_bytes", Number, OPTIONAL),
-        ("multipart_bytes", Number, OPTIONAL),
-        ("bytes_sent", Number, OPTIONAL),
-        ("bytes_received", Number, OPTIONAL),
-        ("requests", Number, OPTIONAL),
+    ]
+    .into_iter()
+    .chain(figures)
+    .chain([
         ("is_reset", Flag, REQUIRED),
         ("collected_at", Instant, REQUIRED),
-    ]
-};
+    ])
+}
 
-/// Made of constants, so it can be made: a test reads it.
-static SCHEMA: LazyLock<Result<TypePtr, String>> =
-    LazyLock::new(|| schema().map_err(|error| error.to_string()));
-
-fn schema() -> Result<TypePtr, ParquetError> {
-    let fields = COLUMNS
-        .iter()
+fn schema(figures: &[Figure]) -> Result<TypePtr, ParquetError> {
+    let fields = columns(figures)
         .map(|(name, kind, repetition)| {
             let (physical, logical) = match kind {
                 Kind::Text => (PhysicalType::BYTE_ARRAY, Some(LogicalType::String)),
@@ -79,7 +93,7 @@ fn schema() -> Result<TypePtr, ParquetError> {
             };
             Type::primitive_type_builder(name, physical)
                 .with_logical_type(logical)
-                .with_repetition(*repetition)
+                .with_repetition(repetition)
                 .build()
                 .map(Arc::new)
         })
@@ -95,24 +109,21 @@ fn schema() -> Result<TypePtr, ParquetError> {
 /// # Errors
 /// When a figure is above 2^63 - 1.
 pub fn encode(samples: &[Sample], collected_at: Timestamp) -> Result<Vec<u8>, FileError> {
-    let schema = SCHEMA.clone().map_err(ParquetError::General)?;
+    encode_figures(samples, collected_at, &FIGURES)
+}
+
+fn encode_figures(
+    samples: &[Sample],
+    collected_at: Timestamp,
+    figures: &[Figure],
+) -> Result<Vec<u8>, FileError> {
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_created_by("wharfage".into())
         .build();
+    let schema = schema(figures)?;
     let mut file = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties))?;
     let mut rows = file.next_row_group()?;
-    let optional =
-        |name, figure: fn(&Sample) -> Option<u64>| -> Result<Vec<Option<i64>>, FileError> {
-            samples
-                .iter()
-                .map(|sample| {
-                    figure(sample)
-                        .map(|figure| signed(name, figure))
-                        .transpose()
-                })
-                .collect()
-        };
     write::<ByteArrayType>(&mut rows, &texts(samples, |sample| &sample.s3uid), None)?;
     write::<ByteArrayType>(
         &mut rows,
@@ -124,28 +135,14 @@ pub fn encode(samples: &[Sample], collected_at: Timestamp) -> Result<Vec<u8>, Fi
         .map(|sample| sample.hour.as_millisecond())
         .collect();
     write::<Int64Type>(&mut rows, &hours, None)?;
-    write_optional(
-        &mut rows,
-        &optional("stored_bytes", |sample| sample.stored_bytes)?,
-    )?;
-    write_optional(&mut rows, &optional("objects", |sample| sample.objects)?)?;
-    write_optional(
-        &mut rows,
-        &optional("noncurrent_bytes", |sample| sample.noncurrent_bytes)?,
-    )?;
-    write_optional(
-        &mut rows,
-        &optional("multipart_bytes", |sample| sample.multipart_bytes)?,
-    )?;
-    write_optional(
-        &mut rows,
-        &optional("bytes_sent", |sample| sample.bytes_sent)?,
-    )?;
-    write_optional(
-        &mut rows,
-        &optional("bytes_received", |sample| sample.bytes_received)?,
-    )?;
-    write_optional(&mut rows, &optional("requests", |sample| sample.requests)?)?;
+    for (name, figure) in figures {
+        let figures = samples.iter().map(|sample| {
+            figure(sample)
+                .map(|figure| signed(name, figure))
+                .transpose()
+        });
+        write_optional(&mut rows, &figures.collect::<Result<Vec<_>, _>>()?)?;
+    }
     let resets: Vec<bool> = samples.iter().map(|sample| sample.is_reset).collect();
     write::<BoolType>(&mut rows, &resets, None)?;
     write::<Int64Type>(
@@ -212,6 +209,12 @@ pub fn decode(file: Bytes) -> Result<Vec<Sample>, FileError> {
             (figure("noncurrent_bytes")?, figure("multipart_bytes")?);
         let (bytes_sent, bytes_received) = (figure("bytes_sent")?, figure("bytes_received")?);
         let requests = figure("requests")?;
+        // Segments of earlier versions have none of these.
+        let later = |name| rows.later(name);
+        let (gets, puts) = (later("requests_get")?, later("requests_put")?);
+        let (lists, deletes) = (later("requests_list")?, later("requests_delete")?);
+        let others = later("requests_other")?;
+        let (own_bytes_sent, own_requests) = (later("own_bytes_sent")?, later("own_requests")?);
         let resets = rows.flags("is_reset")?;
         samples.reserve(rows.count);
         for row in 0..rows.count {
@@ -229,6 +232,17 @@ pub fn decode(file: Bytes) -> Result<Vec<Sample>, FileError> {
                 bytes_sent: bytes_sent[row],
                 bytes_received: bytes_received[row],
                 requests: requests[row],
+                classes: gets[row].map(|get| RequestClasses {
+                    get,
+                    put: puts[row].unwrap_or(0),
+                    list: lists[row].unwrap_or(0),
+                    delete: deletes[row].unwrap_or(0),
+                    other: others[row].unwrap_or(0),
+                }),
+                own: own_requests[row].map(|requests| OwnCalls {
+                    bytes_sent: own_bytes_sent[row].unwrap_or(0),
+                    requests,
+                }),
                 is_reset: resets[row],
             });
         }
@@ -320,6 +334,15 @@ impl<'a> Rows<'a> {
             .collect()
     }
 
+    /// Like [`Self::optional`], of a column that earlier versions did not write.
+    fn later(&self, name: &'static str) -> Result<Vec<Option<u64>>, FileError> {
+        let mut columns = self.group.metadata().columns().iter();
+        match columns.any(|column| column.column_path().string() == name) {
+            true => self.optional(name),
+            false => Ok(vec![None; self.count]),
+        }
+    }
+
     fn flags(&self, name: &'static str) -> Result<Vec<bool>, FileError> {
         let (values, _) = self.column::<BoolType>(name, PhysicalType::BOOLEAN)?;
         if values.len() == self.count {
@@ -352,11 +375,15 @@ mod tests {
             (stored_bytes, objects) in (option::of(0..=MOST), option::of(0..=MOST)),
             (noncurrent_bytes, multipart_bytes) in (option::of(0..=MOST), option::of(0..=MOST)),
             (bytes_sent, bytes_received, requests) in (option::of(0..=MOST), option::of(0..=MOST), option::of(0..=MOST)),
+            classes in option::of([0..=MOST, 0..=MOST, 0..=MOST, 0..=MOST, 0..=MOST]),
+            own in option::of((0..=MOST, 0..=MOST)),
             is_reset in any::<bool>(),
         ) -> Sample {
             Sample {
                 s3uid, bucket_name, hour: at(hour * 3_600), stored_bytes, objects, noncurrent_bytes, multipart_bytes,
                 bytes_sent, bytes_received, requests, is_reset,
+                classes: classes.map(|[get, put, list, delete, other]| RequestClasses { get, put, list, delete, other }),
+                own: own.map(|(bytes_sent, requests)| OwnCalls { bytes_sent, requests }),
             }
         }
     }
@@ -376,6 +403,38 @@ mod tests {
             }
             prop_assert!(decode(file.into()).is_err());
         }
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_version_is_read_without_what_it_did_not_know() {
+        let sample = Sample {
+            s3uid: "a".into(),
+            bucket_name: "b".into(),
+            hour: at(3_600),
+            stored_bytes: Some(1_000),
+            objects: Some(2),
+            bytes_sent: Some(70),
+            bytes_received: Some(4),
+            requests: Some(5),
+            classes: Some(RequestClasses {
+                get: 5,
+                ..RequestClasses::default()
+            }),
+            own: Some(OwnCalls {
+                bytes_sent: 7,
+                requests: 1,
+            }),
+            ..Sample::default()
+        };
+        let file = encode_figures(&[sample.clone()], at(7_500), &FIGURES[..7]);
+        let before = Sample {
+            classes: None,
+            own: None,
+            ..sample
+        };
+        let read = decode(file.expect("encoded").into()).expect("decoded");
+        assert_eq!(read, [before]);
+        assert_eq!(read[0].moved().bytes_sent, 70);
     }
 
     #[test]
@@ -410,7 +469,8 @@ mod tests {
                 bytes_sent: Some(0),
                 bytes_received: Some(0),
                 requests: Some(0),
-                is_reset: false,
+                classes: Some(RequestClasses::default()),
+                ..Sample::default()
             })
             .collect();
         let file = encode(&samples, at(7_200)).expect("encoded");
@@ -422,16 +482,8 @@ mod tests {
     fn a_figure_that_does_not_fit_is_refused() {
         let sample = Sample {
             s3uid: "a".into(),
-            bucket_name: String::new(),
-            hour: at(0),
             stored_bytes: Some(u64::MAX),
-            objects: None,
-            noncurrent_bytes: None,
-            multipart_bytes: None,
-            bytes_sent: None,
-            bytes_received: None,
-            requests: None,
-            is_reset: false,
+            ..Sample::default()
         };
         let refused = encode(&[sample], at(0)).expect_err("too large");
         assert_eq!(

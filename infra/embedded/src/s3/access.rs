@@ -59,7 +59,8 @@ impl S3Access for Owners {
         };
         let access_key = credentials.access_key.clone();
         let bucket = cx.s3_path().get_bucket_name().map(str::to_owned);
-        let creates = cx.s3_op().name() == "CreateBucket";
+        let operation = cx.s3_op().name().to_owned();
+        let creates = operation == "CreateBucket";
         let expected_owner = cx.headers().get("x-amz-expected-bucket-owner").cloned();
         let (uid, bucket) = self
             .0
@@ -84,7 +85,7 @@ impl S3Access for Owners {
             })
             .await?;
         if let (Some(bucket), Some(meter)) = (bucket, cx.extensions_mut().get::<Arc<Meter>>()) {
-            meter.attribute(&uid, &bucket);
+            meter.attribute(&uid, &bucket, &operation);
         }
         cx.extensions_mut().insert(Caller { uid });
         Ok(())

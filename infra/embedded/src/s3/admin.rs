@@ -644,17 +644,26 @@ fn usage_json(
         }
     };
     c.prepare(&format!(
-        "SELECT uid, bucket, hour, bytes_sent, bytes_received, requests FROM usage
+        "SELECT uid, bucket, hour, bytes_sent, bytes_received, requests,
+             requests_get, requests_put, requests_list, requests_delete FROM usage
          WHERE hour >= ? AND hour < ? {chosen} ORDER BY uid, bucket, hour"
     ))?
     .query_and_then(params_from_iter(values), |row| {
+        let requests = row.get::<_, i64>(5)?;
+        let mut classes = [0; 4];
+        for (index, class) in classes.iter_mut().enumerate() {
+            *class = row.get::<_, i64>(6 + index)?;
+        }
+        let [get, put, list, delete] = classes;
+        let other = requests - get - put - list - delete;
         Ok(json!({
             "uid": row.get::<_, String>(0)?,
             "bucket": row.get::<_, String>(1)?,
             "hour": rfc3339(row.get::<_, i64>(2)? * 3_600_000)?,
             "bytes_sent": row.get::<_, i64>(3)?,
             "bytes_received": row.get::<_, i64>(4)?,
-            "requests": row.get::<_, i64>(5)?,
+            "requests": requests,
+            "requests_by_class": { "get": get, "put": put, "list": list, "delete": delete, "other": other },
         }))
     })?
     .collect()

@@ -93,7 +93,7 @@ pub(crate) async fn create(
         .write(move |w| records::create_bucket(w, &owner, &name, &now))
         .await?;
     if let Some(meter) = meter {
-        meter.attribute(&uid, &input.bucket);
+        meter.attribute(&uid, &input.bucket, "CreateBucket");
     }
     if !is_new {
         return Err(S3ErrorCode::BucketAlreadyOwnedByYou.into());

@@ -91,6 +91,11 @@ CREATE TABLE usage (
     bytes_sent INTEGER NOT NULL,
     bytes_received INTEGER NOT NULL,
     requests INTEGER NOT NULL,
+    -- Of these, by what they did; the rest is other.
+    requests_get INTEGER NOT NULL DEFAULT 0,
+    requests_put INTEGER NOT NULL DEFAULT 0,
+    requests_list INTEGER NOT NULL DEFAULT 0,
+    requests_delete INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (uid, bucket, hour)
 ) WITHOUT ROWID;
 CREATE INDEX usage_by_hour ON usage (hour);

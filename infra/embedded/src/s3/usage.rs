@@ -26,6 +26,10 @@ struct Counts {
     bytes_sent: u64,
     bytes_received: u64,
     requests: u64,
+    requests_get: u64,
+    requests_put: u64,
+    requests_list: u64,
+    requests_delete: u64,
 }
 
 impl Counts {
@@ -33,6 +37,10 @@ impl Counts {
         self.bytes_sent += other.bytes_sent;
         self.bytes_received += other.bytes_received;
         self.requests += other.requests;
+        self.requests_get += other.requests_get;
+        self.requests_put += other.requests_put;
+        self.requests_list += other.requests_list;
+        self.requests_delete += other.requests_delete;
     }
 }
 
@@ -78,9 +86,14 @@ impl Usage {
 
 fn write(w: &Writing<'_>, counts: &HashMap<(Target, i64), Counts>) -> rusqlite::Result<()> {
     let mut statement = w.prepare_cached(
-        "INSERT INTO usage (uid, bucket, hour, bytes_sent, bytes_received, requests) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+        "INSERT INTO usage (uid, bucket, hour, bytes_sent, bytes_received, requests,
+             requests_get, requests_put, requests_list, requests_delete)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
          ON CONFLICT DO UPDATE SET bytes_sent = bytes_sent + excluded.bytes_sent,
-             bytes_received = bytes_received + excluded.bytes_received, requests = requests + excluded.requests",
+             bytes_received = bytes_received + excluded.bytes_received, requests = requests + excluded.requests,
+             requests_get = requests_get + excluded.requests_get, requests_put = requests_put + excluded.requests_put,
+             requests_list = requests_list + excluded.requests_list,
+             requests_delete = requests_delete + excluded.requests_delete",
     )?;
     for ((target, hour), counts) in counts {
         statement.execute(params![
@@ -89,7 +102,11 @@ fn write(w: &Writing<'_>, counts: &HashMap<(Target, i64), Counts>) -> rusqlite::
             hour,
             counts.bytes_sent,
             counts.bytes_received,
-            counts.requests
+            counts.requests,
+            counts.requests_get,
+            counts.requests_put,
+            counts.requests_list,
+            counts.requests_delete,
         ])?;
     }
     Ok(())
@@ -115,17 +132,31 @@ impl Meter {
         }
     }
 
-    /// Says whose request it is; the first word holds.
-    pub(crate) fn attribute(&self, uid: &str, bucket: &str) {
+    /// Says whose request it is, and which operation; the first word holds.
+    pub(crate) fn attribute(&self, uid: &str, bucket: &str, operation: &str) {
         let target = Target {
             uid: uid.into(),
             bucket: bucket.into(),
         };
-        let counts = Counts {
+        let mut counts = Counts {
             bytes_received: self.early_bytes.swap(0, Ordering::Relaxed),
             requests: 1,
-            bytes_sent: 0,
+            ..Counts::default()
         };
+        // The names that s3s gives them, which are those of Amazon's API.
+        match operation {
+            "GetObject" | "HeadObject" | "GetObjectAttributes" => counts.requests_get = 1,
+            "PutObject"
+            | "CopyObject"
+            | "PostObject"
+            | "CreateMultipartUpload"
+            | "UploadPart"
+            | "UploadPartCopy"
+            | "CompleteMultipartUpload" => counts.requests_put = 1,
+            "DeleteObject" | "DeleteObjects" | "AbortMultipartUpload" => counts.requests_delete = 1,
+            list if list.starts_with("List") => counts.requests_list = 1,
+            _ => {}
+        }
         if self.target.set(target.clone()).is_ok() {
             self.usage.add(&target, counts);
         }

@@ -160,7 +160,7 @@ async fn sqs_delivers_under_its_own_address() {
 }
 
 #[tokio::test]
-async fn sqs_hands_a_message_s_trace_to_receivers_that_ask_for_it() {
+async fn sqs_hands_a_message_s_trace_and_group_to_receivers_that_ask_for_them() {
     const TRACE: &str = "Root=1-5759e988-bd862e3fe1be46a994272793";
     let server = embedded::sqs::start(any_port()).unwrap();
     let client = client!(aws_sdk_sqs, server.endpoint());
@@ -177,6 +177,7 @@ async fn sqs_hands_a_message_s_trace_to_receivers_that_ask_for_it() {
         .send_message()
         .queue_url(url)
         .message_body("one")
+        .message_group_id("NL:1")
         .message_system_attributes(name.clone(), trace.clone())
         .send()
         .await
@@ -184,6 +185,7 @@ async fn sqs_hands_a_message_s_trace_to_receivers_that_ask_for_it() {
     let entry = SendMessageBatchRequestEntry::builder()
         .id("0")
         .message_body("two")
+        .message_group_id("NL:1")
         .message_system_attributes(name, trace)
         .build()
         .unwrap();
@@ -203,6 +205,8 @@ async fn sqs_hands_a_message_s_trace_to_receivers_that_ask_for_it() {
         let attributes = message.attributes();
         let trace = attributes.and_then(|all| all.get(&MessageSystemAttributeName::AwsTraceHeader));
         assert_eq!(trace.map(String::as_str), asks.then_some(TRACE));
+        let group = attributes.and_then(|all| all.get(&MessageSystemAttributeName::MessageGroupId));
+        assert_eq!(group.map(String::as_str), asks.then_some("NL:1"));
         assert!(message.message_attributes().is_none());
     }
 }

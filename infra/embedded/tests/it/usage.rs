@@ -55,9 +55,11 @@ async fn bytes_and_requests_by_bucket_and_hour() {
         entries,
         [
             json!({"uid": "alice", "bucket": "alices", "hour": "2026-11-22T13:00:00Z",
-                "bytes_sent": 101_000, "bytes_received": 100_000, "requests": 5}),
+                "bytes_sent": 101_000, "bytes_received": 100_000, "requests": 5,
+                "requests_by_class": {"get": 3, "put": 1, "list": 0, "delete": 0, "other": 1}}),
             json!({"uid": "bob", "bucket": "bobs", "hour": "2026-11-22T13:00:00Z",
-                "bytes_sent": 0, "bytes_received": 0, "requests": 1}),
+                "bytes_sent": 0, "bytes_received": 0, "requests": 1,
+                "requests_by_class": {"get": 0, "put": 0, "list": 0, "delete": 0, "other": 1}}),
         ]
     );
     // The next hour has a row of its own, and hours are half-open.
