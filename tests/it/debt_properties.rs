@@ -200,6 +200,8 @@ impl Run {
         let next = self.app.now() + 24.hours();
         self.app.stack.clock().move_to(next).expect("moved");
         run_the_day(&self.app).await;
+        let told_before = self.told.clone();
+        self.note_what_is_told().await;
         let today = self.today();
         for (s3uid, before) in before {
             let after = self.stored(&s3uid).await;
@@ -219,7 +221,7 @@ impl Run {
                 "purged on {today}, told was {told_on}: {before:?}"
             );
             if reason == TerminationReason::Unpaid {
-                let (since, date) = self.told[&s3uid];
+                let (since, date) = told_before[&s3uid];
                 assert_eq!(date, told_on);
                 let days = since.until(today).expect("days").get_days();
                 assert!(
@@ -238,6 +240,10 @@ impl Run {
             balances.credit_minor == 0 || balances.receivable_minor == 0,
             "credit beside debt: {balances:?}"
         );
+        self.note_what_is_told().await;
+    }
+
+    async fn note_what_is_told(&mut self) {
         let today = self.today();
         for s3uid in self.s3uids.clone() {
             let service = self.stored(&s3uid).await.service;

@@ -66,6 +66,7 @@ async fn update_client_takes_its_accounts_along() {
 #[tokio::test]
 async fn update_client_leaves_what_is_not_named() {
     let app = TestApp::start().await;
+    app.spend_all_credit("client").await;
     let id = app.client_id("client");
     let change = async |parameters: Value| {
         let mut all = parameters;
@@ -194,6 +195,9 @@ async fn update_client_changes_the_currency_only_of_who_has_no_accounts() {
     let s3uid = json!({ "s3uid": account.s3uid });
     app.call("client", "delete_account", s3uid).await.ok();
     app.stack.drain().await.expect("the queues empty");
+    let wanted = "the currency can be changed only while the customer has neither credit nor debts";
+    assert_eq!(change().await.refused(409), text(ACTION, wanted));
+    app.spend_all_credit("client").await;
     assert_eq!(change().await.ok()["client"]["currency"], "USD");
 }
 
@@ -203,8 +207,9 @@ async fn an_order_that_a_change_of_currency_overtakes_is_in_the_new_one_or_refus
     for index in 0.. {
         let app = TestApp::start_idle(&[]).await;
         let id = app.client_id("client");
+        app.spend_all_credit("client").await;
         let order = json!({ "plan_id": 2, "bucket_name": "my-bucket" });
-        let order = app.call_directly("client", "create_order", order);
+        let order = app.call_directly("client", "create_account", order);
         let stalled = app.tap.stall_at(index, Moment::Before, order).await;
         let Err(stalled) = stalled else {
             assert!(refused > 0 && index > 8, "{refused} of {index}");
