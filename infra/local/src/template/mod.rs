@@ -358,6 +358,7 @@ mod tests {
             "{unknown}"
         );
         template.define("StorageTasksQueue", "http://sqs/storage_tasks");
+        template.define("SlowTasksQueue", "http://sqs/slow_tasks");
         template.define("CleanupQueue", "http://sqs/cleanup");
         template.define("BillingQueue", "http://sqs/billing");
         template.define("UsageShardsQueue", "http://sqs/usage_shards");
