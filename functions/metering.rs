@@ -156,6 +156,22 @@ pub(crate) fn quota_event(context: &Context, account: &Account) -> Event {
     )
 }
 
+/// What the world is told of an account whose period has no traffic left.
+pub(crate) fn traffic_event(context: &Context, account: &Account, limit_bytes: u64) -> Event {
+    let detail = json!({
+        "bytes_sent": account.period_bytes_sent,
+        "limit_bytes": limit_bytes,
+        "period_from": account.period_from,
+        "plan_id": account.plan_id,
+    });
+    context.account_event(
+        Kind::TrafficLimitReached,
+        account.client_id,
+        &account.s3uid,
+        detail,
+    )
+}
+
 /// The running period's figures as the wire shows them.
 pub(crate) fn metering(account: &Account) -> Value {
     json!({

@@ -61,6 +61,7 @@ mod show_key;
 mod suspend_account;
 mod telemetry;
 mod template;
+mod traffic_limit;
 mod uncounted_traffic;
 mod update_client;
 mod update_plan;

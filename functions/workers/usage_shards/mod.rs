@@ -8,6 +8,8 @@
 //! - The day is written after everything that is made from it: as long as it is missing, all of that is made again.
 //! - An hour like the one before it changes no day: an account that was the same and moved nothing is not even looked up. What the hour
 //!   before had to say of it is the business of that hour's own run, which is not over before it is set.
+//! - Whose traffic reaches what its plan includes, where more is not for sale, is told of it once a period: by an event that is written with a
+//!   note of the period.
 //! - Who crosses a threshold of the quota is told of it by an event that is written with the level it tells, if the level told before is
 //!   still the one that was read.
 
@@ -27,7 +29,7 @@ use wharfage::error::Fault;
 use wharfage::segments::SegmentKey;
 use wharfage::telemetry;
 
-use crate::metering::{Metered, buckets, names, quota_event};
+use crate::metering::{Metered, buckets, names, quota_event, traffic_event};
 
 crate::worker!("usage_shards");
 
@@ -341,13 +343,20 @@ pub(crate) async fn set_days(
         }
         let names: Vec<&str> = changed.iter().map(|(s3uid, _)| *s3uid).collect();
         let accounts = context.database.accounts(&names).await?;
+        let sending = changed.iter().filter(|(_, change)| change.has_sent());
+        let sending = sending.filter_map(|(s3uid, _)| accounts.get(*s3uid));
+        let limits = match tell {
+            Tell::Quota => traffic_limits(context, sending).await?,
+            Tell::Nobody => HashMap::new(),
+        };
         let writes: Vec<_> = changed
             .into_iter()
             .map(|(s3uid, change)| {
                 let account = accounts.get(s3uid);
+                let limit_bytes = account.and_then(|account| limits.get(&sold(account)).copied());
                 async move {
                     let is_set = match account {
-                        Some(account) => change.write(context, account, tell).await?,
+                        Some(account) => change.write(context, account, tell, limit_bytes).await?,
                         None => true,
                     };
                     Ok::<_, Fault>((!is_set).then_some(s3uid))
@@ -371,6 +380,27 @@ pub(crate) async fn set_days(
     ))
 }
 
+/// What an account is sold.
+fn sold(account: &Account) -> (u64, u32) {
+    (account.plan_id, account.plan_version)
+}
+
+/// What may be sent in a period where more is not for sale, by what accounts are sold.
+async fn traffic_limits(
+    context: &Context,
+    accounts: impl Iterator<Item = &Account>,
+) -> Result<HashMap<(u64, u32), u64>, Fault> {
+    let sold: HashSet<(u64, u32)> = accounts.map(sold).collect();
+    let mut limits = HashMap::new();
+    for (plan_id, version) in sold {
+        let plan = context.database.plan_version(plan_id, version).await?;
+        if let Some(limit_bytes) = plan.and_then(|plan| plan.traffic_limit_bytes()) {
+            limits.insert((plan_id, version), limit_bytes);
+        }
+    }
+    Ok(limits)
+}
+
 /// An account's day as it is to be.
 struct Change<'a> {
     date: Date,
@@ -382,7 +412,13 @@ struct Change<'a> {
 impl Change<'_> {
     /// Sets the account's figures and its month, and then the day; `false` when somebody else has set a day meanwhile, or told of the
     /// account's quota.
-    async fn write(self, context: &Context, account: &Account, tell: Tell) -> Result<bool, Fault> {
+    async fn write(
+        self,
+        context: &Context,
+        account: &Account,
+        tell: Tell,
+        limit_bytes: Option<u64>,
+    ) -> Result<bool, Fault> {
         let database = &context.database;
         let now = context.now();
         let today = date_of(now);
@@ -402,6 +438,16 @@ impl Change<'_> {
         let buckets = buckets(self.samples.iter().copied()).filter(|_| is_latest);
         let figures = metered.figures(account, buckets, now);
         let new_month = metered.month(account, month, now);
+        if let Some(limit_bytes) = limit_bytes
+            && account.listed_for.is_some()
+            && figures.period_bytes_sent >= limit_bytes
+        {
+            let event = traffic_event(context, &figures, limit_bytes);
+            let period_from = figures.period_from;
+            database
+                .tell_traffic_limit(&account.s3uid, period_from, &event)
+                .await?;
+        }
         let told = match account.listed_for {
             Some(_) if tell == Tell::Quota => account
                 .quota_told
@@ -445,6 +491,10 @@ impl Change<'_> {
         let mut days_after = database.days(&account.s3uid, from, today).await?;
         days_after.insert(self.date, self.day);
         Ok(days_after == metered.days)
+    }
+
+    fn has_sent(&self) -> bool {
+        self.day.moved.iter().any(|moved| moved.bytes_sent > 0)
     }
 
     /// Whether this is the first hour told of today and nothing has moved in it, nor changed before: then the account's figures and its

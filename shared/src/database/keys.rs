@@ -31,6 +31,7 @@
 //! | tasks | `ANSWER#<id>#<requested at>` | | a task's answer to the request of a moment, for callback keys |
 //! | tasks | `CALLBACK#<sha256>` | | what a callback key stands for |
 //! | usage | `ACCOUNT#<s3uid>` | `DAY#<date>` | an account's usage on a day |
+//! | usage | `ACCOUNT#<s3uid>` | `TRAFFIC_LIMIT#<from>` | that the traffic of the period from then on reached its limit, which was told |
 //! | usage | `BILLING` | `STATE` | the day before which every period has been closed |
 //! | usage | `ACCOUNT#<s3uid>` | `MONTH#<year>-<month>` | an account's totals for a calendar month; ranked by `by_month_traffic`, `by_month_storage` |
 //! | usage | `COLLECTION#<location>` | `HOUR#<time>` | an hour under collection |
@@ -239,6 +240,10 @@ pub(crate) fn month_group(group_key: &str, date: Date) -> String {
 
 pub(crate) fn collection(location: &str) -> String {
     format!("COLLECTION#{location}")
+}
+
+pub(crate) fn traffic_limit(period_from: Date) -> String {
+    format!("TRAFFIC_LIMIT#{period_from}")
 }
 
 pub(crate) fn own_calls(location: &str, shard: u64) -> String {

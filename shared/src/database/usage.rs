@@ -2,21 +2,30 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use aws_sdk_dynamodb::types::Put;
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
 use super::listing::Listing;
+use super::transaction::Conflict;
 use super::{
     AccountOrder, Database, Page, attribute, fault, found, item, keys, number, read, string,
     written_if_held,
 };
 use crate::domain::account::Group;
+use crate::domain::event::Event;
 use crate::domain::usage::{Day, OwnCalls, TrafficHour};
 use crate::error::Fault;
 
 /// Longer than any hour waits for its segment, which has it from then on.
 const OWN_CALLS_KEPT: SignedDuration = SignedDuration::from_hours(100 * 24);
+
+/// That something was told.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    event_id: String,
+}
 
 #[derive(Deserialize)]
 struct OwnRow {
@@ -282,6 +291,37 @@ impl Database {
                 .await
                 .map_err(|e| fault("UpdateItem", table, e))?;
         }
+        Ok(())
+    }
+
+    /// Tells that an account's traffic reached its limit, once in the period that begins on `period_from`.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn tell_traffic_limit(
+        &self,
+        s3uid: &str,
+        period_from: Date,
+        event: &Event,
+    ) -> Result<(), Fault> {
+        let table = &self.tables.usage;
+        let (pk, sk) = (keys::account(s3uid), keys::traffic_limit(period_from));
+        let known: Option<Told> = self.get(table, pk.clone(), Some(sk.clone())).await?;
+        if known.is_some() {
+            return Ok(());
+        }
+        let told = Told {
+            event_id: event.event_id.clone(),
+        };
+        let mut transaction = self.transaction();
+        let put = Put::builder()
+            .table_name(table)
+            .set_item(Some(item(pk, Some(sk), &told)?))
+            .condition_expression("attribute_not_exists(pk)");
+        transaction.put(put, Conflict::Changed);
+        transaction.events(&self.tables.events, std::slice::from_ref(event))?;
+        // Refused where another run of the shard was quicker.
+        let _ = transaction.commit().await?;
         Ok(())
     }
 

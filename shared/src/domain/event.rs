@@ -57,6 +57,10 @@ pub enum Kind {
     #[serde(rename = "quota.threshold")]
     #[strum(serialize = "quota.threshold")]
     QuotaThreshold,
+    /// What was sent in a period reached all of what the plan includes, and more is not for sale.
+    #[serde(rename = "traffic.limit_reached")]
+    #[strum(serialize = "traffic.limit_reached")]
+    TrafficLimitReached,
     /// A ledger balance is not what its postings add up to.
     #[serde(rename = "ledger.difference")]
     #[strum(serialize = "ledger.difference")]

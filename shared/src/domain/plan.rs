@@ -100,6 +100,17 @@ impl Plan {
             .map(|(currency, _)| *currency)
     }
 
+    /// What an account may send in a period where more is not for sale: the traffic that a plan includes which charges for none in any
+    /// currency.
+    #[must_use]
+    pub fn traffic_limit_bytes(&self) -> Option<u64> {
+        let is_sold = self.traffic_currencies().next().is_some();
+        (self.included_traffic_gb > 0 && !is_sold).then(|| {
+            self.included_traffic_gb
+                .saturating_mul(crate::domain::figures::GB_BYTES)
+        })
+    }
+
     /// Whether a client may see and order it: an inactive one takes the tag `s3_test`.
     #[must_use]
     pub fn is_visible_to(&self, tags: &[String]) -> bool {

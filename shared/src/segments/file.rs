@@ -426,7 +426,7 @@ mod tests {
             }),
             ..Sample::default()
         };
-        let file = encode_figures(&[sample.clone()], at(7_500), &FIGURES[..7]);
+        let file = encode_figures(std::slice::from_ref(&sample), at(7_500), &FIGURES[..7]);
         let before = Sample {
             classes: None,
             own: None,

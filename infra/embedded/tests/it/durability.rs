@@ -1,6 +1,7 @@
 //! What a restart and a crash leave.
 
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use serde_json::Value;
 
 use crate::support::{Lab, body, pattern, put, read, refusal};
 
@@ -113,4 +114,30 @@ async fn an_upload_cut_off_leaves_nothing() {
         404
     );
     assert_eq!(lab.bucket_figures("alices").await["stored_bytes"], 0);
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_schema_is_brought_up_to_date() {
+    let mut lab = Lab::start();
+    let alice = lab.user_with("alice", "alices").await;
+    put(&alice, "alices", "k", pattern(10)).await;
+    let usage = "usage?from=2026-11-22T00:00:00Z&to=2026-11-23T00:00:00Z";
+    let (status, before) = lab.admin("GET", usage, Value::Null).await;
+    assert_eq!(status, 200, "{before}");
+    {
+        let database = lab.data_dir().join("metadata.sqlite");
+        let database = rusqlite::Connection::open(database).unwrap();
+        for class in ["get", "put", "list", "delete"] {
+            let drop = format!("ALTER TABLE usage DROP COLUMN requests_{class}");
+            database.execute_batch(&drop).unwrap();
+        }
+        database.pragma_update(None, "user_version", 1).unwrap();
+    }
+    lab.restart();
+    let (status, after) = lab.admin("GET", usage, Value::Null).await;
+    assert_eq!(status, 200, "{after}");
+    let (before, after) = (&before["entries"][0], &after["entries"][0]);
+    assert_eq!(after["requests"], before["requests"]);
+    // What they did is not known any more.
+    assert_eq!(after["requests_by_class"]["other"], after["requests"]);
 }

@@ -314,7 +314,7 @@ mod tests {
     fn the_template_reads() {
         let mut template = Template::read(TEXT, &parameters()).expect("template");
         assert_eq!(template.tables.len(), 10);
-        assert_eq!(template.queues.len(), 9);
+        assert_eq!(template.queues.len(), 10);
         let usage = template.buckets.first().expect("a bucket");
         assert_eq!(
             (usage.name.as_str(), usage.is_versioned),
@@ -358,6 +358,7 @@ mod tests {
             "{unknown}"
         );
         template.define("StorageTasksQueue", "http://sqs/storage_tasks");
+        template.define("SlowTasksQueue", "http://sqs/slow_tasks");
         template.define("CleanupQueue", "http://sqs/cleanup");
         template.define("BillingQueue", "http://sqs/billing");
         template.define("UsageShardsQueue", "http://sqs/usage_shards");
