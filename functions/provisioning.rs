@@ -13,6 +13,7 @@
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use wharfage::cluster::doubt::watched;
 use wharfage::cluster::{ClusterError, Keys};
 use wharfage::context::Context;
 use wharfage::database::{Begun, BucketRow, Conflict, Issue};
@@ -40,6 +41,9 @@ use crate::plans::check_counted;
 
 /// How long the process that works on an order has it for itself: twice what a function may run.
 const LEASE: SignedDuration = SignedDuration::from_secs(60);
+/// After this long nothing can come any more of what was asked of a cluster whose answer is unknown: what a function may run, and as long
+/// again for what a gateway still does that its caller has given up on.
+const LATEST_EFFECT: SignedDuration = SignedDuration::from_mins(3);
 /// How often an order that meets a cluster that cannot answer is carried forward before it is turned back.
 const MOST_ATTEMPTS: u32 = 30;
 /// How often an order looks at its client's invoice series again. Of those that look at once, one gets the place: so many orders of
@@ -347,11 +351,22 @@ async fn carry_on(
     keys: Option<Keys>,
     carrier: &Carrier,
 ) -> Result<Outcome, Error> {
+    if order.state == State::Undone {
+        return match look_for_rest(context, &order).await {
+            Ok(()) => ended(order),
+            Err(Stopped::Cluster(error)) => Err(error.into_fault("undoing an order").into()),
+            Err(Stopped::Fault(fault)) => Err(fault.into()),
+        };
+    }
+    // Whoever worked on it before may have asked for something whose outcome nobody knows.
+    let mut is_certain = order.attempts == 1;
     if order.state == State::Forward {
-        match go_forward(context, &order, keys).await {
+        let (forward, is_known) = watched(go_forward(context, &order, keys)).await;
+        match forward {
             Ok(outcome) => return Ok(outcome),
             Err(Stopped::Fault(fault)) => return Err(fault.into()),
             Err(Stopped::Cluster(error)) => {
+                is_certain &= is_known && matches!(error, ClusterError::Refused { .. });
                 let is_final = matches!(error, ClusterError::Refused { .. });
                 if !is_final && *carrier == Carrier::Job && order.attempts < MOST_ATTEMPTS {
                     return Err(error.into_fault("carrying an order on").into());
@@ -365,7 +380,7 @@ async fn carry_on(
             }
         }
     }
-    match go_back(context, &order).await {
+    match go_back(context, &order, is_certain).await {
         Ok(outcome) => Ok(outcome),
         // The client is told why it failed; what is left of the order, the job takes away.
         Err(Stopped::Cluster(error)) if *carrier == Carrier::Request => {
@@ -620,11 +635,14 @@ fn account(order: &Order, now: Timestamp) -> Account {
         metered_at: Some(order.location.clone()),
         plan_changes: PlanChanges::default(),
         quota_told: QuotaLevel::default(),
+        unsettled: None,
+        key_confirmed_at: None,
         revision: 0,
     }
 }
 
-async fn go_back(context: &Context, order: &Order) -> Result<Outcome, Stopped> {
+/// Removes what was made of an order at its cluster.
+async fn remove_made(context: &Context, order: &Order) -> Result<(), Stopped> {
     let provider = &context.clusters.of(&order.location)?.provider;
     match provider
         .delete_bucket(&order.s3uid, &order.bucket_name)
@@ -633,7 +651,18 @@ async fn go_back(context: &Context, order: &Order) -> Result<Outcome, Stopped> {
         Err(error) if !error.is("NoSuchBucket") => return Err(error.into()),
         _ => {}
     }
-    provider.delete_user(&order.s3uid).await?;
+    Ok(provider.delete_user(&order.s3uid).await?)
+}
+
+/// Removes what came of an order after it was undone: what its cluster was asked for when its answer was lost.
+async fn look_for_rest(context: &Context, order: &Order) -> Result<(), Stopped> {
+    remove_made(context, order).await?;
+    Ok(context.database.leave_order(&order.order_id).await?)
+}
+
+async fn go_back(context: &Context, order: &Order, is_certain: bool) -> Result<Outcome, Stopped> {
+    remove_made(context, order).await?;
+    let look_again_at = (!is_certain).then(|| context.now() + LATEST_EFFECT);
     let release = (order.payment == Payment::Credit).then(|| {
         Posting::release(
             &order.order_id,
@@ -659,7 +688,7 @@ async fn go_back(context: &Context, order: &Order) -> Result<Outcome, Stopped> {
     let event = context.account_event(Kind::OrderUndone, order.client_id, &order.s3uid, details);
     context
         .database
-        .finish_undoing(order, release.as_ref(), &entry, &[event])
+        .finish_undoing(order, release.as_ref(), look_again_at, &entry, &[event])
         .await?;
     Ok(Outcome::Undone(order.refusal.clone().unwrap_or(Refusal {
         status: 503,

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use wharfage::context::Context;
+use wharfage::domain::account::{Account, Parts};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
@@ -14,14 +15,30 @@ crate::s3_action!("resume_account");
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let (caller, account) = caller_and_account(context, call).await?;
     caller.must_be_admin()?;
-    let reason = account
-        .service
-        .suspension
-        .ok_or_else(|| Rejection::conflict("S3 account is not suspended"))?;
-    let account = suspension::resume(context, &account.s3uid, reason, caller.actor())
+    let Some(reason) = account.service.suspension else {
+        return not_suspended(context, account).await;
+    };
+    let account = suspension::release_keys(context, &account.s3uid, reason, caller.actor())
         .await?
         .ok_or_else(|| Rejection::conflict("S3 account is not suspended, or being deleted"))?;
-    Ok(Answer::ok(
-        json!({ "s3uid": account.s3uid, "service": services::wire(&account.service) }),
-    ))
+    Ok(answer(&account))
+}
+
+/// The record says that the keys work. Whoever resumed the account may not have heard the answer, or its keys may be stopped all the same
+/// for a reason that nobody recorded: its cluster is told in any case.
+async fn not_suspended(context: &Context, account: Account) -> Result<Answer, Error> {
+    let refused = Rejection::conflict("S3 account is not suspended");
+    if account.are_keys_stopped() {
+        return Err(refused.into());
+    }
+    let is_under_way = account.unsettled.is_some();
+    let account = suspension::settle(context, account, Parts::SUSPENSION).await?;
+    match is_under_way && !account.are_keys_stopped() {
+        true => Ok(answer(&account)),
+        false => Err(refused.into()),
+    }
+}
+
+fn answer(account: &Account) -> Answer {
+    Answer::ok(json!({ "s3uid": account.s3uid, "service": services::wire(&account.service) }))
 }

@@ -15,7 +15,7 @@ crate::s3_action!("suspend_account");
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let (caller, account) = caller_and_account(context, call).await?;
     caller.must_be_admin()?;
-    let account = suspension::suspend(
+    let account = suspension::stop_keys(
         context,
         &account.s3uid,
         Suspension::Administrator,

@@ -1,5 +1,6 @@
 //! The storage behind the locations: one trait, and a file per kind of cluster.
 
+pub mod doubt;
 mod embedded;
 pub mod files;
 mod garage;

@@ -4,7 +4,7 @@
 use serde_json::json;
 use wharfage::cluster::{ClusterError, PurgeStep, StorageProvider};
 use wharfage::context::Context;
-use wharfage::domain::account::{Account, Status};
+use wharfage::domain::account::{Account, Parts, Status};
 use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
 use wharfage::domain::task::{Answer, Message, Task, Work};
@@ -13,6 +13,7 @@ use wharfage::telemetry;
 
 use crate::delete_account::stopped;
 use crate::provisioning::bucket_row;
+use crate::suspension;
 
 crate::worker!("cleanup");
 
@@ -166,13 +167,8 @@ async fn remove_account(
             ));
         }
         // The keys stop before anything goes. Dying in between repeats this step, which then finds the account stopped.
-        let provider = &context.clusters.of(&account.location)?.provider;
-        match provider.set_suspended(&account.s3uid, true).await {
-            Err(error) if !error.is("NoSuchUser") => {
-                return Err(error.into_fault("stopping an account"));
-            }
-            _ => {}
-        }
+        let stopped = account.with_service(&service, entry.at);
+        suspension::settle(context, stopped, Parts::SUSPENSION).await?;
         // The account as it is now has another revision: the next step reads it.
         step.is_last = false;
         return Ok(step);

@@ -53,7 +53,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::files::{decode, refusal};
-use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider};
+use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider, doubt};
 use crate::config::Location;
 use crate::context::Outside;
 use crate::domain::usage::TrafficHour;
@@ -75,6 +75,9 @@ const EVERYBODY_BYTES_PER_ACCOUNT: usize = 16 << 10;
 const LIST_AT_ONCE: u32 = 1_000;
 /// Objects removed by one call: RGW removes them one after the other while the caller waits.
 const DELETE_AT_ONCE: usize = 100;
+
+/// What a key is refused with that is not there.
+const NO_SUCH_KEY: &str = "InvalidAccessKeyId";
 
 /// In a query, what SigV4 leaves as it is.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC
@@ -274,7 +277,10 @@ impl Rgw {
                 .when(|failure| matches!(failure, Failure::Unknown(_)));
             tokio::time::timeout(CALL_TIMEOUT, attempts)
                 .await
-                .unwrap_or(Err(Failure::TooMuch))
+                .unwrap_or_else(|_| {
+                    doubt::unanswered(method);
+                    Err(Failure::TooMuch)
+                })
         };
         attempt
             .retry(
@@ -344,18 +350,22 @@ impl Rgw {
             .map_err(|_| unavailable("it cannot be signed".into()))?;
         let request = HttpRequest::try_from(request)
             .map_err(|_| unavailable("no request can be made of it".into()))?;
+        let unanswered = |problem: String| {
+            doubt::unanswered(method);
+            unavailable(problem)
+        };
         let response = self
             .connector
             .call(request)
             .await
-            .map_err(|e| unavailable(format!("{e:?}")))?;
+            .map_err(|e| unanswered(format!("{e:?}")))?;
         let status = response.status();
         let mut stream = ByteStream::new(response.into_body());
         let mut body = Vec::new();
         while let Some(bytes) = stream
             .try_next()
             .await
-            .map_err(|e| unavailable(e.to_string()))?
+            .map_err(|e| unanswered(e.to_string()))?
         {
             if body.len() + bytes.len() > max_bytes {
                 return Err(Failure::TooMuch);
@@ -367,6 +377,10 @@ impl Rgw {
         }
         let code = serde_json::from_slice::<Refusal>(&body).map(|refusal| refusal.code);
         match (status.as_u16(), code) {
+            // The key that is to go may be meant, or the administrator's: whoever asked looks.
+            (403, Ok(code)) if method == "DELETE" && code == NO_SUCH_KEY => {
+                Err(Failure::Cluster(refused(&code)))
+            }
             // Not the account is refused, but the administrator: his keys, his clock or what he may do.
             (401 | 403, Ok(code)) => Err(Failure::Cluster(ClusterError::NoAccess(format!(
                 "{method} {resource}: the administrator is refused: {code}"
@@ -375,6 +389,7 @@ impl Rgw {
             (500, Ok(code)) if code == "UnknownError" => {
                 Err(Failure::Unknown(format!("{method} {resource}")))
             }
+            (status @ 500.., _) => Err(unanswered(format!("HTTP {status}"))),
             (status, _) => Err(unavailable(format!("HTTP {status}"))),
         }
     }
@@ -875,13 +890,24 @@ impl StorageProvider for Rgw {
             Err(error) if error.is("NoSuchUser") => return Ok(()),
             user => user?,
         };
-        // Asked to remove a key that is not there, each version refuses in its own way.
+        // Asked to remove a key that is not there, each version refuses in its own way, and 16.2 as it would refuse the administrator.
         if !user.keys.iter().any(|key| key.access_key == access_key) {
             return Ok(());
         }
         let query = [("key", ""), ("uid", s3uid), ("access-key", access_key)];
-        self.call("DELETE", "user", &query).await?;
-        Ok(())
+        let Err(error) = self.call("DELETE", "user", &query).await else {
+            return Ok(());
+        };
+        if !matches!(error, ClusterError::Refused { .. }) {
+            return Err(error);
+        }
+        // Somebody else was quicker, or a try whose answer was lost.
+        match self.user(s3uid).await {
+            Err(missing) if missing.is("NoSuchUser") => Ok(()),
+            Ok(user) if user.keys.iter().all(|key| key.access_key != access_key) => Ok(()),
+            Ok(_) => Err(error),
+            Err(error) => Err(error),
+        }
     }
 
     async fn delete_user(&self, s3uid: &str) -> Result<(), ClusterError> {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use super::accounts::{service_update, terms, was_told, with_terms};
+use super::accounts::{newly_unsettled, service_update, terms, was_told, with_terms};
 use super::orders::OPEN;
 use super::transaction::Conflict;
 use super::{Database, Item, attribute, fault, item, keys, number, page, string};
@@ -276,6 +276,7 @@ impl Database {
             &closing.service,
             commits_on,
             &more,
+            newly_unsettled(account, after),
         )?;
         let mut update = with_terms(update, account, after)?;
         if !has_figures {

@@ -33,6 +33,11 @@ pub enum BillingWork {
         /// Which client.
         client_id: u64,
     },
+    /// Have an account's cluster do what the account's record says.
+    Conform {
+        /// Which account.
+        s3uid: String,
+    },
     /// Bring a client's accounts to its email and billing group.
     Regroup {
         /// Which client.
