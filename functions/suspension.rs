@@ -5,6 +5,7 @@
 //! outcome of a call is unknown, and when two were telling the cluster at once: then `resume_tasks` finds it once nothing of that can
 //! take effect any more, and has the cluster told again.
 
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use wharfage::cluster::doubt::watched;
 use wharfage::cluster::{ClusterError, Keys, StorageProvider};
@@ -67,15 +68,35 @@ impl From<Stopped> for Error {
 }
 
 /// Has an account's cluster do what its record says of these parts, until nobody has changed them meanwhile. The account as it is then.
-/// Of an account that somebody else has marked, or nobody, this sets the mark first.
-pub(crate) async fn settle(
+/// `account` is as its caller has just written it, with a mark of its own or without; as it was read, see [`settle_again`].
+pub(crate) fn settle(
     context: &Context,
     account: Account,
     parts: Parts,
+) -> BoxFuture<'_, Result<Account, Stopped>> {
+    let unsettled = account.unsettled.as_ref();
+    let is_own = unsettled.is_some_and(|unsettled| unsettled.revision == account.revision);
+    // Boxed, as it stands in the middle of many a long piece of work.
+    Box::pin(settle_marked(context, account, parts, is_own))
+}
+
+/// The same for an account as it was read: it is marked first, whoever else may have marked it.
+pub(crate) fn settle_again(
+    context: &Context,
+    account: Account,
+    parts: Parts,
+) -> BoxFuture<'_, Result<Account, Stopped>> {
+    Box::pin(settle_marked(context, account, parts, false))
+}
+
+async fn settle_marked(
+    context: &Context,
+    mut account: Account,
+    parts: Parts,
+    mut is_own: bool,
 ) -> Result<Account, Stopped> {
-    let mut account = account;
     for _ in 0..TRIES {
-        let own = own_mark(&account).cloned();
+        let own = account.unsettled.clone().filter(|_| is_own);
         if let Some(unsettled) = &own {
             let (told, is_certain) = watched(tell(context, &account, unsettled, parts)).await;
             told?;
@@ -93,7 +114,7 @@ pub(crate) async fn settle(
         } else {
             let marked = account.unsettled_in(parts, context.now());
             if context.database.mark_unsettled(&account, &marked).await? {
-                account = marked;
+                (account, is_own) = (marked, true);
                 continue;
             }
         }
@@ -105,7 +126,7 @@ pub(crate) async fn settle(
             // The mark stays, or is another's, who knows of this one.
             return Ok(now);
         }
-        account = now;
+        (account, is_own) = (now, false);
     }
     let s3uid = &account.s3uid;
     Err(Fault::retryable(
@@ -113,12 +134,6 @@ pub(crate) async fn settle(
         format!("account {s3uid} keeps changing"),
     )
     .into())
-}
-
-/// The mark of an account that was just changed or marked by whoever holds it.
-fn own_mark(account: &Account) -> Option<&Unsettled> {
-    let unsettled = account.unsettled.as_ref();
-    unsettled.filter(|unsettled| unsettled.revision == account.revision)
 }
 
 /// What a record says of these parts.
@@ -236,7 +251,7 @@ pub(crate) async fn take_up(context: &Context, s3uid: &str) -> Result<(), Fault>
     if !unsettled.is_some_and(|unsettled| unsettled.is_quiet(context.now())) {
         return Ok(());
     }
-    match settle(context, account, Parts::ALL).await {
+    match settle_again(context, account, Parts::ALL).await {
         // The mark stands, and is found again: no message has to wait for the cluster.
         Err(Stopped::Cluster(error @ ClusterError::Unavailable(_))) => {
             telemetry::add(Figure::ClusterUnavailable, 1);
@@ -327,10 +342,13 @@ async fn change(
             return Ok(None);
         };
         let Some(service) = decide(&account.service) else {
+            if account.unsettled.is_some() && account.is_visible() {
+                settle_again(context, account, Parts::SUSPENSION).await?;
+            }
             return Ok(None);
         };
-        let account = if service == account.service {
-            account
+        let settled = if service == account.service {
+            settle_again(context, account, Parts::SUSPENSION)
         } else {
             let entry = context.account_entry(
                 account.client_id,
@@ -347,9 +365,10 @@ async fn change(
             {
                 continue;
             }
-            account.with_service(&service, entry.at)
+            let account = account.with_service(&service, entry.at);
+            settle(context, account, Parts::SUSPENSION)
         };
-        return Ok(Some(settle(context, account, Parts::SUSPENSION).await?));
+        return Ok(Some(settled.await?));
     }
     Err(Fault::retryable(
         "changing an account",
@@ -368,7 +387,9 @@ pub(crate) async fn conform(context: &Context, s3uid: &str) -> Result<Option<Acc
     if account.unsettled.is_none() {
         return Ok(Some(account));
     }
-    Ok(Some(settle(context, account, Parts::SUSPENSION).await?))
+    Ok(Some(
+        settle_again(context, account, Parts::SUSPENSION).await?,
+    ))
 }
 
 pub(crate) fn removal(context: &Context, s3uid: &str, reason: Option<&str>) -> Task {

@@ -119,7 +119,10 @@ async fn now(
         let Some(latest) = &account.plan_changes.latest else {
             return Err(rejection(Refused::SamePlan).into());
         };
-        suspension::settle(context, account.clone(), Parts::STORAGE_LIMIT).await?;
+        if account.unsettled.is_some() {
+            let account = account.clone();
+            suspension::settle_again(context, account, Parts::STORAGE_LIMIT).await?;
+        }
         spend(context, account, latest).await?;
         return Ok(Some(answer(account, latest)));
     }

@@ -32,7 +32,7 @@ async fn not_suspended(context: &Context, account: Account) -> Result<Answer, Er
         return Err(refused.into());
     }
     let is_under_way = account.unsettled.is_some();
-    let account = suspension::settle(context, account, Parts::SUSPENSION).await?;
+    let account = suspension::settle_again(context, account, Parts::SUSPENSION).await?;
     match is_under_way && !account.are_keys_stopped() {
         true => Ok(answer(&account)),
         false => Err(refused.into()),

@@ -11,7 +11,7 @@ use wharfage::http::envelope::Answer;
 use wharfage::http::tokens::{Caller, account_name, caller_and_account, token};
 
 use crate::services::check_in_use;
-use crate::suspension::settle;
+use crate::suspension::{settle, settle_again};
 
 crate::s3_action!("rotate_key");
 
@@ -44,14 +44,15 @@ async fn begin(context: &Context, caller: &Caller, account: Account) -> Result<A
         let details = json!({ "access_key": next.access_key });
         caller.entry(context, &account, NAME, details)
     };
-    let (next, secret_key, recorded) = match &account.next_key {
+    let (next, secret_key, settled) = match &account.next_key {
         Some(next) => {
             let secret_key = context
                 .vault
                 .decrypt(&account.s3uid, &next.secret_key_ciphertext)
                 .await?;
             context.database.put_history(&entry(next)).await?;
-            (next.clone(), secret_key, account.clone())
+            let settled = settle_again(context, account.clone(), Parts::KEYS);
+            (next.clone(), secret_key, settled)
         }
         None => {
             let secret_key = SecretString::from(context.random.secret_key());
@@ -71,10 +72,10 @@ async fn begin(context: &Context, caller: &Caller, account: Account) -> Result<A
             {
                 return Err(changed().into());
             }
-            (next, secret_key, recorded)
+            (next, secret_key, settle(context, recorded, Parts::KEYS))
         }
     };
-    settle(context, recorded, Parts::KEYS).await?;
+    settled.await?;
     Ok(Answer::ok(json!({
         "s3uid": account.s3uid,
         "access_key": next.access_key,
@@ -92,7 +93,7 @@ async fn confirm(context: &Context, caller: &Caller, account: Account) -> Result
     };
     // As long as the cluster may not have it, nothing works but the old one.
     let account = match account.unsettled {
-        Some(_) => settle(context, account.clone(), Parts::KEYS).await?,
+        Some(_) => settle_again(context, account.clone(), Parts::KEYS).await?,
         None => account.clone(),
     };
     let details =
@@ -125,7 +126,7 @@ async fn confirmed_before(context: &Context, account: Account) -> Result<Answer,
         return Err(Rejection::conflict("no key is waiting to be confirmed").into());
     }
     let account = match account.unsettled {
-        Some(_) => settle(context, account, Parts::KEYS).await?,
+        Some(_) => settle_again(context, account, Parts::KEYS).await?,
         None => account,
     };
     Ok(confirmed(&account))

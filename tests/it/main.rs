@@ -39,6 +39,7 @@ mod history;
 mod isolation;
 mod list_invoices;
 mod list_plans;
+mod lost_answers;
 mod metering_properties;
 mod order_crashes;
 mod preview_invoice;

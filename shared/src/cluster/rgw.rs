@@ -1282,6 +1282,53 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_key_that_somebody_else_removed_first_is_removed() {
+        // 16.2 refuses as it would refuse the administrator, 18.2 does not.
+        for (status, is_gone) in [(403, true), (400, true), (403, false)] {
+            let deleted = Arc::new(Mutex::new(false));
+            let (cluster, rgw) = Scripted::new(move |method, _| {
+                let mut deleted = deleted.lock().expect("lock");
+                if method == "DELETE" {
+                    *deleted = is_gone;
+                    let code = match status {
+                        403 => "InvalidAccessKeyId",
+                        _ => "InvalidArgument",
+                    };
+                    return (status, format!(r#"{{"Code":"{code}"}}"#));
+                }
+                let keys = match *deleted {
+                    true => "[]",
+                    false => r#"[{"access_key":"AK","secret_key":"hidden"}]"#,
+                };
+                let quota = r#"{"enabled":false}"#;
+                (200, format!(r#"{{"keys":{keys},"user_quota":{quota}}}"#))
+            });
+            let removed = rgw.remove_key("a", "AK").await;
+            assert_eq!(removed.is_ok(), is_gone, "{removed:?}");
+            // It is not the administrator who was refused.
+            assert!(!matches!(removed, Err(ClusterError::NoAccess(_))));
+            assert_eq!(cluster.asked().len(), 3);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_outcome_of_a_change_without_an_answer_is_unknown() {
+        for (status, is_known) in [(200, true), (404, true), (500, true), (502, false)] {
+            let (_, rgw) = Scripted::new(move |_, _| {
+                let code = match status {
+                    500 => "UnknownError",
+                    _ => "NoSuchUser",
+                };
+                (status, format!(r#"{{"Code":"{code}"}}"#))
+            });
+            let (_, was_known) = doubt::watched(rgw.set_suspended("a", true)).await;
+            assert_eq!(was_known, is_known, "{status}");
+            let (_, was_known) = doubt::watched(rgw.buckets("a")).await;
+            assert!(was_known, "{status}");
+        }
+    }
+
+    #[tokio::test]
     async fn nobodys_usage_is_never_trimmed() {
         let (cluster, rgw) = Scripted::new(|_, _| (200, String::new()));
         rgw.forget_traffic("").await.expect("nothing");
