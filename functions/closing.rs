@@ -246,8 +246,7 @@ pub(crate) async fn close_period(
             .await?;
         if closed.is_ok() {
             if after.unsettled != account.unsettled
-                && let Err(stopped) =
-                    suspension::settle(context, after, Parts::STORAGE_LIMIT).await
+                && let Err(stopped) = suspension::settle(context, after, Parts::STORAGE_LIMIT).await
             {
                 // The period is closed, and the account marked: its cluster is told again.
                 let error = Fault::from(stopped);

@@ -402,6 +402,10 @@ fn refusal(error: ClusterError) -> Refusal {
             status: 409,
             text: message,
         },
+        ClusterError::Locked(locked) => Refusal {
+            status: 409,
+            text: locked.to_string(),
+        },
         ClusterError::Unavailable(_) | ClusterError::NoAccess(_) => {
             telemetry::add(Figure::ClusterUnavailable, 1);
             Refusal {

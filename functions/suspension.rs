@@ -100,8 +100,7 @@ async fn settle_marked(
         if let Some(unsettled) = &own {
             let (told, is_certain) = watched(tell(context, &account, unsettled, parts)).await;
             told?;
-            let is_settled =
-                is_certain && !unsettled.is_contested && parts.cover(unsettled.parts);
+            let is_settled = is_certain && !unsettled.is_contested && parts.cover(unsettled.parts);
             if is_settled
                 && context
                     .database

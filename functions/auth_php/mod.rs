@@ -42,12 +42,13 @@ const SESSIONS: &[&Action] = &[
 const DEFAULT_TTL_SECONDS: u64 = 3_600;
 
 /// What only administrators may do.
-pub const ADMIN_ACTIONS: [&str; 11] = [
+pub const ADMIN_ACTIONS: [&str; 12] = [
     "add_credit",
     "change_plan",
     "create_api_key",
     "create_client",
     "create_plan",
+    "list_cleanups",
     "resume_account",
     "revoke_api_key",
     "suspend_account",

@@ -271,7 +271,8 @@ async fn other_methods_are_refused() {
 }
 
 /// All names that any action reads.
-const NAMES: [&str; 55] = [
+const NAMES: [&str; 56] = [
+    "blocked",
     "token",
     "action",
     "id",
@@ -497,6 +498,7 @@ fn names_of(action: &str) -> Vec<&'static str> {
         "revoke_api_key" => &["api_key_id"],
         "add_credit" => &["id", "amount", "reference", "currency"],
         "list_invoices" => &["id", "s3uid", "limit", "next_token", "status"],
+        "list_cleanups" => &["blocked", "limit", "next_token"],
         "get_invoice" => &["id", "invoice_id"],
         "change_plan" => &["plan_id", "when"],
         "rotate_key" => &["confirm"],
@@ -515,6 +517,7 @@ fn names_of(action: &str) -> Vec<&'static str> {
         | "create_api_key"
         | "revoke_api_key"
         | "add_credit"
+        | "list_cleanups"
         | "list_invoices"
         | "get_invoice" => &[][..],
         _ => &of_accounts[..],

@@ -94,7 +94,12 @@ async fn assert_agrees_on(app: &TestApp, account: &Account, when: &str) {
     let is_stopped = account.are_keys_stopped();
     assert_eq!(user["suspended"], is_stopped, "{when}: {account:?}");
     let keys: BTreeSet<&str> = std::iter::once(account.access_key.as_str())
-        .chain(account.next_key.as_ref().map(|next| next.access_key.as_str()))
+        .chain(
+            account
+                .next_key
+                .as_ref()
+                .map(|next| next.access_key.as_str()),
+        )
         .collect();
     let found = user["access_keys"].as_array().expect("keys").iter();
     let found: BTreeSet<&str> = found.filter_map(Value::as_str).collect();
@@ -236,7 +241,9 @@ async fn of_rotating_keys() {
         whichever_answer_is_lost(
             &app,
             async |number: usize| {
-                let account = app.order("client", &format!("keys-{confirm}-{number}")).await;
+                let account = app
+                    .order("client", &format!("keys-{confirm}-{number}"))
+                    .await;
                 if confirm == 1 {
                     let begin = json!({ "s3uid": account.s3uid });
                     app.call("client", "rotate_key", begin).await.ok();

@@ -37,6 +37,7 @@ mod get_usage;
 mod get_users;
 mod history;
 mod isolation;
+mod list_cleanups;
 mod list_invoices;
 mod list_plans;
 mod lost_answers;

@@ -390,11 +390,7 @@ impl Database {
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn clear_unsettled(
-        &self,
-        s3uid: &str,
-        unsettled: &Unsettled,
-    ) -> Result<bool, Fault> {
+    pub async fn clear_unsettled(&self, s3uid: &str, unsettled: &Unsettled) -> Result<bool, Fault> {
         let table = &self.tables.accounts;
         let sent = self
             .client
@@ -607,12 +603,7 @@ impl Database {
     }
 
     /// Changes how many accounts a client has.
-    pub(super) fn account_count(
-        &self,
-        client_id: u64,
-        is_free: bool,
-        by: i32,
-    ) -> UpdateBuilder {
+    pub(super) fn account_count(&self, client_id: u64, is_free: bool, by: i32) -> UpdateBuilder {
         Update::builder()
             .table_name(&self.tables.clients)
             .key("pk", string(keys::client(client_id)))
@@ -689,10 +680,7 @@ const UNSETTLED: &str =
     "unsettled = :unsettled, is_unsettled = :open, unsettled_at = :unsettled_at";
 
 /// The mark that `after` has and `account` has not.
-pub(super) fn newly_unsettled<'a>(
-    account: &Account,
-    after: &'a Account,
-) -> Option<&'a Unsettled> {
+pub(super) fn newly_unsettled<'a>(account: &Account, after: &'a Account) -> Option<&'a Unsettled> {
     let unsettled = after.unsettled.as_ref();
     unsettled.filter(|_| after.unsettled != account.unsettled)
 }
@@ -805,10 +793,7 @@ pub(super) fn service_update(
 }
 
 /// An update of an account that nobody else has changed since it was read.
-fn account_update(
-    table: &str,
-    account: &Account,
-) -> UpdateBuilder {
+fn account_update(table: &str, account: &Account) -> UpdateBuilder {
     Update::builder()
         .table_name(table)
         .key("pk", string(keys::account(&account.s3uid)))
