@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 use wharfage::context::Context;
-use wharfage::domain::account::Account;
+use wharfage::domain::account::{Account, Parts};
 use wharfage::domain::client::Client;
 use wharfage::domain::closing::{ClosedPeriod, Closing, Part, close, is_next_charged};
 use wharfage::domain::event::{Event, Kind};
@@ -20,6 +20,7 @@ use wharfage::telemetry;
 use crate::billing::TRIES;
 use crate::invoicing::{Bill, Draft, draft, issue_events};
 use crate::metering::quota_event;
+use crate::suspension;
 
 /// An account's running or latest period with all that its closing takes.
 pub(crate) struct Period {
@@ -204,11 +205,7 @@ pub(crate) async fn close_period(
             let is_limit_due = account.plan_changes.latest.is_some()
                 || sold.storage_limit_bytes() != period.rated_by.storage_limit_bytes();
             if is_limit_due {
-                let provider = &context.clusters.of(&account.location)?.provider;
-                provider
-                    .set_storage_limit(s3uid, sold.storage_limit_bytes())
-                    .await
-                    .map_err(|error| error.into_fault("setting a storage limit"))?;
+                after = after.unsettled_in(Parts::STORAGE_LIMIT, now);
             }
         }
         let mut details = closing_details(&period, &closing, draft.as_ref());
@@ -258,6 +255,13 @@ pub(crate) async fn close_period(
             )
             .await?;
         if closed.is_ok() {
+            if after.unsettled != account.unsettled
+                && let Err(stopped) = suspension::settle(context, after, Parts::STORAGE_LIMIT).await
+            {
+                // The period is closed, and the account marked: its cluster is told again.
+                let error = Fault::from(stopped);
+                tracing::warn!(s3uid, %error, "the cluster has yet to hear of a storage limit");
+            }
             return Ok(());
         }
         lost = draft;

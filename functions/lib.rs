@@ -146,6 +146,7 @@ list! {
         get_usage
         get_users
         history
+        list_cleanups
         list_invoices
         list_plans
         preview_invoice

@@ -13,6 +13,7 @@
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use wharfage::cluster::doubt::watched;
 use wharfage::cluster::{ClusterError, Keys};
 use wharfage::context::Context;
 use wharfage::database::{Begun, BucketRow, Conflict};
@@ -43,6 +44,9 @@ use crate::plans::check_counted;
 
 /// How long the process that works on an order has it for itself: twice what a function may run.
 const LEASE: SignedDuration = SignedDuration::from_secs(60);
+/// After this long nothing can come any more of what was asked of a cluster whose answer is unknown: what a function may run, and as long
+/// again for what a gateway still does that its caller has given up on.
+const LATEST_EFFECT: SignedDuration = SignedDuration::from_mins(3);
 /// How often an order that meets a cluster that cannot answer is carried forward before it is turned back.
 const MOST_ATTEMPTS: u32 = 30;
 /// How often an order looks at its client's balances again because they moved before it was invoiced.
@@ -443,17 +447,30 @@ async fn carry_on(
     keys: Option<Keys>,
     carrier: &Carrier,
 ) -> Result<Outcome, Error> {
+    if order.state == State::Undone {
+        return match look_for_rest(context, &order).await {
+            Ok(()) => ended(order),
+            Err(Stopped::Cluster(error)) => Err(error.into_fault("undoing an order").into()),
+            Err(Stopped::Fault(fault)) => Err(fault.into()),
+        };
+    }
+    // Whoever worked on it before may have asked for something whose outcome nobody knows.
+    let mut is_certain = order.attempts == 1;
     if order.state == State::Forward {
-        match go_forward(context, &order, keys).await {
-            Ok(outcome) => return Ok(outcome),
+        let (forward, is_known) = watched(go_forward(context, &order, keys)).await;
+        match forward {
+            Ok(Ok(outcome)) => return Ok(outcome),
             Err(Stopped::Fault(fault)) => return Err(fault.into()),
-            Err(Stopped::Refused(refusal)) => {
+            // By the ledger, for good.
+            Ok(Err(refusal)) => {
+                is_certain &= is_known;
                 if !context.database.turn_order_back(&order, &refusal).await? {
                     return look_again(context, &order.order_id).await;
                 }
                 order.refusal = Some(refusal);
             }
             Err(Stopped::Cluster(error)) => {
+                is_certain &= is_known && matches!(error, ClusterError::Refused { .. });
                 let is_final = matches!(error, ClusterError::Refused { .. });
                 if !is_final && *carrier == Carrier::Job && order.attempts < MOST_ATTEMPTS {
                     return Err(error.into_fault("carrying an order on").into());
@@ -467,7 +484,7 @@ async fn carry_on(
             }
         }
     }
-    match go_back(context, &order).await {
+    match go_back(context, &order, is_certain).await {
         Ok(outcome) => Ok(outcome),
         // The client is told why it failed; what is left of the order, the job takes away.
         Err(Stopped::Cluster(error)) if *carrier == Carrier::Request => {
@@ -475,7 +492,6 @@ async fn carry_on(
             Ok(Outcome::Undone(order.refusal.unwrap_or(refusal(error))))
         }
         Err(Stopped::Cluster(error)) => Err(error.into_fault("undoing an order").into()),
-        Err(Stopped::Refused(refusal)) => Ok(Outcome::Undone(refusal)),
         Err(Stopped::Fault(fault)) => Err(fault.into()),
     }
 }
@@ -489,6 +505,10 @@ fn refusal(error: ClusterError) -> Refusal {
         ClusterError::Refused { message, .. } => Refusal {
             status: 409,
             text: message,
+        },
+        ClusterError::Locked(locked) => Refusal {
+            status: 409,
+            text: locked.to_string(),
         },
         ClusterError::Unavailable(_) | ClusterError::NoAccess(_) => {
             telemetry::add(Figure::ClusterUnavailable, 1);
@@ -513,8 +533,6 @@ async fn look_again(context: &Context, order_id: &str) -> Result<Outcome, Error>
 /// Why an order did not get to its end this time.
 enum Stopped {
     Cluster(ClusterError),
-    /// For good, by the ledger.
-    Refused(Refusal),
     Fault(Fault),
 }
 
@@ -534,7 +552,7 @@ async fn go_forward(
     context: &Context,
     order: &Order,
     keys: Option<Keys>,
-) -> Result<Outcome, Stopped> {
+) -> Result<Result<Outcome, Refusal>, Stopped> {
     let provider = &context.clusters.of(&order.location)?.provider;
     let keys = match keys {
         Some(keys) => keys,
@@ -552,10 +570,10 @@ async fn go_forward(
     provider
         .create_bucket(&order.s3uid, &order.bucket_name)
         .await?;
-    fulfil(context, order).await
+    Ok(fulfil(context, order).await?)
 }
 
-async fn fulfil(context: &Context, order: &Order) -> Result<Outcome, Stopped> {
+async fn fulfil(context: &Context, order: &Order) -> Result<Result<Outcome, Refusal>, Fault> {
     // What the client owes, or has to spend, may change meanwhile: then decide again.
     for _ in 0..MOST_LOOKS {
         let now = context.now();
@@ -565,7 +583,10 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Outcome, Stopped> {
                 let bill = bill(order);
                 Some(invoicing::captured(context, bill, &order.order_id, now).await?)
             }
-            Payment::Invoice => Some(on_account(context, order, now).await?),
+            Payment::Invoice => match on_account(context, order, now).await? {
+                Ok(draft) => Some(draft),
+                Err(refusal) => return Ok(Err(refusal)),
+            },
         };
         let account = account(order, now);
         let fields = json!({
@@ -613,24 +634,31 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Outcome, Stopped> {
             .await?
             .is_ok()
         {
-            return Ok(Outcome::Fulfilled(fields));
+            return Ok(Ok(Outcome::Fulfilled(fields)));
         }
         match look_again(context, &order.order_id).await {
             Ok(outcome) => {
                 if let Some(draft) = &draft {
                     draft.give_up(context).await?;
                 }
-                return Ok(outcome);
+                return Ok(Ok(outcome));
             }
-            Err(Error::Fault(fault)) => return Err(fault.into()),
+            Err(Error::Fault(fault)) => return Err(fault),
             Err(Error::Rejection(_)) => {}
         }
     }
-    Err(Fault::retryable("fulfilling an order", "the client's balances keep moving").into())
+    Err(Fault::retryable(
+        "fulfilling an order",
+        "the client's balances keep moving",
+    ))
 }
 
 /// The invoice of an order on account, refused where its client would owe more than allowed by it: others may have been ordered since.
-async fn on_account(context: &Context, order: &Order, now: Timestamp) -> Result<Draft, Stopped> {
+async fn on_account(
+    context: &Context,
+    order: &Order,
+    now: Timestamp,
+) -> Result<Result<Draft, Refusal>, Fault> {
     let missing = || Fault::permanent("fulfilling an order", "it has no lines");
     let draft = invoicing::draft(context, bill(order), now)
         .await?
@@ -639,12 +667,12 @@ async fn on_account(context: &Context, order: &Order, now: Timestamp) -> Result<
     let (open_minor, owed_minor) = (draft.invoice.open_minor(), draft.owed_minor);
     if open_minor > 0 && owed_minor + open_minor > limit_minor {
         draft.give_up(context).await?;
-        return Err(Stopped::Refused(Refusal {
+        return Ok(Err(Refusal {
             status: 402,
             text: over_limit(owed_minor, limit_minor, order.amount_minor, order.currency),
         }));
     }
-    Ok(draft.within(limit_minor))
+    Ok(Ok(draft.within(limit_minor)))
 }
 
 fn bill(order: &Order) -> Bill {
@@ -704,11 +732,14 @@ fn account(order: &Order, now: Timestamp) -> Account {
         metered_at: Some(order.location.clone()),
         plan_changes: PlanChanges::default(),
         quota_told: QuotaLevel::default(),
+        unsettled: None,
+        key_confirmed_at: None,
         revision: 0,
     }
 }
 
-async fn go_back(context: &Context, order: &Order) -> Result<Outcome, Stopped> {
+/// Removes what was made of an order at its cluster.
+async fn remove_made(context: &Context, order: &Order) -> Result<(), Stopped> {
     let provider = &context.clusters.of(&order.location)?.provider;
     match provider
         .delete_bucket(&order.s3uid, &order.bucket_name)
@@ -717,7 +748,18 @@ async fn go_back(context: &Context, order: &Order) -> Result<Outcome, Stopped> {
         Err(error) if !error.is("NoSuchBucket") => return Err(error.into()),
         _ => {}
     }
-    provider.delete_user(&order.s3uid).await?;
+    Ok(provider.delete_user(&order.s3uid).await?)
+}
+
+/// Removes what came of an order after it was undone: what its cluster was asked for when its answer was lost.
+async fn look_for_rest(context: &Context, order: &Order) -> Result<(), Stopped> {
+    remove_made(context, order).await?;
+    Ok(context.database.leave_order(&order.order_id).await?)
+}
+
+async fn go_back(context: &Context, order: &Order, is_certain: bool) -> Result<Outcome, Stopped> {
+    remove_made(context, order).await?;
+    let look_again_at = (!is_certain).then(|| context.now() + LATEST_EFFECT);
     let release = (order.payment == Payment::Credit).then(|| {
         Posting::release(
             &order.order_id,
@@ -742,7 +784,7 @@ async fn go_back(context: &Context, order: &Order) -> Result<Outcome, Stopped> {
     let event = context.account_event(Kind::OrderUndone, order.client_id, &order.s3uid, details);
     context
         .database
-        .finish_undoing(order, release.as_ref(), &entry, &[event])
+        .finish_undoing(order, release.as_ref(), look_again_at, &entry, &[event])
         .await?;
     if release.is_some() {
         // What was held is credit again, and pays what came to be owed meanwhile.

@@ -1,45 +1,268 @@
 //! Keys that stop and work again, limits, and the ends of services: what the record says, brought to the cluster.
+//!
+//! The record is written first, and with it the account's mark ([`Unsettled`]): from then on its cluster will do what it says, whoever
+//! dies and whichever answer is lost. Then the cluster is told, and the mark goes. It stays when the cluster cannot be told, when the
+//! outcome of a call is unknown, and when two were telling the cluster at once: then `resume_tasks` finds it once nothing of that can
+//! take effect any more, and has the cluster told again.
 
+use futures::future::BoxFuture;
 use jiff::civil::Date;
 use serde_json::{Value, json};
+use wharfage::cluster::doubt::watched;
+use wharfage::cluster::{ClusterError, Keys, StorageProvider};
 use wharfage::context::Context;
 use wharfage::database::{Conflict, Started};
-use wharfage::domain::account::{Account, Due, Service, Status, Suspension, TerminationReason};
+use wharfage::domain::account::{
+    Account, Due, Parts, Service, Status, Suspension, TerminationReason, Unsettled,
+};
 use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
 use wharfage::domain::period::date_of;
 use wharfage::domain::task::{Task, Work};
-use wharfage::error::{Error, Fault};
-use wharfage::telemetry;
+use wharfage::error::{Error, Fault, Rejection};
+use wharfage::telemetry::{self, Figure};
 
 use crate::billing::TRIES;
 use crate::chasing;
 
-/// Tells the cluster what an account may store on its plan, and again as long as the plan is changed meanwhile.
-pub(crate) async fn tell_storage_limit(context: &Context, account: &Account) -> Result<(), Error> {
-    let mut account = account.clone();
-    for _ in 0..TRIES {
-        let plan = context
-            .database
-            .plan_version(account.plan_id, account.plan_version)
-            .await?
-            .ok_or_else(|| Fault::permanent("setting a storage limit", "the plan is missing"))?;
-        let provider = &context.clusters.of(&account.location)?.provider;
-        provider
-            .set_storage_limit(&account.s3uid, plan.storage_limit_bytes())
-            .await?;
-        match context.database.account(&account.s3uid).await? {
-            Some(now) if (now.plan_id, now.plan_version) != (plan.id, plan.version) => {
-                account = now;
-            }
-            _ => return Ok(()),
+/// Why a cluster does not do yet what a record says. The record stands, and the cluster is told again.
+pub(crate) enum Stopped {
+    /// The cluster did not do it.
+    Cluster(ClusterError),
+    /// Something else.
+    Fault(Fault),
+}
+
+impl From<ClusterError> for Stopped {
+    fn from(error: ClusterError) -> Stopped {
+        Stopped::Cluster(error)
+    }
+}
+
+impl From<Fault> for Stopped {
+    fn from(fault: Fault) -> Stopped {
+        Stopped::Fault(fault)
+    }
+}
+
+impl From<Stopped> for Fault {
+    fn from(stopped: Stopped) -> Fault {
+        match stopped {
+            Stopped::Cluster(error) => error.into_fault("telling a cluster what the record says"),
+            Stopped::Fault(fault) => fault,
         }
     }
+}
+
+impl From<Stopped> for Error {
+    fn from(stopped: Stopped) -> Error {
+        match stopped {
+            Stopped::Cluster(error @ ClusterError::Unavailable(_)) => match error.into() {
+                Error::Rejection(rejection) => Rejection {
+                    text: "the storage cannot answer now: the change is recorded, and made there as soon as it can".into(),
+                    ..rejection
+                }
+                .into(),
+                fault => fault,
+            },
+            Stopped::Cluster(error) => error.into(),
+            Stopped::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+/// Has an account's cluster do what its record says of these parts, until nobody has changed them meanwhile. The account as it is then.
+/// `account` is as its caller has just written it, with a mark of its own or without; as it was read, see [`settle_again`].
+pub(crate) fn settle(
+    context: &Context,
+    account: Account,
+    parts: Parts,
+) -> BoxFuture<'_, Result<Account, Stopped>> {
+    let unsettled = account.unsettled.as_ref();
+    let is_own = unsettled.is_some_and(|unsettled| unsettled.revision == account.revision);
+    // Boxed, as it stands in the middle of many a long piece of work.
+    Box::pin(settle_marked(context, account, parts, is_own))
+}
+
+/// The same for an account as it was read: it is marked first, whoever else may have marked it.
+pub(crate) fn settle_again(
+    context: &Context,
+    account: Account,
+    parts: Parts,
+) -> BoxFuture<'_, Result<Account, Stopped>> {
+    Box::pin(settle_marked(context, account, parts, false))
+}
+
+async fn settle_marked(
+    context: &Context,
+    mut account: Account,
+    parts: Parts,
+    mut is_own: bool,
+) -> Result<Account, Stopped> {
+    for _ in 0..TRIES {
+        let own = account.unsettled.clone().filter(|_| is_own);
+        if let Some(unsettled) = &own {
+            let (told, is_certain) = watched(tell(context, &account, unsettled, parts)).await;
+            told?;
+            let is_settled = is_certain && !unsettled.is_contested && parts.cover(unsettled.parts);
+            if is_settled
+                && context
+                    .database
+                    .clear_unsettled(&account.s3uid, unsettled)
+                    .await?
+            {
+                account.unsettled = None;
+                return Ok(account);
+            }
+        } else {
+            let marked = account.unsettled_in(parts, context.now());
+            if context.database.mark_unsettled(&account, &marked).await? {
+                (account, is_own) = (marked, true);
+                continue;
+            }
+        }
+        let now = context.database.account(&account.s3uid).await?;
+        let Some(now) = now.filter(Account::is_visible) else {
+            return Ok(account);
+        };
+        if own.is_some() && said(&account, parts) == said(&now, parts) {
+            // The mark stays, or is another's, who knows of this one.
+            return Ok(now);
+        }
+        (account, is_own) = (now, false);
+    }
+    let s3uid = &account.s3uid;
     Err(Fault::retryable(
-        "setting a storage limit",
-        format!("account {} keeps changing", account.s3uid),
+        "telling a cluster what the record says",
+        format!("account {s3uid} keeps changing"),
     )
     .into())
+}
+
+/// What a record says of these parts.
+fn said(account: &Account, parts: Parts) -> impl PartialEq {
+    let next = account.next_key.as_ref().map(|next| &next.access_key);
+    (
+        parts.suspension.then(|| account.are_keys_stopped()),
+        parts
+            .storage_limit
+            .then_some((account.plan_id, account.plan_version)),
+        parts
+            .keys
+            .then(|| (account.access_key.clone(), next.cloned())),
+    )
+}
+
+/// Tells an account's cluster what the record says of these parts. What one of them meets does not keep the others from being told.
+async fn tell(
+    context: &Context,
+    account: &Account,
+    unsettled: &Unsettled,
+    parts: Parts,
+) -> Result<(), Stopped> {
+    let provider = context.clusters.of(&account.location)?.provider.as_ref();
+    let s3uid = &account.s3uid;
+    let is_stopped = account.are_keys_stopped();
+    let suspension = async {
+        match parts.suspension {
+            true => provider.set_suspended(s3uid, is_stopped).await,
+            false => Ok(()),
+        }
+        .map_err(Stopped::from)
+    };
+    let rest = async {
+        let keys = async {
+            match parts.keys {
+                true => tell_keys(context, provider, account, unsettled).await,
+                false => Ok(()),
+            }
+        };
+        let limit = async {
+            match parts.storage_limit {
+                true => tell_storage_limit(context, provider, account).await,
+                false => Ok(()),
+            }
+        };
+        let (keys, limit) = (keys.await, limit.await);
+        keys.and(limit)
+    };
+    // Keys stop first, and work again last.
+    let told: Result<(), Stopped> = if is_stopped {
+        let suspension = suspension.await;
+        suspension.and(rest.await)
+    } else {
+        let rest = rest.await;
+        rest.and(suspension.await)
+    };
+    match told {
+        // It is being removed.
+        Err(Stopped::Cluster(error)) if account.is_going() && error.is("NoSuchUser") => Ok(()),
+        told => told,
+    }
+}
+
+async fn tell_storage_limit(
+    context: &Context,
+    provider: &dyn StorageProvider,
+    account: &Account,
+) -> Result<(), Stopped> {
+    let plan = context
+        .database
+        .plan_version(account.plan_id, account.plan_version)
+        .await?
+        .ok_or_else(|| Fault::permanent("setting a storage limit", "the plan is missing"))?;
+    provider
+        .set_storage_limit(&account.s3uid, plan.storage_limit_bytes())
+        .await?;
+    Ok(())
+}
+
+/// The key that is to take the present one's place is there, and those before it are not. The present one was there before them, if it
+/// did not take their place itself.
+async fn tell_keys(
+    context: &Context,
+    provider: &dyn StorageProvider,
+    account: &Account,
+    unsettled: &Unsettled,
+) -> Result<(), Stopped> {
+    let present = (&account.access_key, &account.secret_key_ciphertext);
+    let present = (!unsettled.removed_keys.is_empty()).then_some(present);
+    let next = account.next_key.as_ref();
+    let next = next.map(|next| (&next.access_key, &next.secret_key_ciphertext));
+    for (access_key, ciphertext) in present.into_iter().chain(next) {
+        let keys = Keys {
+            access_key: access_key.clone(),
+            secret_key: context.vault.decrypt(&account.s3uid, ciphertext).await?,
+        };
+        provider.add_key(&account.s3uid, &keys).await?;
+    }
+    for access_key in &unsettled.removed_keys {
+        provider.remove_key(&account.s3uid, access_key).await?;
+    }
+    Ok(())
+}
+
+/// Takes up an account that has been marked for a while: its cluster is told everything that its record says.
+pub(crate) async fn take_up(context: &Context, s3uid: &str) -> Result<(), Fault> {
+    let account = context.database.account(s3uid).await?;
+    let Some(account) = account.filter(Account::is_visible) else {
+        return Ok(());
+    };
+    telemetry::set_client(account.client_id);
+    let unsettled = account.unsettled.as_ref();
+    // Whoever is telling it now is not disturbed: that would only make it take longer.
+    if !unsettled.is_some_and(|unsettled| unsettled.is_quiet(context.now())) {
+        return Ok(());
+    }
+    match settle_again(context, account, Parts::ALL).await {
+        // The mark stands, and is found again: no message has to wait for the cluster.
+        Err(Stopped::Cluster(error @ ClusterError::Unavailable(_))) => {
+            telemetry::add(Figure::ClusterUnavailable, 1);
+            tracing::warn!(s3uid, %error, "a cluster has yet to be told what the record says");
+            Ok(())
+        }
+        settled => settled.map(|_| ()).map_err(Fault::from),
+    }
 }
 
 /// Stops an account's keys for a member of staff. The account as it is then; none when it is going anyway.
@@ -47,7 +270,7 @@ pub(crate) async fn suspend_by_staff(
     context: &Context,
     s3uid: &str,
     actor: Actor,
-) -> Result<Option<Account>, Fault> {
+) -> Result<Option<Account>, Stopped> {
     let decide = |service: &Service| service.suspend_by_staff().ok();
     let describe = |_: &Service| {
         let detail = json!({ "reason": Suspension::Administrator });
@@ -73,7 +296,7 @@ pub(crate) async fn suspend_unpaid(
         (Kind::AccountSuspended, detail)
     };
     let actor = Actor::system("billing");
-    change(context, s3uid, "suspend_account", actor, decide, describe).await
+    Ok(change(context, s3uid, "suspend_account", actor, decide, describe).await?)
 }
 
 /// Undoes what an overdue invoice did to an account, now that nothing is overdue: its keys work again unless something else stops them, and
@@ -89,7 +312,7 @@ pub(crate) async fn lift_unpaid(context: &Context, s3uid: &str) -> Result<Option
         (kind, json!({ "reason": Suspension::Unpaid }))
     };
     let actor = Actor::system("billing");
-    change(context, s3uid, "resume_account", actor, decide, describe).await
+    Ok(change(context, s3uid, "resume_account", actor, decide, describe).await?)
 }
 
 /// Lets an account's keys work again for a member of staff, whoever stopped them. `until` is the day on which it is suspended again if an
@@ -99,7 +322,7 @@ pub(crate) async fn resume_by_staff(
     s3uid: &str,
     until: Option<Date>,
     actor: Actor,
-) -> Result<Option<Account>, Fault> {
+) -> Result<Option<Account>, Stopped> {
     let decide = |service: &Service| {
         let until = until.filter(|_| service.is_unpaid());
         service.resume(until).ok()
@@ -111,8 +334,7 @@ pub(crate) async fn resume_by_staff(
     change(context, s3uid, "resume_account", actor, decide, describe).await
 }
 
-/// Changes a service and whether the keys work. The cluster comes first: should this die in between, whoever does it again finds it
-/// still to be done. Of several at once each sees to it, last of all, that the cluster does what the record says.
+/// Changes a service, and then whether the keys work. What is recorded already is told to the cluster again.
 async fn change(
     context: &Context,
     s3uid: &str,
@@ -120,32 +342,21 @@ async fn change(
     actor: Actor,
     decide: impl Fn(&Service) -> Option<Service>,
     describe: impl Fn(&Service) -> (Kind, Value),
-) -> Result<Option<Account>, Fault> {
-    for attempt in 0..TRIES {
+) -> Result<Option<Account>, Stopped> {
+    for _ in 0..TRIES {
         let Some(account) = context.database.account(s3uid).await? else {
             return Ok(None);
         };
         let Some(service) = decide(&account.service) else {
-            if attempt > 0 {
-                conform(context, s3uid).await?;
+            if account.unsettled.is_some() && account.is_visible() {
+                settle_again(context, account, Parts::SUSPENSION).await?;
             }
             return Ok(None);
         };
-        let after = Account {
-            service,
-            ..account.clone()
-        };
-        let provider = &context.clusters.of(&account.location)?.provider;
-        match provider
-            .set_suspended(s3uid, after.are_keys_stopped())
-            .await
-        {
-            // It is being removed.
-            Err(error) if after.is_going() && error.is("NoSuchUser") => {}
-            done => done.map_err(|error| error.into_fault("changing an account's suspension"))?,
-        }
-        if after.service != account.service {
-            let (kind, detail) = describe(&after.service);
+        let settled = if service == account.service {
+            settle_again(context, account, Parts::SUSPENSION)
+        } else {
+            let (kind, detail) = describe(&service);
             let entry = context.account_entry(
                 account.client_id,
                 s3uid,
@@ -156,47 +367,35 @@ async fn change(
             let event = context.account_event(kind, account.client_id, s3uid, detail);
             if !context
                 .database
-                .change_service(&account, &after.service, &entry, &[event])
+                .change_service(&account, &service, &entry, &[event])
                 .await?
             {
                 continue;
             }
-        }
-        return conform(context, s3uid).await;
+            let account = account.with_service(&service, entry.at);
+            settle(context, account, Parts::SUSPENSION)
+        };
+        return Ok(Some(settled.await?));
     }
     Err(Fault::retryable(
         "changing an account",
         format!("account {s3uid} keeps changing"),
-    ))
+    )
+    .into())
 }
 
-/// Has the cluster stop an account's keys or let them work, as the account's record says, until the record stays as it was meanwhile.
-/// The account as it is then; none when it is gone.
-///
-/// Everybody who told the cluster something does this afterwards, and also when the record was not to be changed any more: so whoever
-/// tells the cluster last tells it what was recorded last.
+/// Has the cluster stop an account's keys or let them work, as the account's record says, if it may not do so yet. The account as it is
+/// then; none when it is gone.
 pub(crate) async fn conform(context: &Context, s3uid: &str) -> Result<Option<Account>, Fault> {
-    let mut told = None;
-    for _ in 0..TRIES {
-        let account = context.database.account(s3uid).await?;
-        let Some(account) = account.filter(Account::is_visible) else {
-            return Ok(None);
-        };
-        let is_stopped = account.are_keys_stopped();
-        if told == Some(is_stopped) {
-            return Ok(Some(account));
-        }
-        let provider = &context.clusters.of(&account.location)?.provider;
-        match provider.set_suspended(s3uid, is_stopped).await {
-            // It is being removed.
-            Err(error) if account.is_going() && error.is("NoSuchUser") => return Ok(Some(account)),
-            done => done.map_err(|error| error.into_fault("changing an account's suspension"))?,
-        }
-        told = Some(is_stopped);
+    let account = context.database.account(s3uid).await?;
+    let Some(account) = account.filter(Account::is_visible) else {
+        return Ok(None);
+    };
+    if account.unsettled.is_none() {
+        return Ok(Some(account));
     }
-    Err(Fault::retryable(
-        "changing an account's suspension",
-        format!("account {s3uid} keeps changing"),
+    Ok(Some(
+        settle_again(context, account, Parts::SUSPENSION).await?,
     ))
 }
 
@@ -218,7 +417,7 @@ async fn terminate(context: &Context, s3uid: &str) -> Result<(), Fault> {
 /// gave is over; its data goes on the day that was told, of an unpaid account only while something is overdue.
 pub(crate) async fn end_service(context: &Context, s3uid: &str) -> Result<(), Fault> {
     let today = date_of(context.now());
-    for attempt in 0..TRIES {
+    for _ in 0..TRIES {
         let Some(account) = context.database.account(s3uid).await? else {
             return Ok(());
         };
@@ -233,9 +432,7 @@ pub(crate) async fn end_service(context: &Context, s3uid: &str) -> Result<(), Fa
                 true
             }
             None => {
-                if attempt > 0 {
-                    conform(context, s3uid).await?;
-                }
+                conform(context, s3uid).await?;
                 true
             }
         };
@@ -252,11 +449,6 @@ pub(crate) async fn end_service(context: &Context, s3uid: &str) -> Result<(), Fa
 /// Stops the keys of a cancelled account. `false` when somebody else changed it meanwhile.
 async fn end(context: &Context, account: &Account) -> Result<bool, Fault> {
     let s3uid = &account.s3uid;
-    let provider = &context.clusters.of(&account.location)?.provider;
-    provider
-        .set_suspended(s3uid, true)
-        .await
-        .map_err(|error| error.into_fault("ending a service"))?;
     let service = account.service.end();
     let detail = json!({
         "termination_date": service.termination().map(|(date, _)| date),
@@ -271,7 +463,8 @@ async fn end(context: &Context, account: &Account) -> Result<bool, Fault> {
         .change_service(account, &service, &entry, &[event])
         .await?;
     if is_changed {
-        conform(context, s3uid).await?;
+        let account = account.with_service(&service, entry.at);
+        settle(context, account, Parts::SUSPENSION).await?;
     }
     Ok(is_changed)
 }

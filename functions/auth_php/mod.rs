@@ -42,13 +42,14 @@ const SESSIONS: &[&Action] = &[
 const DEFAULT_TTL_SECONDS: u64 = 3_600;
 
 /// What only administrators may do.
-pub const ADMIN_ACTIONS: [&str; 12] = [
+pub const ADMIN_ACTIONS: [&str; 13] = [
     "add_credit",
     "change_plan",
     "create_api_key",
     "create_client",
     "create_plan",
     "end_access",
+    "list_cleanups",
     "resume_account",
     "revoke_api_key",
     "suspend_account",

@@ -5,7 +5,7 @@
 
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::domain::account::Account;
+use wharfage::domain::account::{Account, Parts};
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::client::Client;
 use wharfage::domain::money::to_major;
@@ -119,7 +119,10 @@ async fn now(
         let Some(latest) = &account.plan_changes.latest else {
             return Err(rejection(Refused::SamePlan).into());
         };
-        suspension::tell_storage_limit(context, account).await?;
+        if account.unsettled.is_some() {
+            let account = account.clone();
+            suspension::settle_again(context, account, Parts::STORAGE_LIMIT).await?;
+        }
         spend(context, account, latest).await?;
         return Ok(Some(answer(account, latest)));
     }
@@ -177,7 +180,13 @@ async fn now(
         earlier,
         latest: Some(latest.clone()),
     };
-    let after = account.on_plan(&plan, is_free, plan_changes);
+    let mut after = account.on_plan(&plan, is_free, plan_changes);
+    // After an earlier change, the cluster may not have heard of that one either.
+    let is_limit_due = account.plan_changes.latest.is_some()
+        || plan.storage_limit_bytes() != old.storage_limit_bytes();
+    if is_limit_due {
+        after = after.unsettled_in(Parts::STORAGE_LIMIT, now);
+    }
     context.database.put_group(&after.group()).await?;
     let details = json!({
         "when": "now",
@@ -206,11 +215,8 @@ async fn now(
         }
         return Ok(None);
     }
-    // After an earlier change, the cluster may not have heard of that one either.
-    if account.plan_changes.latest.is_some()
-        || plan.storage_limit_bytes() != old.storage_limit_bytes()
-    {
-        suspension::tell_storage_limit(context, &after).await?;
+    if is_limit_due {
+        suspension::settle(context, after.clone(), Parts::STORAGE_LIMIT).await?;
     }
     spend(context, &after, &latest).await?;
     Ok(Some(answer(&after, &latest)))

@@ -3,14 +3,16 @@
 use serde_json::json;
 use wharfage::context::Context;
 use wharfage::database::Started;
-use wharfage::domain::account::{Account, Service, TerminationReason};
+use wharfage::domain::account::{Account, Parts, Service, TerminationReason};
 use wharfage::domain::event::Kind;
 use wharfage::domain::period::date_of;
 use wharfage::domain::task::{Callback, Task, Work};
-use wharfage::error::{Error, Rejection};
+use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::tokens::{account_name, caller_and_account, token};
+
+use crate::suspension;
 
 crate::s3_action!("delete_account");
 
@@ -59,7 +61,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let callback = Callback::new(&task, NAME, caller.access.clone());
     let stop = async {
         if is_going {
-            return Ok(true);
+            return Ok(None);
         }
         let event = context.account_event(
             Kind::AccountChanged,
@@ -67,26 +69,36 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             &account.s3uid,
             details,
         );
-        context
+        let service = stopped(context, &account);
+        let is_changed = context
             .database
-            .change_service(&account, &stopped(context, &account), &entry, &[event])
-            .await
+            .change_service(&account, &service, &entry, &[event])
+            .await?;
+        Ok(is_changed.then(|| account.with_service(&service, entry.at)))
     };
-    futures::try_join!(
+    let ((), stopped) = futures::try_join!(
         context
             .database
             .put_callback(&callback_key, &callback, context.now()),
         stop
     )?;
-    let provider = &context.clusters.of(&account.location)?.provider;
-    let (suspended, sent) = futures::join!(provider.set_suspended(&account.s3uid, true), async {
+    let told = async {
+        match stopped {
+            Some(stopped) if stopped.unsettled.is_some() => {
+                let settled = suspension::settle(context, stopped, Parts::SUSPENSION).await;
+                settled.map(|_| ()).map_err(Fault::from)
+            }
+            _ => Ok(()),
+        }
+    };
+    let (told, sent) = futures::join!(told, async {
         if is_new {
             context.queue.send(&task).await
         } else {
             Ok(())
         }
     });
-    if let Err(error) = suspended {
+    if let Err(error) = told {
         tracing::warn!(s3uid = %account.s3uid, %error, "the clean-up has yet to stop the keys");
     }
     if let Err(fault) = sent {

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use wharfage::context::Context;
-use wharfage::domain::task::{Answer as TaskAnswer, Work};
+use wharfage::domain::task::{Answer as TaskAnswer, Obstacle, Work};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::envelope::{Answer, with_head};
 use wharfage::http::{Action, Call};
@@ -49,7 +49,11 @@ async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
     )?;
     let task = task.filter(|_| stands).ok_or_else(not_found)?;
     let Some(task_answer) = task.answer_of(&callback, kept) else {
-        return Ok(Answer::whole(json!({ "result": "Not ready" })));
+        let mut answer = json!({ "result": "Not ready" });
+        if let Some(obstacle) = &task.obstacle {
+            answer["obstacle"] = obstacle_wire(obstacle);
+        }
+        return Ok(Answer::whole(answer));
     };
     let outcome = match task_answer {
         TaskAnswer::Refused { text } => Err(Rejection::conflict(text)),
@@ -79,6 +83,20 @@ async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
     };
     let scope = with_head(&callback.action, fields);
     Ok(Answer::whole(json!({ "result": "OK", "scope": scope })))
+}
+
+/// What stands in the way of a clean-up, as the wire shows it.
+pub(crate) fn obstacle_wire(obstacle: &Obstacle) -> Value {
+    let locked = obstacle.locked.as_ref();
+    let until = locked.and_then(|locked| locked.until);
+    json!({
+        "text": obstacle.text,
+        "since": format!("{:.0}", obstacle.since),
+        "bucket_name": locked.map(|locked| &locked.bucket_name),
+        "filename": locked.map(|locked| &locked.key),
+        "version_id": locked.and_then(|locked| locked.version_id.as_ref()),
+        "until": until.map(|until| format!("{until:.0}")),
+    })
 }
 
 fn not_found() -> Rejection {

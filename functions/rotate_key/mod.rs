@@ -1,48 +1,58 @@
 //! `rotate_key`: gives an account a second key, valid beside the first. With `confirm=1` the second takes the first one's place.
 
+use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use wharfage::cluster::Keys;
 use wharfage::context::Context;
-use wharfage::domain::account::{Account, NextKey};
+use wharfage::domain::account::{Account, NextKey, NotAllowed, Parts};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::tokens::{Caller, account_name, caller_and_account, token};
 
 use crate::services::check_in_use;
+use crate::suspension::{settle, settle_again};
 
 crate::s3_action!("rotate_key");
+
+/// So long a confirmation that is asked for again is answered as the first time.
+const CONFIRMATION_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     token(call)?;
     account_name(call)?;
     let is_confirmed = call.parameters.number(&["confirm"], 0..=1)? == Some(1);
     let (caller, account) = caller_and_account(context, call).await?;
-    check_in_use(&account)?;
-    if is_confirmed {
-        confirm(context, &caller, &account).await
+    if caller.is_admin() {
+        // A key that fell into the wrong hands is changed while it is stopped.
+        if account.is_going() {
+            return Err(Rejection::conflict(NotAllowed::Terminating.to_string()).into());
+        }
     } else {
-        begin(context, &caller, &account).await
+        check_in_use(&account)?;
+    }
+    if is_confirmed {
+        confirm(context, &caller, account).await
+    } else {
+        begin(context, &caller, account).await
     }
 }
 
 /// The second key is recorded before the cluster has it, so that a retry makes the same one work rather than a third.
-async fn begin(context: &Context, caller: &Caller, account: &Account) -> Result<Answer, Error> {
-    let (next, secret_key) = match &account.next_key {
+async fn begin(context: &Context, caller: &Caller, account: Account) -> Result<Answer, Error> {
+    let entry = |next: &NextKey| {
+        let details = json!({ "access_key": next.access_key });
+        caller.entry(context, &account, NAME, details)
+    };
+    let (next, secret_key, settled) = match &account.next_key {
         Some(next) => {
             let secret_key = context
                 .vault
                 .decrypt(&account.s3uid, &next.secret_key_ciphertext)
                 .await?;
-            let entry = caller.entry(
-                context,
-                account,
-                NAME,
-                json!({ "access_key": next.access_key }),
-            );
-            context.database.put_history(&entry).await?;
-            (next.clone(), secret_key)
+            context.database.put_history(&entry(next)).await?;
+            let settled = settle_again(context, account.clone(), Parts::KEYS);
+            (next.clone(), secret_key, settled)
         }
         None => {
             let secret_key = SecretString::from(context.random.secret_key());
@@ -50,28 +60,22 @@ async fn begin(context: &Context, caller: &Caller, account: &Account) -> Result<
                 access_key: context.random.access_key(),
                 secret_key_ciphertext: context.vault.encrypt(&account.s3uid, &secret_key).await?,
             };
-            let entry = caller.entry(
-                context,
-                account,
-                NAME,
-                json!({ "access_key": next.access_key }),
-            );
+            let entry = entry(&next);
+            let recorded = Account {
+                next_key: Some(next.clone()),
+                ..account.unsettled_in(Parts::KEYS, entry.at)
+            };
             if !context
                 .database
-                .set_next_key(account, &next, &entry)
+                .set_next_key(&account, &recorded, &entry)
                 .await?
             {
                 return Err(changed().into());
             }
-            (next, secret_key)
+            (next, secret_key, settle(context, recorded, Parts::KEYS))
         }
     };
-    let keys = Keys {
-        access_key: next.access_key.clone(),
-        secret_key: secret_key.clone(),
-    };
-    let provider = &context.clusters.of(&account.location)?.provider;
-    provider.add_key(&account.s3uid, &keys).await?;
+    settled.await?;
     Ok(Answer::ok(json!({
         "s3uid": account.s3uid,
         "access_key": next.access_key,
@@ -81,37 +85,55 @@ async fn begin(context: &Context, caller: &Caller, account: &Account) -> Result<
     })))
 }
 
-/// The old key goes before that is recorded: a retry after a crash finds the key still waiting and does the rest.
-async fn confirm(context: &Context, caller: &Caller, account: &Account) -> Result<Answer, Error> {
-    let provider = &context.clusters.of(&account.location)?.provider;
+/// Which key is the account's is decided by its record; the cluster loses the old one after that, and at latest when `resume_tasks` finds
+/// that it has not.
+async fn confirm(context: &Context, caller: &Caller, account: Account) -> Result<Answer, Error> {
     let Some(next) = &account.next_key else {
-        return Err(Rejection::conflict("no key is waiting to be confirmed").into());
+        return confirmed_before(context, account).await;
     };
-    // Whether or not the cluster heard of it before.
-    let keys = Keys {
-        access_key: next.access_key.clone(),
-        secret_key: context
-            .vault
-            .decrypt(&account.s3uid, &next.secret_key_ciphertext)
-            .await?,
+    // As long as the cluster may not have it, nothing works but the old one.
+    let account = match account.unsettled {
+        Some(_) => settle_again(context, account.clone(), Parts::KEYS).await?,
+        None => account.clone(),
     };
-    provider.add_key(&account.s3uid, &keys).await?;
-    provider
-        .remove_key(&account.s3uid, &account.access_key)
-        .await?;
     let details =
         json!({ "access_key": next.access_key, "removed_access_key": account.access_key });
-    let entry = caller.entry(context, account, "confirm_key", details);
+    let entry = caller.entry(context, &account, "confirm_key", details);
+    let recorded = account.with_key_confirmed(next, entry.at);
     if !context
         .database
-        .take_next_key(account, next, &entry)
+        .take_next_key(&account, &recorded, &entry)
         .await?
     {
-        return Err(changed().into());
+        // Another of the same may have been quicker.
+        let now = context.database.account(&account.s3uid).await?;
+        return match now {
+            Some(now) if now.access_key == next.access_key => confirmed_before(context, now).await,
+            _ => Err(changed().into()),
+        };
     }
-    Ok(Answer::ok(
-        json!({ "s3uid": account.s3uid, "access_key": next.access_key, "confirmed": 1 }),
-    ))
+    let account = settle(context, recorded, Parts::KEYS).await?;
+    Ok(confirmed(&account))
+}
+
+/// Answers a confirmation when no key waits for one: whoever confirms may not have heard the first answer.
+async fn confirmed_before(context: &Context, account: Account) -> Result<Answer, Error> {
+    let now = context.now();
+    let is_recent = account
+        .key_confirmed_at
+        .is_some_and(|at| now.duration_since(at) < CONFIRMATION_KEPT);
+    if !is_recent {
+        return Err(Rejection::conflict("no key is waiting to be confirmed").into());
+    }
+    let account = match account.unsettled {
+        Some(_) => settle_again(context, account, Parts::KEYS).await?,
+        None => account,
+    };
+    Ok(confirmed(&account))
+}
+
+fn confirmed(account: &Account) -> Answer {
+    Answer::ok(json!({ "s3uid": account.s3uid, "access_key": account.access_key, "confirmed": 1 }))
 }
 
 fn changed() -> Rejection {

@@ -1,5 +1,6 @@
 //! The storage behind the locations: one trait, and a file per kind of cluster.
 
+pub mod doubt;
 mod embedded;
 pub mod files;
 mod garage;
@@ -15,6 +16,7 @@ use secrecy::SecretString;
 
 use crate::config::{Location, Provider};
 use crate::context::Outside;
+use crate::domain::task::LockedObject;
 use crate::domain::usage::TrafficHour;
 use crate::error::{Error, Fault, Rejection};
 use crate::secrets::Secrets;
@@ -31,6 +33,9 @@ pub enum ClusterError {
         /// Its words.
         message: String,
     },
+    /// An object may not be removed yet.
+    #[error("{0}")]
+    Locked(LockedObject),
     /// It could not be reached, or could not answer.
     #[error("the cluster cannot answer: {0}")]
     Unavailable(String),
@@ -54,7 +59,7 @@ impl ClusterError {
                 telemetry::add(Figure::ClusterUnavailable, 1);
                 Fault::retryable(what, self)
             }
-            ClusterError::Refused { .. } | ClusterError::NoAccess(_) => {
+            ClusterError::Refused { .. } | ClusterError::Locked(_) | ClusterError::NoAccess(_) => {
                 Fault::permanent(what, self)
             }
         }
@@ -65,6 +70,7 @@ impl From<ClusterError> for Error {
     fn from(error: ClusterError) -> Error {
         match error {
             ClusterError::Refused { message, .. } => Rejection::conflict(message).into(),
+            ClusterError::Locked(locked) => Rejection::conflict(locked.to_string()).into(),
             ClusterError::Unavailable(reason) => {
                 tracing::warn!(reason, "a cluster cannot answer");
                 telemetry::add(Figure::ClusterUnavailable, 1);
@@ -111,7 +117,7 @@ pub struct Bucket {
 }
 
 /// What one bounded step of emptying a bucket did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct PurgeStep {
     /// Versions, delete markers and uploads removed.
     pub entries_removed: u64,
@@ -119,6 +125,26 @@ pub struct PurgeStep {
     pub bytes_removed: u64,
     /// Whether nothing is left in it.
     pub is_empty: bool,
+    /// What it met on the way, whatever it has removed before and after that.
+    pub obstacle: Option<ClusterError>,
+}
+
+impl PurgeStep {
+    /// Counts removals, each with its bytes, and notes what the first met that failed; whether all of them succeeded.
+    pub(crate) fn count(&mut self, removals: Vec<Result<u64, ClusterError>>) -> bool {
+        for removal in removals {
+            match removal {
+                Ok(bytes) => {
+                    self.entries_removed += 1;
+                    self.bytes_removed += bytes;
+                }
+                Err(error) => {
+                    self.obstacle.get_or_insert(error);
+                }
+            }
+        }
+        self.obstacle.is_none()
+    }
 }
 
 /// What a cluster can be asked to do. Everything here may be repeated: what is done already is done.
@@ -168,7 +194,7 @@ pub trait StorageProvider: Send + Sync {
     async fn buckets_of(&self, s3uids: &[&str]) -> Result<Vec<(String, Bucket)>, ClusterError>;
 
     /// Removes up to `max_entries` of what is in a bucket: versions and unfinished uploads too. A bucket that is not there, or another
-    /// account's, is refused with `NoSuchBucket`.
+    /// account's, is refused with `NoSuchBucket`. Objects under a lock stay, and the others go.
     async fn purge_bucket(
         &self,
         s3uid: &str,

@@ -271,7 +271,11 @@ async fn other_methods_are_refused() {
 }
 
 /// All names that any action reads.
-const NAMES: [&str; 59] = [
+const NAMES: [&str; 63] = [
+    "blocked",
+    "until",
+    "credit_limit",
+    "charge_suspended",
     "token",
     "action",
     "id",
@@ -488,20 +492,29 @@ fn names_of(action: &str) -> Vec<&'static str> {
             "storage_type",
             "locations",
             "bandwidth_limit",
+            "charge_suspended",
             "monthly_eur",
             "monthly_",
             "traffic_overage_price_usd",
             "storage_overage_price_eur",
             "price",
         ],
-        "create_client" | "update_client" => {
-            &["id", "email", "billing", "currency", "role", "tags"]
-        }
+        "create_client" | "update_client" => &[
+            "id",
+            "email",
+            "billing",
+            "currency",
+            "role",
+            "tags",
+            "credit_limit",
+        ],
         "create_api_key" => &["id", "name"],
         "revoke_api_key" => &["api_key_id"],
         "end_access" => &["id", "demote", "confirm", "successor"],
         "add_credit" => &["id", "amount", "reference", "reference_scope", "currency"],
         "list_invoices" => &["id", "s3uid", "limit", "next_token", "status"],
+        "list_cleanups" => &["blocked", "limit", "next_token"],
+        "resume_account" => &["until"],
         "get_invoice" => &["id", "invoice_id"],
         "change_plan" => &["plan_id", "when"],
         "rotate_key" => &["confirm"],
@@ -521,6 +534,7 @@ fn names_of(action: &str) -> Vec<&'static str> {
         | "revoke_api_key"
         | "end_access"
         | "add_credit"
+        | "list_cleanups"
         | "list_invoices"
         | "get_invoice" => &[][..],
         _ => &of_accounts[..],

@@ -463,6 +463,7 @@ async fn a_payment_lifts_a_suspension_once() {
         account
     };
     let check = async |account: &TestAccount, when: &str| {
+        take_up_silent_tasks(&app).await;
         let events = assert_paid_and_in_use(&app, account, when).await;
         let entries = history(&app, &account.s3uid, "resume_account").await;
         assert_eq!(entries, 1, "{when}");

@@ -124,6 +124,12 @@ async fn success(app: &TestApp, action: &str) -> (&'static str, Value) {
             app.order("client", &name).await;
             ("client", json!({}))
         }
+        "list_cleanups" => {
+            let account = app.order("client", &name).await;
+            let parameters = json!({ "s3uid": account.s3uid });
+            app.call("client", "delete_account", parameters).await.ok();
+            ("admin", json!({}))
+        }
         "get_invoice" => {
             app.order("client", &name).await;
             let list = app.call("client", "list_invoices", json!({})).await.ok();

@@ -654,7 +654,7 @@ async fn change_plan_and_a_closing_that_dies_anywhere_are_one() {
     app.top_up("client", "for many orders", 1_000_000).await;
     let large_id = large(&app, json!({})).await;
     let mut accounts = Vec::new();
-    for number in 0..14 {
+    for number in 0..20 {
         let account = app.order("client", &format!("bucket-{number}")).await;
         change(&app, &account, large_id, "next_commit").await;
         accounts.push(account);
@@ -670,6 +670,10 @@ async fn change_plan_and_a_closing_that_dies_anywhere_are_one() {
         let closed = app.tap.crash_at(index, Moment::After, closing).await;
         has_ended |= closed.is_some();
         app.handle_directly("billing", &work).await.expect("closed");
+        // The period is closed, and the cluster may not have heard of it.
+        app.let_pass(SignedDuration::from_mins(4));
+        app.run_directly("resume_tasks").await.expect("it is run");
+        app.stack.drain().await.expect("the queues empty");
         let stored = context.database.account(&account.s3uid).await;
         let stored = stored.expect("DynamoDB").expect("the account");
         assert_eq!(stored.plan_id, large_id, "{index}");

@@ -64,6 +64,7 @@ fn refused<T: std::fmt::Debug>(result: Result<T, ClusterError>) -> String {
         }
         ClusterError::Unavailable(problem) => panic!("unavailable: {problem}"),
         ClusterError::NoAccess(problem) => panic!("no access: {problem}"),
+        ClusterError::Locked(locked) => panic!("{locked}"),
     }
 }
 

@@ -85,6 +85,7 @@ impl Scene {
                     with(&rest, json!({ "id": NO_CLIENT_ID })),
                 )
             }
+            "list_cleanups" => self.for_admins(json!({}), json!({ "limit": 1 })),
             "create_api_key" => self.for_admins(
                 json!({ "id": self.others_client_id }),
                 json!({ "id": NO_CLIENT_ID }),
@@ -415,6 +416,7 @@ async fn a_client_may_not_do_what_is_for_admins_on_its_own_account_either() {
             "change_plan" => with(&own, json!({ "plan_id": 1 })),
             "add_credit" => json!({ "id": id, "amount": 1, "reference": "x" }),
             "create_api_key" | "end_access" => json!({ "id": id }),
+            "list_cleanups" => json!({}),
             "revoke_api_key" => json!({ "api_key_id": hash(key) }),
             "create_client" => json!({ "email": "mine@example.com", "currency": "EUR" }),
             "update_client" => json!({ "id": id, "role": "admin" }),

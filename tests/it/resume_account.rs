@@ -26,8 +26,13 @@ async fn resume_account_lets_the_keys_work_again() {
     let body = app.call("admin", ACTION, parameters.clone()).await.ok();
     assert_json_snapshot!("success", masked(&app, &body));
     app.put(&s3, "my-bucket", "x", 1).await;
+    // What somebody has stopped at the cluster, and nobody recorded, works again all the same.
+    let path = format!("users/{}", account.s3uid);
+    let stopped = json!({ "suspended": true });
+    app.admin("NL", "PATCH", &path, Some(&stopped)).await;
     let reply = app.call("admin", ACTION, parameters).await;
     assert_eq!(reply.refused(409), refused);
+    app.put(&s3, "my-bucket", "y", 1).await;
     let history = app
         .call("client", "history", json!({ "s3uid": account.s3uid }))
         .await

@@ -1,6 +1,8 @@
 //! `rotate_key`.
 
+use futures::future::join_all;
 use insta::assert_json_snapshot;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tests::contract::{Contract, masked, text};
 use tests::tap::Moment;
@@ -66,9 +68,11 @@ async fn rotate_key_gives_a_second_key_that_takes_the_first_ones_place_when_conf
         .await
         .ok();
     assert_eq!(pair(&list), second);
-    let reply = app.call("client", ACTION, confirm.clone()).await;
-    let wanted = text(ACTION, "no key is waiting to be confirmed");
-    assert_eq!(reply.refused(409), wanted);
+    // Confirmed again, it is answered as before.
+    let before = app.world().await;
+    let again = app.call("client", ACTION, confirm.clone()).await.ok();
+    assert_eq!(again, confirmed);
+    app.world().await.assert_unchanged_since(&before, ACTION);
 
     // And once more, by an admin.
     let by_admin = json!({ "s3uid": account.s3uid, "id": app.client_id("client") });
@@ -120,8 +124,8 @@ async fn rotate_key_again_does_what_a_crash_left() {
                     Value::Null
                 };
                 let confirm = json!({ "s3uid": account.s3uid, "confirm": 1 });
-                let reply = app.call("client", ACTION, confirm).await;
-                assert!([200, 409].contains(&reply.status), "{:#}", reply.body);
+                app.call("client", ACTION, confirm).await.ok();
+                bring_to_the_cluster(&app).await;
                 let now = shown(&app, &account).await;
                 assert!(works(&app, &account, &now).await, "{moment:?} {index}");
                 assert!(!works(&app, &account, &before).await, "{moment:?} {index}");
@@ -132,6 +136,81 @@ async fn rotate_key_again_does_what_a_crash_left() {
             }
         }
     }
+}
+
+/// What nobody tells the cluster any more, the job does.
+async fn bring_to_the_cluster(app: &TestApp) {
+    app.let_pass(SignedDuration::from_mins(4));
+    app.run_directly("resume_tasks").await.expect("it is run");
+    app.stack.drain().await.expect("the queues empty");
+}
+
+#[tokio::test]
+async fn rotate_key_confirms_only_what_was_begun() {
+    let mut app = TestApp::start_idle(&[]).await;
+    let account = app.order("client", "my-bucket").await;
+    let begin = json!({ "s3uid": account.s3uid });
+    let confirm = json!({ "s3uid": account.s3uid, "confirm": 1 });
+    let wanted = text(ACTION, "no key is waiting to be confirmed");
+    let reply = app.call("client", ACTION, confirm.clone()).await;
+    assert_eq!(reply.refused(409), wanted);
+    app.call("client", ACTION, begin).await.ok();
+    app.call("client", ACTION, confirm.clone()).await.ok();
+    // A day later it is no repetition any more.
+    app.let_pass(SignedDuration::from_hours(24));
+    app.log_in().await;
+    let reply = app.call("client", ACTION, confirm).await;
+    assert_eq!(reply.refused(409), wanted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn rotate_key_confirmed_by_many_at_once_is_confirmed_once_for_all_of_them() {
+    let app = TestApp::start_idle(&[]).await;
+    let account = app.order("client", "my-bucket").await;
+    for _ in 0..3 {
+        let first = shown(&app, &account).await;
+        let begin = json!({ "s3uid": account.s3uid });
+        let second = pair(&app.call("client", ACTION, begin).await.ok());
+        let confirm = json!({ "s3uid": account.s3uid, "confirm": 1 });
+        let calls = (0..8).map(|_| app.call("client", ACTION, confirm.clone()));
+        for reply in join_all(calls).await {
+            assert_eq!(reply.ok()["access_key"], second["access_key"]);
+        }
+        bring_to_the_cluster(&app).await;
+        assert!(works(&app, &account, &second).await);
+        assert!(!works(&app, &account, &first).await);
+    }
+    let history = app
+        .call("client", "history", json!({ "s3uid": account.s3uid }))
+        .await
+        .ok();
+    let entries = history["history"].as_array().expect("a list");
+    let confirmed = entries.iter().filter(|e| e["action"] == "confirm_key");
+    assert_eq!(confirmed.count(), 3);
+}
+
+#[tokio::test]
+async fn rotate_key_of_a_suspended_account_is_for_administrators() {
+    let app = TestApp::start_idle(&[]).await;
+    let account = app.order("client", "my-bucket").await;
+    let first = shown(&app, &account).await;
+    let by_admin = json!({ "s3uid": account.s3uid, "id": app.client_id("client") });
+    app.call("admin", "suspend_account", by_admin.clone())
+        .await
+        .ok();
+    let own = json!({ "s3uid": account.s3uid });
+    let refused = app.call("client", ACTION, own).await.refused(403);
+    assert_eq!(refused, text(ACTION, "S3 account is suspended"));
+    let second = pair(&app.call("admin", ACTION, by_admin.clone()).await.ok());
+    let mut confirm = by_admin.clone();
+    confirm["confirm"] = 1.into();
+    app.call("admin", ACTION, confirm).await.ok();
+    // The keys stay stopped until the account is resumed; then the new one works alone.
+    assert!(!works(&app, &account, &second).await);
+    app.call("admin", "resume_account", by_admin).await.ok();
+    assert!(works(&app, &account, &second).await);
+    assert!(!works(&app, &account, &first).await);
+    assert_eq!(shown(&app, &account).await, second);
 }
 
 #[tokio::test]

@@ -47,6 +47,8 @@ struct Scope {
     crash: Option<(usize, Moment)>,
     /// A call to fail rather than to die at.
     unreachable: Option<fn(&str) -> bool>,
+    /// The answers that are lost.
+    loss: Option<Loss>,
     died: Notify,
     goes_on: Notify,
 }
@@ -65,8 +67,23 @@ impl<T> Stalled<'_, T> {
     }
 }
 
+/// Which answers of clusters to changes are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// The first, counted from 0 over all changes that clusters are asked for.
+    pub from: usize,
+    /// How many, from that one on.
+    pub count: usize,
+    /// Whether the cluster has done it by then, or does it when it is told to: see [`Tap::losing`].
+    pub is_late: bool,
+}
+
 #[derive(Default)]
 struct State {
+    /// Changes that clusters were asked for.
+    changes: usize,
+    /// Those that they have yet to make.
+    late: Vec<HttpRequest>,
     started: usize,
     /// The longest chain among the calls that have ended.
     ended_depth: usize,
@@ -147,6 +164,30 @@ impl Tap {
         Err(Stalled { work, scope })
     }
 
+    /// Runs `work` and loses these answers on the way: whoever asked is told that the connection broke. Its result, whether there was
+    /// anything to lose, and the changes that are still to be made.
+    pub async fn losing<T>(
+        &self,
+        loss: Loss,
+        work: impl Future<Output = T>,
+    ) -> (T, bool, Vec<HttpRequest>) {
+        let scope = Arc::new(Scope {
+            loss: Some(loss),
+            ..Scope::default()
+        });
+        let result = SCOPE.scope(Arc::clone(&scope), work).await;
+        let mut state = scope.lock();
+        let late = std::mem::take(&mut state.late);
+        (result, state.changes > loss.from, late)
+    }
+
+    /// Makes changes that clusters were asked for a while ago, whatever they answer now.
+    pub async fn make_late(&self, changes: Vec<HttpRequest>) {
+        for change in changes {
+            self.inner.call(change).await.expect("the cluster answers");
+        }
+    }
+
     /// Runs `work` while the calls that `is_unreachable` picks by name cannot be made.
     pub async fn without<T>(
         &self,
@@ -205,7 +246,15 @@ impl HttpConnector for Tap {
             if scope.crash == Some((index, Moment::Before)) {
                 scope.die().await;
             }
+            let loss = scope.loss_of(&name);
+            if loss.is_some_and(|loss| loss.is_late) {
+                scope.lock().late.push(request);
+                return Err(ConnectorError::io("the test cut this connection".into()));
+            }
             let result = permitted(told, inner.call(request).await);
+            if loss.is_some() {
+                return Err(ConnectorError::io("the test lost this answer".into()));
+            }
             if scope.crash == Some((index, Moment::After)) {
                 scope.die().await;
             }
@@ -218,6 +267,23 @@ impl HttpConnector for Tap {
 }
 
 impl Scope {
+    /// Whether the answer to this call is lost.
+    fn loss_of(&self, name: &str) -> Option<Loss> {
+        let loss = self.loss?;
+        let is_change = name.starts_with("cluster ")
+            && !name.starts_with("cluster GET")
+            && !name.starts_with("cluster POST stats")
+            && !name.starts_with("cluster POST usage");
+        if !is_change {
+            return None;
+        }
+        let mut state = self.lock();
+        let number = state.changes;
+        state.changes += 1;
+        let is_lost = number >= loss.from && number - loss.from < loss.count;
+        is_lost.then_some(loss)
+    }
+
     /// Stands still, for good unless somebody has it go on.
     async fn die(&self) {
         self.died.notify_one();

@@ -1,9 +1,15 @@
-//! Hands clean-ups that nothing was heard of for a while to the queue again: their message was lost, or gave up.
+//! Hands clean-ups that nothing was heard of for a while to the queue again: their message was lost, or gave up. And accounts whose
+//! cluster may not do yet what the record says: whoever was to tell it died, or got no answer.
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use wharfage::context::Context;
+use wharfage::database::DueAccount;
+use wharfage::domain::account::Unsettled;
+use wharfage::domain::billing::BillingWork;
 use wharfage::error::Fault;
+
+use crate::billing::hand_over;
 
 crate::job!("resume_tasks");
 
@@ -24,5 +30,15 @@ async fn run(context: &Context) -> Result<Value, Fault> {
         context.database.touch_task(&task.task_id, now).await?;
         sent += 1;
     }
-    Ok(json!({ "sent": sent }))
+    let quiet_since = Unsettled::quiet_since(now);
+    let find = |limit, after| {
+        let database = &context.database;
+        database.unsettled_accounts(quiet_since, limit, after)
+    };
+    let conform = |account: DueAccount| {
+        let s3uid = account.s3uid;
+        (account.location, BillingWork::Conform { s3uid })
+    };
+    let unsettled = hand_over(context, find, conform).await?;
+    Ok(json!({ "sent": sent, "unsettled": unsettled }))
 }

@@ -13,7 +13,9 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
     let work: BillingWork =
         serde_json::from_str(body).map_err(|e| Fault::permanent("reading a queue message", e))?;
     match &work {
-        BillingWork::Close { s3uid, .. } | BillingWork::End { s3uid } => {
+        BillingWork::Close { s3uid, .. }
+        | BillingWork::Conform { s3uid }
+        | BillingWork::End { s3uid } => {
             telemetry::set_account(s3uid);
         }
         BillingWork::Chase { client_id, .. }
@@ -25,6 +27,7 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
         BillingWork::Close { s3uid, commits_on } => {
             closing::close_period(context, &s3uid, commits_on).await
         }
+        BillingWork::Conform { s3uid } => suspension::take_up(context, &s3uid).await,
         BillingWork::End { s3uid } => suspension::end_service(context, &s3uid).await,
         BillingWork::Chase {
             client_id,

@@ -4,24 +4,48 @@
 use serde_json::json;
 use wharfage::cluster::{ClusterError, PurgeStep, StorageProvider};
 use wharfage::context::Context;
-use wharfage::domain::account::{Account, Status};
+use wharfage::domain::account::{Account, Parts, Status};
 use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
-use wharfage::domain::task::{Answer, Message, Task, Work};
+use wharfage::domain::task::{Answer, LockedObject, Message, Obstacle, Task, Work};
 use wharfage::error::Fault;
 use wharfage::telemetry;
 
 use crate::delete_account::stopped;
 use crate::provisioning::bucket_row;
+use crate::suspension;
 
 crate::worker!("cleanup");
 
 /// What a step did.
+#[derive(Default)]
 struct Step {
     entries_removed: u64,
     bytes_removed: u64,
     /// Whether there is nothing more to do.
     is_last: bool,
+    /// What it met, the first thing of several.
+    obstacle: Option<ClusterError>,
+}
+
+impl Step {
+    /// Counts what was removed of a bucket; whether nothing of it is left.
+    fn count(&mut self, purged: Result<PurgeStep, ClusterError>) -> bool {
+        match purged {
+            Ok(purge) => {
+                self.entries_removed += purge.entries_removed;
+                self.bytes_removed += purge.bytes_removed;
+                if let Some(error) = purge.obstacle {
+                    self.obstacle.get_or_insert(error);
+                }
+                purge.is_empty
+            }
+            Err(error) => {
+                self.obstacle.get_or_insert(error);
+                false
+            }
+        }
+    }
 }
 
 async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
@@ -57,9 +81,24 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
         return finish(context, &task, entries, bytes).await;
     }
     let now = context.now();
+    let before = task.obstacle.as_ref();
+    let obstacle = step.obstacle.as_ref().map(|error| {
+        let (text, locked) = in_words(error);
+        Obstacle::after(before, text, locked, now)
+    });
+    if let (Some(obstacle), Some(error), 0) = (obstacle.clone(), step.obstacle, entries) {
+        return hang(context, &task, &account, message.step, obstacle, error).await;
+    }
     match context
         .database
-        .record_step(&task.task_id, message.step, entries, bytes, now)
+        .record_step(
+            &task.task_id,
+            message.step,
+            entries,
+            bytes,
+            obstacle.as_ref(),
+            now,
+        )
         .await?
     {
         Some(task) => {
@@ -69,6 +108,68 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
         // Another copy of this message was quicker, and has sent the next step.
         None => Ok(()),
     }
+}
+
+/// What stands in the way, for the account's owner.
+fn in_words(error: &ClusterError) -> (String, Option<LockedObject>) {
+    match error {
+        ClusterError::Locked(locked) => (locked.to_string(), Some(locked.clone())),
+        ClusterError::Refused { message, .. } => (format!("the storage refuses: {message}"), None),
+        ClusterError::Unavailable(_) | ClusterError::NoAccess(_) => {
+            ("the storage cannot answer".into(), None)
+        }
+    }
+}
+
+/// Notes that a step came to nothing. `resume_tasks` has it tried again.
+async fn hang(
+    context: &Context,
+    task: &Task,
+    account: &Account,
+    step: u64,
+    mut obstacle: Obstacle,
+    error: ClusterError,
+) -> Result<(), Fault> {
+    // That its storage cannot answer now is nothing to tell the account's owner years later.
+    let locked = obstacle.locked.as_ref().filter(|_| !obstacle.is_told);
+    let entry = locked.map(|locked| {
+        context.account_entry(
+            account.client_id,
+            &account.s3uid,
+            "cleanup_blocked",
+            Actor::system("cleanup"),
+            json!({
+                "bucket_name": locked.bucket_name,
+                "filename": locked.key,
+                "version_id": locked.version_id,
+                "until": locked.until.map(|until| format!("{until:.0}")),
+            }),
+        )
+    });
+    obstacle.is_told |= entry.is_some();
+    context
+        .database
+        .record_obstacle(
+            &task.task_id,
+            step,
+            &obstacle,
+            entry.as_ref(),
+            context.now(),
+        )
+        .await?;
+    let ClusterError::Locked(locked) = &error else {
+        return Err(error.into_fault("cleaning up"));
+    };
+    tracing::warn!(
+        s3uid = %account.s3uid,
+        location = %account.location,
+        bucket_name = %locked.bucket_name,
+        object = ?locked.key,
+        version_id = locked.version_id,
+        until = locked.until.map(|until| until.to_string()),
+        "a clean-up waits for a locked object"
+    );
+    Ok(())
 }
 
 async fn remove_bucket(
@@ -83,19 +184,16 @@ async fn remove_bucket(
         bucket_name,
         context.rules.cleanup_step_entries,
     )
-    .await
-    .map_err(|error| error.into_fault("emptying a bucket"))?;
-    if purge.is_empty {
+    .await;
+    let mut step = Step::default();
+    step.is_last = step.count(purge);
+    if step.is_last {
         context
             .database
             .give_bucket_name_back(&bucket_row(account, bucket_name))
             .await?;
     }
-    Ok(Step {
-        entries_removed: purge.entries_removed,
-        bytes_removed: purge.bytes_removed,
-        is_last: purge.is_empty,
-    })
+    Ok(step)
 }
 
 /// One step of emptying a bucket, and its removal once it is empty. A bucket that is gone is empty.
@@ -106,9 +204,8 @@ async fn empty_and_remove(
     max_entries: u32,
 ) -> Result<PurgeStep, ClusterError> {
     let gone = PurgeStep {
-        entries_removed: 0,
-        bytes_removed: 0,
         is_empty: true,
+        ..PurgeStep::default()
     };
     let mut purge = match provider.purge_bucket(s3uid, bucket_name, max_entries).await {
         Err(error) if error.is("NoSuchBucket") => return Ok(gone),
@@ -118,7 +215,11 @@ async fn empty_and_remove(
         match provider.delete_bucket(s3uid, bucket_name).await {
             // Something was uploaded since: go on.
             Err(error) if error.is("BucketNotEmpty") => purge.is_empty = false,
-            Err(error) if !error.is("NoSuchBucket") => return Err(error),
+            // What was removed before is told.
+            Err(error) if !error.is("NoSuchBucket") => {
+                purge.is_empty = false;
+                purge.obstacle = Some(error);
+            }
             _ => {}
         }
     }
@@ -132,9 +233,8 @@ async fn remove_account(
     reason: Option<&str>,
 ) -> Result<Step, Fault> {
     let mut step = Step {
-        entries_removed: 0,
-        bytes_removed: 0,
         is_last: true,
+        ..Step::default()
     };
     if account.service.status == Status::Terminated {
         // Whoever ended it may have died right after.
@@ -169,13 +269,8 @@ async fn remove_account(
             ));
         }
         // The keys stop before anything goes. Dying in between repeats this step, which then finds the account stopped.
-        let provider = &context.clusters.of(&account.location)?.provider;
-        match provider.set_suspended(&account.s3uid, true).await {
-            Err(error) if !error.is("NoSuchUser") => {
-                return Err(error.into_fault("stopping an account"));
-            }
-            _ => {}
-        }
+        let stopped = account.with_service(&service, entry.at);
+        suspension::settle(context, stopped, Parts::SUSPENSION).await?;
         // The account as it is now has another revision: the next step reads it.
         step.is_last = false;
         return Ok(step);
@@ -188,20 +283,24 @@ async fn remove_account(
     };
     let mut budget = context.rules.cleanup_step_entries;
     for bucket_name in buckets {
-        let purge = empty_and_remove(provider.as_ref(), &account.s3uid, &bucket_name, budget)
-            .await
-            .map_err(fault)?;
-        step.entries_removed += purge.entries_removed;
-        step.bytes_removed += purge.bytes_removed;
+        let removed_before = step.entries_removed;
+        let purge = empty_and_remove(provider.as_ref(), &account.s3uid, &bucket_name, budget).await;
+        let is_gone = step.count(purge);
         // An empty bucket costs calls too.
-        let cost = u32::try_from(purge.entries_removed)
+        let cost = u32::try_from(step.entries_removed - removed_before)
             .unwrap_or(u32::MAX)
             .max(10);
         budget = budget.saturating_sub(cost);
-        if !purge.is_empty || budget == 0 {
+        step.is_last &= is_gone;
+        // What is locked in one bucket does not keep the others.
+        let is_locked = matches!(step.obstacle, Some(ClusterError::Locked(_)));
+        if budget == 0 || (!is_gone && !is_locked) {
             step.is_last = false;
             return Ok(step);
         }
+    }
+    if !step.is_last {
+        return Ok(step);
     }
     provider.delete_user(&account.s3uid).await.map_err(fault)?;
     for row in context.database.account_buckets(&account.s3uid).await? {

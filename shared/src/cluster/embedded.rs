@@ -15,6 +15,7 @@ use super::http::{repeated, segment, send_json};
 use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider};
 use crate::config::Location;
 use crate::context::Outside;
+use crate::domain::task::LockedObject;
 use crate::domain::usage::{RequestClasses, TrafficHour};
 use crate::secrets::{ClusterSecret, Secrets, Token};
 
@@ -68,6 +69,16 @@ struct Purged {
     deleted: u64,
     bytes: u64,
     empty: bool,
+    #[serde(default)]
+    locked: Option<Locked>,
+}
+
+/// A version that may not be deleted yet.
+#[derive(Deserialize)]
+struct Locked {
+    key: String,
+    version_id: String,
+    until: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -281,6 +292,14 @@ impl StorageProvider for Embedded {
             entries_removed: purged.deleted,
             bytes_removed: purged.bytes,
             is_empty: purged.empty,
+            obstacle: purged.locked.map(|locked| {
+                ClusterError::Locked(LockedObject {
+                    bucket_name: bucket_name.to_owned(),
+                    key: locked.key,
+                    version_id: Some(locked.version_id),
+                    until: Some(locked.until),
+                })
+            }),
         })
     }
 

@@ -742,11 +742,7 @@ impl StorageProvider for Garage {
         let s3 = s3_client(&self.http, &self.location, &keys);
         // Names that a single key sees are none for the service key.
         let bucket = info.global_aliases.first().unwrap_or(&info.id);
-        let mut step = PurgeStep {
-            entries_removed: 0,
-            bytes_removed: 0,
-            is_empty: false,
-        };
+        let mut step = PurgeStep::default();
         let mut left = max_entries;
         // Uploads first: those of an object's name go with the object, and nobody would know.
         while left > 0 {
@@ -760,12 +756,13 @@ impl StorageProvider for Garage {
                 .map_err(refusal)?;
             let uploads = page.uploads();
             let aborts = uploads.iter().map(|upload| abort(&s3, bucket, upload));
-            let bytes: Vec<u64> = stream::iter(aborts.collect::<Vec<_>>())
+            let aborted: Vec<Result<u64, ClusterError>> = stream::iter(aborts.collect::<Vec<_>>())
                 .buffer_unordered(REMOVALS_AT_ONCE)
-                .try_collect()
-                .await?;
-            step.bytes_removed += bytes.iter().sum::<u64>();
-            step.entries_removed += uploads.len() as u64;
+                .collect()
+                .await;
+            if !step.count(aborted) {
+                return Ok(step);
+            }
             left = left.saturating_sub(u32::try_from(uploads.len()).unwrap_or(left));
             if !page.is_truncated().unwrap_or(false) {
                 break;
@@ -783,16 +780,18 @@ impl StorageProvider for Garage {
             let objects = page.contents();
             let removals = objects.iter().map(|object| {
                 let key = decode(object.key().unwrap_or_default());
+                let bytes = object.size().map_or(0, count);
                 let removal = s3.delete_object().bucket(bucket).key(key).send();
-                async move { removal.await.map_err(refusal).map(|_| ()) }
+                async move { removal.await.map_err(refusal).map(|_| bytes) }
             });
-            stream::iter(removals.collect::<Vec<_>>())
-                .buffer_unordered(REMOVALS_AT_ONCE)
-                .try_collect::<()>()
-                .await?;
-            let sizes = objects.iter().filter_map(|object| object.size());
-            step.bytes_removed += sizes.map(count).sum::<u64>();
-            step.entries_removed += objects.len() as u64;
+            let removed: Vec<Result<u64, ClusterError>> =
+                stream::iter(removals.collect::<Vec<_>>())
+                    .buffer_unordered(REMOVALS_AT_ONCE)
+                    .collect()
+                    .await;
+            if !step.count(removed) {
+                return Ok(step);
+            }
             left = left.saturating_sub(u32::try_from(objects.len()).unwrap_or(left));
             if !page.is_truncated().unwrap_or(false) {
                 step.is_empty = true;

@@ -12,7 +12,7 @@ use http::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::ClusterError;
+use super::{ClusterError, doubt};
 
 /// A cluster that has not answered within this cannot answer. An action that asks twice must still end within its function's time-out.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,7 +30,8 @@ pub(super) async fn send(
     connector: &SharedHttpConnector,
     request: http::Request<SdkBody>,
 ) -> Result<Answer, ClusterError> {
-    let what = format!("{} {}", request.method(), request.uri().path());
+    let method = request.method().to_string();
+    let what = format!("{method} {}", request.uri().path());
     let unavailable = |problem: String| ClusterError::Unavailable(format!("{what}: {problem}"));
     let request = HttpRequest::try_from(request).map_err(|e| unavailable(e.to_string()))?;
     let answering = async {
@@ -47,10 +48,15 @@ pub(super) async fn send(
             .to_vec();
         Ok(Answer { status, body })
     };
-    match tokio::time::timeout(ANSWER_TIMEOUT, answering).await {
+    let answer = match tokio::time::timeout(ANSWER_TIMEOUT, answering).await {
         Ok(answer) => answer,
         Err(_) => Err(unavailable("no answer in time".into())),
+    };
+    // Who answers for a server that cannot does not know what that did.
+    if !matches!(&answer, Ok(answer) if !answer.status.is_server_error()) {
+        doubt::unanswered(&method);
     }
+    answer
 }
 
 /// Sends a request of JSON with a bearer token, once. An answer without a body says `null`.

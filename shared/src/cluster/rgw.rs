@@ -30,7 +30,9 @@ use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Region};
-use aws_sdk_s3::types::{Delete, EncodingType, MultipartUpload, ObjectIdentifier};
+use aws_sdk_s3::types::{
+    Delete, EncodingType, MultipartUpload, ObjectIdentifier, ObjectLockLegalHoldStatus,
+};
 use aws_sigv4::http_request::{
     PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
     UriPathNormalizationMode, sign,
@@ -53,9 +55,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::files::{decode, refusal};
-use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider};
+use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider, doubt};
 use crate::config::Location;
 use crate::context::Outside;
+use crate::domain::task::LockedObject;
 use crate::domain::usage::{RequestClass, RequestClasses, TrafficHour};
 use crate::secrets::{ClusterSecret, Secrets, visible};
 
@@ -75,6 +78,9 @@ const EVERYBODY_BYTES_PER_ACCOUNT: usize = 16 << 10;
 const LIST_AT_ONCE: u32 = 1_000;
 /// Objects removed by one call: RGW removes them one after the other while the caller waits.
 const DELETE_AT_ONCE: usize = 100;
+
+/// What a key is refused with that is not there.
+const NO_SUCH_KEY: &str = "InvalidAccessKeyId";
 
 /// In a query, what SigV4 leaves as it is.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC
@@ -276,7 +282,10 @@ impl Rgw {
                 .when(|failure| matches!(failure, Failure::Unknown(_)));
             tokio::time::timeout(CALL_TIMEOUT, attempts)
                 .await
-                .unwrap_or(Err(Failure::TooMuch))
+                .unwrap_or_else(|_| {
+                    doubt::unanswered(method);
+                    Err(Failure::TooMuch)
+                })
         };
         attempt
             .retry(
@@ -346,18 +355,22 @@ impl Rgw {
             .map_err(|_| unavailable("it cannot be signed".into()))?;
         let request = HttpRequest::try_from(request)
             .map_err(|_| unavailable("no request can be made of it".into()))?;
+        let unanswered = |problem: String| {
+            doubt::unanswered(method);
+            unavailable(problem)
+        };
         let response = self
             .connector
             .call(request)
             .await
-            .map_err(|e| unavailable(format!("{e:?}")))?;
+            .map_err(|e| unanswered(format!("{e:?}")))?;
         let status = response.status();
         let mut stream = ByteStream::new(response.into_body());
         let mut body = Vec::new();
         while let Some(bytes) = stream
             .try_next()
             .await
-            .map_err(|e| unavailable(e.to_string()))?
+            .map_err(|e| unanswered(e.to_string()))?
         {
             if body.len() + bytes.len() > max_bytes {
                 return Err(Failure::TooMuch);
@@ -369,6 +382,10 @@ impl Rgw {
         }
         let code = serde_json::from_slice::<Refusal>(&body).map(|refusal| refusal.code);
         match (status.as_u16(), code) {
+            // The key that is to go may be meant, or the administrator's: whoever asked looks.
+            (403, Ok(code)) if method == "DELETE" && code == NO_SUCH_KEY => {
+                Err(Failure::Cluster(refused(&code)))
+            }
             // Not the account is refused, but the administrator: his keys, his clock or what he may do.
             (401 | 403, Ok(code)) => Err(Failure::Cluster(ClusterError::NoAccess(format!(
                 "{method} {resource}: the administrator is refused: {code}"
@@ -377,6 +394,7 @@ impl Rgw {
             (500, Ok(code)) if code == "UnknownError" => {
                 Err(Failure::Unknown(format!("{method} {resource}")))
             }
+            (status @ 500.., _) => Err(unanswered(format!("HTTP {status}"))),
             (status, _) => Err(unavailable(format!("HTTP {status}"))),
         }
     }
@@ -478,17 +496,13 @@ impl Rgw {
         Ok(answers.into_iter().flatten().collect())
     }
 
-    /// Removes these versions; how many, and their bytes.
+    /// Removes these versions; of each its bytes, or why it was not removed.
     async fn remove_versions(
         &self,
         s3: &Client,
         bucket_name: &str,
         versions: Vec<Version>,
-    ) -> Result<(u64, u64), ClusterError> {
-        let removed = (
-            versions.len() as u64,
-            versions.iter().map(|version| version.bytes).sum(),
-        );
+    ) -> Vec<Result<u64, ClusterError>> {
         // XML has no way to write some characters: those keys go into a path, one by one.
         let (in_xml, in_path): (Vec<Version>, Vec<Version>) = versions
             .into_iter()
@@ -501,15 +515,17 @@ impl Rgw {
             .iter()
             .map(|version| remove_alone(s3, bucket_name, version))
             .collect();
-        stream::iter(together)
+        let mut removals: Vec<Result<u64, ClusterError>> = stream::iter(together)
             .buffer_unordered(CALLS_AT_ONCE)
-            .try_collect::<()>()
-            .await?;
-        stream::iter(alone)
+            .flat_map(stream::iter)
+            .collect()
+            .await;
+        let mut alone: Vec<_> = stream::iter(alone)
             .buffer_unordered(CALLS_AT_ONCE)
-            .try_collect::<()>()
-            .await?;
-        Ok(removed)
+            .collect()
+            .await;
+        removals.append(&mut alone);
+        removals
     }
 }
 
@@ -520,15 +536,22 @@ struct Version {
     bytes: u64,
 }
 
-/// A page of a bucket's versions from the beginning, and whether it is all there is.
+/// Where a list of versions goes on.
+type Marker = Option<(Option<String>, Option<String>)>;
+
+/// A page of a bucket's versions, and where the next one begins.
 async fn versions(
     s3: &Client,
     bucket_name: &str,
+    after: Marker,
     limit: u32,
-) -> Result<(Vec<Version>, bool), ClusterError> {
+) -> Result<(Vec<Version>, Marker), ClusterError> {
+    let (key_marker, version_id_marker) = after.unwrap_or_default();
     let page = s3
         .list_object_versions()
         .bucket(bucket_name)
+        .set_key_marker(key_marker)
+        .set_version_id_marker(version_id_marker)
         .max_keys(i32::try_from(limit).unwrap_or(i32::MAX))
         .encoding_type(EncodingType::Url)
         .send()
@@ -539,64 +562,125 @@ async fn versions(
         id: id.unwrap_or_else(|| "null".into()),
         bytes: bytes.and_then(|b| u64::try_from(b).ok()).unwrap_or(0),
     };
+    let next = page.is_truncated.unwrap_or(false).then(|| {
+        let key = page.next_key_marker.as_deref().map(decode);
+        (key, page.next_version_id_marker.clone())
+    });
     let data = page.versions.unwrap_or_default().into_iter();
     let markers = page.delete_markers.unwrap_or_default().into_iter();
     let all = data
         .map(|v| version(v.key, v.version_id, v.size))
         .chain(markers.map(|m| version(m.key, m.version_id, None)))
         .collect();
-    Ok((all, !page.is_truncated.unwrap_or(false)))
+    Ok((all, next))
 }
 
+/// Removes these versions by one call; of each its bytes, or why it was not removed.
 async fn remove_together(
     s3: &Client,
     bucket_name: &str,
     versions: &[Version],
-) -> Result<(), ClusterError> {
-    let mut delete = Delete::builder().quiet(true);
-    for version in versions {
-        let object = ObjectIdentifier::builder()
-            .key(&version.key)
-            .version_id(&version.id)
+) -> Vec<Result<u64, ClusterError>> {
+    let answer = async {
+        let mut delete = Delete::builder().quiet(true);
+        for version in versions {
+            let object = ObjectIdentifier::builder()
+                .key(&version.key)
+                .version_id(&version.id)
+                .build()
+                .map_err(|e| ClusterError::Unavailable(e.to_string()))?;
+            delete = delete.objects(object);
+        }
+        let delete = delete
             .build()
             .map_err(|e| ClusterError::Unavailable(e.to_string()))?;
-        delete = delete.objects(object);
+        s3.delete_objects()
+            .bucket(bucket_name)
+            .delete(delete)
+            .send()
+            .await
+            .map_err(by_the_administrator)
+    };
+    let answer = match answer.await {
+        Ok(answer) => answer,
+        Err(error) => return vec![Err(error)],
+    };
+    let mut removals = Vec::new();
+    for version in versions {
+        // 16.2 does not name the version.
+        let error = answer.errors().iter().find(|error| {
+            let is_version = |id: &str| id.is_empty() || id == version.id;
+            error.key() == Some(&version.key) && error.version_id().is_none_or(is_version)
+        });
+        removals.push(match error {
+            None => Ok(version.bytes),
+            Some(error) => Err(match error.code().unwrap_or("InternalError") {
+                code @ ("InternalError" | "ServiceUnavailable" | "SlowDown") => {
+                    ClusterError::Unavailable(format!("an object was not removed: {code}"))
+                }
+                "AccessDenied" => locked(s3, bucket_name, version).await,
+                code => refused(code),
+            }),
+        });
     }
-    let delete = delete
-        .build()
-        .map_err(|e| ClusterError::Unavailable(e.to_string()))?;
-    let answer = s3
-        .delete_objects()
-        .bucket(bucket_name)
-        .delete(delete)
-        .send()
-        .await
-        .map_err(by_the_administrator)?;
-    // What cannot be removed would be found again for ever: it is told, and the next try begins with it.
-    match answer.errors().first() {
-        None => Ok(()),
-        Some(error) => Err(match error.code().unwrap_or("InternalError") {
-            code @ ("InternalError" | "ServiceUnavailable" | "SlowDown") => {
-                ClusterError::Unavailable(format!("an object was not removed: {code}"))
-            }
-            code => refused(code),
-        }),
+    // One that was not asked for: what is left is told all the same, and the next try begins with it.
+    if let (true, Some(error)) = (removals.iter().all(Result::is_ok), answer.errors().first()) {
+        return vec![Err(refused(error.code().unwrap_or("InternalError")))];
     }
+    removals
 }
 
 async fn remove_alone(
     s3: &Client,
     bucket_name: &str,
     version: &Version,
-) -> Result<(), ClusterError> {
-    s3.delete_object()
+) -> Result<u64, ClusterError> {
+    let removed = s3
+        .delete_object()
         .bucket(bucket_name)
         .key(&version.key)
         .version_id(&version.id)
         .send()
-        .await
-        .map_err(by_the_administrator)?;
-    Ok(())
+        .await;
+    match removed.map_err(refusal) {
+        Ok(_) => Ok(version.bytes),
+        Err(error) if error.is("AccessDenied") => Err(locked(s3, bucket_name, version).await),
+        Err(error) => Err(of_the_administrator(error)),
+    }
+}
+
+/// Why the administrator may not remove a version: as a rule it is locked.
+async fn locked(s3: &Client, bucket_name: &str, version: &Version) -> ClusterError {
+    let retention = s3
+        .get_object_retention()
+        .bucket(bucket_name)
+        .key(&version.key)
+        .version_id(&version.id)
+        .send();
+    let hold = s3
+        .get_object_legal_hold()
+        .bucket(bucket_name)
+        .key(&version.key)
+        .version_id(&version.id)
+        .send();
+    let (retention, hold) = futures::join!(retention, hold);
+    let is_held = hold.is_ok_and(|hold| {
+        let status = hold.legal_hold.and_then(|hold| hold.status);
+        status == Some(ObjectLockLegalHoldStatus::On)
+    });
+    let until = retention.ok().and_then(|retention| {
+        let until = retention.retention?.retain_until_date?;
+        Timestamp::from_second(until.secs()).ok()
+    });
+    if !is_held && until.is_none() {
+        return of_the_administrator(refused("AccessDenied"));
+    }
+    ClusterError::Locked(LockedObject {
+        bucket_name: bucket_name.to_owned(),
+        key: version.key.clone(),
+        version_id: Some(version.id.clone()),
+        until: until.filter(|_| !is_held),
+    })
 }
 
 /// A page of a bucket's unfinished uploads from the beginning, and whether it is all there is.
@@ -662,7 +746,11 @@ where
     E: aws_sdk_s3::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,
 {
-    match refusal(error) {
+    of_the_administrator(refusal(error))
+}
+
+fn of_the_administrator(error: ClusterError) -> ClusterError {
+    match error {
         ClusterError::Refused { code, .. }
             if matches!(
                 code.as_str(),
@@ -898,13 +986,24 @@ impl StorageProvider for Rgw {
             Err(error) if error.is("NoSuchUser") => return Ok(()),
             user => user?,
         };
-        // Asked to remove a key that is not there, each version refuses in its own way.
+        // Asked to remove a key that is not there, each version refuses in its own way, and 16.2 as it would refuse the administrator.
         if !user.keys.iter().any(|key| key.access_key == access_key) {
             return Ok(());
         }
         let query = [("key", ""), ("uid", s3uid), ("access-key", access_key)];
-        self.call("DELETE", "user", &query).await?;
-        Ok(())
+        let Err(error) = self.call("DELETE", "user", &query).await else {
+            return Ok(());
+        };
+        if !matches!(error, ClusterError::Refused { .. }) {
+            return Err(error);
+        }
+        // Somebody else was quicker, or a try whose answer was lost.
+        match self.user(s3uid).await {
+            Err(missing) if missing.is("NoSuchUser") => Ok(()),
+            Ok(user) if user.keys.iter().all(|key| key.access_key != access_key) => Ok(()),
+            Ok(_) => Err(error),
+            Err(error) => Err(error),
+        }
     }
 
     async fn delete_user(&self, s3uid: &str) -> Result<(), ClusterError> {
@@ -993,37 +1092,57 @@ impl StorageProvider for Rgw {
         self.own_bucket(s3uid, bucket_name).await?;
         let keys = self.secret.get().await?;
         let s3 = self.s3(&keys.access_key, &keys.secret_key);
-        let mut step = PurgeStep {
-            entries_removed: 0,
-            bytes_removed: 0,
-            is_empty: false,
-        };
+        let mut step = PurgeStep::default();
         let mut left = max_entries;
+        let mut after = None;
         loop {
-            let (page, is_all) = versions(&s3, bucket_name, left.min(LIST_AT_ONCE)).await?;
+            let limit = left.min(LIST_AT_ONCE);
+            let (page, next) = match versions(&s3, bucket_name, after, limit).await {
+                // What was removed before that is told.
+                Err(error) if step.entries_removed > 0 => {
+                    step.obstacle.get_or_insert(error);
+                    return Ok(step);
+                }
+                page => page?,
+            };
             left -= u32::try_from(page.len()).unwrap_or(left).min(left);
-            let (entries, bytes) = self.remove_versions(&s3, bucket_name, page).await?;
-            step.entries_removed += entries;
-            step.bytes_removed += bytes;
+            let is_none = page.is_empty();
+            step.count(self.remove_versions(&s3, bucket_name, page).await);
+            let is_locked = matches!(step.obstacle, Some(ClusterError::Locked(_)));
+            if step.obstacle.is_some() && !is_locked {
+                return Ok(step);
+            }
+            let is_all = next.is_none();
+            // What is locked stays where it is: the others are behind it.
+            after = next.filter(|_| is_locked);
             if is_all {
                 break;
             }
-            if left == 0 || entries == 0 {
+            if left == 0 || is_none {
                 return Ok(step);
             }
         }
         while left > 0 {
-            let (page, is_all) = uploads(&s3, bucket_name, left.min(LIST_AT_ONCE)).await?;
-            let entries = u32::try_from(page.len()).unwrap_or(left);
-            left -= entries.min(left);
-            step.bytes_removed += stream::iter(page)
+            let (page, is_all) = match uploads(&s3, bucket_name, left.min(LIST_AT_ONCE)).await {
+                Err(error) if step.entries_removed > 0 => {
+                    step.obstacle.get_or_insert(error);
+                    return Ok(step);
+                }
+                page => page?,
+            };
+            left -= u32::try_from(page.len()).unwrap_or(left).min(left);
+            let aborted: Vec<Result<u64, ClusterError>> = stream::iter(page)
                 .map(|upload| abort(&s3, bucket_name, upload))
                 .buffer_unordered(CALLS_AT_ONCE)
-                .try_fold(0, |sum, bytes| async move { Ok(sum + bytes) })
-                .await?;
-            step.entries_removed += u64::from(entries);
+                .collect()
+                .await;
+            let has_failed = aborted.iter().any(Result::is_err);
+            step.count(aborted);
+            if has_failed {
+                break;
+            }
             if is_all {
-                step.is_empty = true;
+                step.is_empty = step.obstacle.is_none();
                 break;
             }
         }
@@ -1308,6 +1427,53 @@ mod tests {
                 "{text}"
             );
             assert_eq!(cluster.asked().len(), tries);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_somebody_else_removed_first_is_removed() {
+        // 16.2 refuses as it would refuse the administrator, 18.2 does not.
+        for (status, is_gone) in [(403, true), (400, true), (403, false)] {
+            let deleted = Arc::new(Mutex::new(false));
+            let (cluster, rgw) = Scripted::new(move |method, _| {
+                let mut deleted = deleted.lock().expect("lock");
+                if method == "DELETE" {
+                    *deleted = is_gone;
+                    let code = match status {
+                        403 => "InvalidAccessKeyId",
+                        _ => "InvalidArgument",
+                    };
+                    return (status, format!(r#"{{"Code":"{code}"}}"#));
+                }
+                let keys = match *deleted {
+                    true => "[]",
+                    false => r#"[{"access_key":"AK","secret_key":"hidden"}]"#,
+                };
+                let quota = r#"{"enabled":false}"#;
+                (200, format!(r#"{{"keys":{keys},"user_quota":{quota}}}"#))
+            });
+            let removed = rgw.remove_key("a", "AK").await;
+            assert_eq!(removed.is_ok(), is_gone, "{removed:?}");
+            // It is not the administrator who was refused.
+            assert!(!matches!(removed, Err(ClusterError::NoAccess(_))));
+            assert_eq!(cluster.asked().len(), 3);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_outcome_of_a_change_without_an_answer_is_unknown() {
+        for (status, is_known) in [(200, true), (404, true), (500, true), (502, false)] {
+            let (_, rgw) = Scripted::new(move |_, _| {
+                let code = match status {
+                    500 => "UnknownError",
+                    _ => "NoSuchUser",
+                };
+                (status, format!(r#"{{"Code":"{code}"}}"#))
+            });
+            let (_, was_known) = doubt::watched(rgw.set_suspended("a", true)).await;
+            assert_eq!(was_known, is_known, "{status}");
+            let (_, was_known) = doubt::watched(rgw.buckets("a")).await;
+            assert!(was_known, "{status}");
         }
     }
 

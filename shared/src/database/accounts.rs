@@ -2,19 +2,22 @@
 
 use std::collections::HashMap;
 
+use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, Update};
 use futures::future::try_join_all;
+use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use super::billing::Issue;
+use super::billing::{DueAccount, Issue};
 use super::listing::Listing;
-use super::orders::OPEN;
+use super::orders::{OPEN, sortable};
 use super::transaction::{Conflict, Transaction};
 use super::{
-    Database, Item, attribute, fault, found, item, keys, number, read, string, written_if_held,
+    Database, Item, attribute, fault, found, item, keys, number, page, read, string,
+    written_if_held,
 };
-use crate::domain::account::{Account, Group, NextKey, Service, Status};
+use crate::domain::account::{Account, Group, Service, Status, Unsettled};
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
 use crate::domain::quota::QuotaLevel;
@@ -324,8 +327,9 @@ impl Database {
         Ok(transaction.commit().await?.is_ok())
     }
 
-    /// Changes an account's service, with its history entry and events; `false` when somebody else changed the account since it was
-    /// read.
+    /// Changes an account's service, with its history entry and events, at the entry's time; `false` when somebody else changed the
+    /// account since it was read. The account is then as [`Account::with_service`] has it: where its keys are to stop or to work again,
+    /// the cluster is still to be told.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -336,6 +340,7 @@ impl Database {
         entry: &Entry,
         events: &[Event],
     ) -> Result<bool, Fault> {
+        let after = account.with_service(service, entry.at);
         let mut transaction = self.transaction();
         transaction.update(
             service_update(
@@ -344,6 +349,7 @@ impl Database {
                 service,
                 account.commits_on,
                 "",
+                newly_unsettled(account, &after),
             )?,
             Conflict::Changed,
         );
@@ -352,43 +358,123 @@ impl Database {
         Ok(transaction.commit().await?.is_ok())
     }
 
-    /// Notes a second key of an account, with the history entry; `false` when somebody else changed the account since it was read.
+    /// Marks an account as one whose cluster is to be told, as `after` has the mark; `false` when somebody else changed the account since
+    /// it was read.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn mark_unsettled(&self, account: &Account, after: &Account) -> Result<bool, Fault> {
+        let table = &self.tables.accounts;
+        let Some(unsettled) = &after.unsettled else {
+            return Ok(true);
+        };
+        let sent = self
+            .client
+            .update_item()
+            .table_name(table)
+            .key("pk", string(keys::account(&account.s3uid)))
+            .key("sk", string(keys::ACCOUNT))
+            .update_expression(format!("SET {UNSETTLED}, revision = :next"))
+            .condition_expression("revision = :revision")
+            .expression_attribute_values(":unsettled", attribute(unsettled)?)
+            .expression_attribute_values(":open", string(OPEN))
+            .expression_attribute_values(":unsettled_at", string(sortable(unsettled.at)))
+            .expression_attribute_values(":revision", number(account.revision))
+            .expression_attribute_values(":next", number(after.revision))
+            .send()
+            .await;
+        Ok(written_if_held("UpdateItem", table, sent)?.is_some())
+    }
+
+    /// Takes an account's mark away; `false` when somebody else has set another since.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn clear_unsettled(&self, s3uid: &str, unsettled: &Unsettled) -> Result<bool, Fault> {
+        let table = &self.tables.accounts;
+        let sent = self
+            .client
+            .update_item()
+            .table_name(table)
+            .key("pk", string(keys::account(s3uid)))
+            .key("sk", string(keys::ACCOUNT))
+            .update_expression("REMOVE unsettled, is_unsettled, unsettled_at")
+            .condition_expression("unsettled.revision = :revision")
+            .expression_attribute_values(":revision", number(unsettled.revision))
+            .send()
+            .await;
+        Ok(written_if_held("UpdateItem", table, sent)?.is_some())
+    }
+
+    /// A page of the accounts that were marked at `before` or earlier and still are, the one marked first first, and where the next
+    /// begins.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn unsettled_accounts(
+        &self,
+        before: Timestamp,
+        limit: i32,
+        after: Option<Item>,
+    ) -> Result<(Vec<DueAccount>, Option<Item>), Fault> {
+        let table = &self.tables.accounts;
+        let query = self
+            .client
+            .query()
+            .table_name(table)
+            .index_name("by_unsettled")
+            .key_condition_expression("is_unsettled = :open AND unsettled_at <= :before")
+            .expression_attribute_values(":open", string(OPEN))
+            .expression_attribute_values(":before", string(sortable(before)))
+            .set_exclusive_start_key(after)
+            .limit(limit);
+        page(table, query).await
+    }
+
+    /// Notes a second key of an account, with the history entry, and marks the account as `after` is; `false` when somebody else changed
+    /// the account since it was read.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn set_next_key(
         &self,
         account: &Account,
-        next: &NextKey,
+        after: &Account,
         entry: &Entry,
     ) -> Result<bool, Fault> {
         let mut transaction = self.transaction();
+        let update = account_update(&self.tables.accounts, account)
+            .update_expression(format!(
+                "SET next_key = :key, revision = :next, {UNSETTLED}"
+            ))
+            .expression_attribute_values(":key", attribute(&after.next_key)?);
         transaction.update(
-            account_update(&self.tables.accounts, account)
-                .update_expression("SET next_key = :key, revision = :next")
-                .expression_attribute_values(":key", attribute(next)?),
+            with_unsettled(update, after.unsettled.as_ref())?,
             Conflict::Changed,
         );
         transaction.history(&self.tables.history, entry)?;
         Ok(transaction.commit().await?.is_ok())
     }
 
-    /// The second key takes the first one's place; `false` when somebody else changed the account since it was read.
+    /// The second key takes the first one's place, as [`Account::with_key_confirmed`] has it; `false` when somebody else changed the
+    /// account since it was read.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn take_next_key(
         &self,
         account: &Account,
-        next: &NextKey,
+        after: &Account,
         entry: &Entry,
     ) -> Result<bool, Fault> {
         let mut transaction = self.transaction();
+        let update = account_update(&self.tables.accounts, account)
+            .update_expression(format!("SET access_key = :access, secret_key_ciphertext = :secret, key_confirmed_at = :confirmed_at, revision = :next, {UNSETTLED} REMOVE next_key"))
+            .expression_attribute_values(":access", string(&after.access_key))
+            .expression_attribute_values(":secret", string(&after.secret_key_ciphertext))
+            .expression_attribute_values(":confirmed_at", attribute(after.key_confirmed_at)?);
         transaction.update(
-            account_update(&self.tables.accounts, account)
-                .update_expression("SET access_key = :access, secret_key_ciphertext = :secret, revision = :next REMOVE next_key")
-                .expression_attribute_values(":access", string(&next.access_key))
-                .expression_attribute_values(":secret", string(&next.secret_key_ciphertext)),
+            with_unsettled(update, after.unsettled.as_ref())?,
             Conflict::Changed,
         );
         transaction.history(&self.tables.history, entry)?;
@@ -435,9 +521,14 @@ impl Database {
         events: &[Event],
     ) -> Result<Result<(), Vec<Conflict>>, Fault> {
         let mut transaction = self.transaction();
-        let update = account_update(&self.tables.accounts, account)
-            .update_expression(format!("SET revision = :next, {}", terms(account, after)));
-        transaction.update(with_terms(update, account, after)?, Conflict::Changed);
+        let unsettled = newly_unsettled(account, after);
+        let mut set = format!("SET revision = :next, {}", terms(account, after));
+        if unsettled.is_some() {
+            set = format!("{set}, {UNSETTLED}");
+        }
+        let update = account_update(&self.tables.accounts, account).update_expression(set);
+        let update = with_unsettled(with_terms(update, account, after)?, unsettled)?;
+        transaction.update(update, Conflict::Changed);
         self.move_free_count(&mut transaction, account, after, free_limit);
         if let Some(issue) = issue {
             transaction.issue(&self.tables, issue)?;
@@ -493,7 +584,7 @@ impl Database {
         transaction.update(
             account_update(table, account)
                 .update_expression(
-                    "SET service = :service, revision = :next, secret_key_ciphertext = :none, buckets = :zero, stored_bytes = :zero, metered_until = :ended REMOVE listed_for, group_key, ending, ends_on, next_key",
+                    "SET service = :service, revision = :next, secret_key_ciphertext = :none, buckets = :zero, stored_bytes = :zero, metered_until = :ended REMOVE listed_for, group_key, ending, ends_on, next_key, unsettled, is_unsettled, unsettled_at",
                 )
                 .expression_attribute_values(":service", attribute(&service)?)
                 .expression_attribute_values(":none", string(""))
@@ -512,12 +603,7 @@ impl Database {
     }
 
     /// Changes how many accounts a client has.
-    pub(super) fn account_count(
-        &self,
-        client_id: u64,
-        is_free: bool,
-        by: i32,
-    ) -> aws_sdk_dynamodb::types::builders::UpdateBuilder {
+    pub(super) fn account_count(&self, client_id: u64, is_free: bool, by: i32) -> UpdateBuilder {
         Update::builder()
             .table_name(&self.tables.clients)
             .key("pk", string(keys::client(client_id)))
@@ -589,6 +675,30 @@ impl Database {
     }
 }
 
+/// An account's mark, and its place among the marked ones: its values are added by [`with_unsettled`].
+const UNSETTLED: &str =
+    "unsettled = :unsettled, is_unsettled = :open, unsettled_at = :unsettled_at";
+
+/// The mark that `after` has and `account` has not.
+pub(super) fn newly_unsettled<'a>(account: &Account, after: &'a Account) -> Option<&'a Unsettled> {
+    let unsettled = after.unsettled.as_ref();
+    unsettled.filter(|_| after.unsettled != account.unsettled)
+}
+
+/// Adds the values of [`UNSETTLED`] to an update.
+fn with_unsettled(
+    update: UpdateBuilder,
+    unsettled: Option<&Unsettled>,
+) -> Result<UpdateBuilder, Fault> {
+    let Some(unsettled) = unsettled else {
+        return Ok(update);
+    };
+    Ok(update
+        .expression_attribute_values(":unsettled", attribute(unsettled)?)
+        .expression_attribute_values(":open", string(OPEN))
+        .expression_attribute_values(":unsettled_at", string(sortable(unsettled.at))))
+}
+
 /// What was last seen of an account's usage.
 const FIGURES: &str = "SET buckets = :buckets, stored_bytes = :stored, period_from = :from, period_bytes_sent = :sent, period_peak_stored_bytes = :peak";
 
@@ -614,10 +724,10 @@ pub(super) fn terms(account: &Account, after: &Account) -> String {
 
 /// Adds the values of [`terms`], as `after` has them, to an update made by [`account_update`].
 pub(super) fn with_terms(
-    update: aws_sdk_dynamodb::types::builders::UpdateBuilder,
+    update: UpdateBuilder,
     account: &Account,
     after: &Account,
-) -> Result<aws_sdk_dynamodb::types::builders::UpdateBuilder, Fault> {
+) -> Result<UpdateBuilder, Fault> {
     let mut update = update
         .expression_attribute_values(":plan_id", number(after.plan_id))
         .expression_attribute_values(":plan_version", number(after.plan_version))
@@ -637,20 +747,26 @@ pub(super) fn with_terms(
     Ok(update)
 }
 
-/// A change of an account's service and of the index attributes that follow from it, with `more` to set.
+/// A change of an account's service and of the index attributes that follow from it, with `more` to set, and the mark that comes with
+/// it.
 pub(super) fn service_update(
     table: &str,
     account: &Account,
     service: &Service,
     commits_on: Option<Date>,
     more: &str,
-) -> Result<aws_sdk_dynamodb::types::builders::UpdateBuilder, Fault> {
+    unsettled: Option<&Unsettled>,
+) -> Result<UpdateBuilder, Fault> {
     let mut update =
         account_update(table, account).expression_attribute_values(":service", attribute(service)?);
     let mut set = vec!["service = :service", "revision = :next"];
     let mut remove = Vec::new();
     if !more.is_empty() {
         set.push(more);
+    }
+    if unsettled.is_some() {
+        set.push(UNSETTLED);
+        update = with_unsettled(update, unsettled)?;
     }
     match service.due() {
         Some((date, _)) => {
@@ -677,10 +793,7 @@ pub(super) fn service_update(
 }
 
 /// An update of an account that nobody else has changed since it was read.
-fn account_update(
-    table: &str,
-    account: &Account,
-) -> aws_sdk_dynamodb::types::builders::UpdateBuilder {
+fn account_update(table: &str, account: &Account) -> UpdateBuilder {
     Update::builder()
         .table_name(table)
         .key("pk", string(keys::account(&account.s3uid)))

@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::types::{ConditionCheck, Update};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use super::accounts::{service_update, terms, was_told, with_terms};
+use super::accounts::{newly_unsettled, service_update, terms, was_told, with_terms};
 use super::ledger::{Guard, Lowered, Place};
 use super::orders::OPEN;
 use super::transaction::Conflict;
@@ -290,6 +290,7 @@ impl Database {
             &closing.service,
             commits_on,
             &more,
+            newly_unsettled(account, after),
         )?;
         let mut update = with_terms(update, account, after)?;
         if !has_figures {
@@ -408,12 +409,14 @@ impl Database {
         events: &[Event],
     ) -> Result<Result<(), Vec<Conflict>>, Fault> {
         let mut transaction = self.transaction();
+        let after = account.with_service(service, entry.at);
         let update = service_update(
             &self.tables.accounts,
             account,
             service,
             account.commits_on,
             "",
+            newly_unsettled(account, &after),
         )?;
         transaction.update(update, Conflict::Changed);
         transaction.check(

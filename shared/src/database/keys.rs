@@ -12,7 +12,7 @@
 //! | credentials | `TOKEN#<sha256>` | | a session, until it expires |
 //! | credentials | `EPOCH#<client>` | | a client's epoch, once it was raised |
 //! | credentials | `DEMOTED#<client>` | | a client that is no administrator any more, for sessions without an epoch |
-//! | accounts | `ACCOUNT#<s3uid>` | `ACCOUNT` | an account; listed by `by_client`, `by_group`, `by_group_traffic`, `by_group_storage` |
+//! | accounts | `ACCOUNT#<s3uid>` | `ACCOUNT` | an account; listed by `by_client`, `by_group`, `by_group_traffic`, `by_group_storage`, and by `by_unsettled` while its cluster is to be told |
 //! | accounts | `BUCKET#<location>#<name>` | `BUCKET` | whose bucket name it is; listed by `buckets_by_account` |
 //! | accounts | `GROUPS` | `<group key>` | a listing group that has or had accounts |
 //! | plans | `PLANS` | `PLAN#<id>` | a plan as it is sold now |

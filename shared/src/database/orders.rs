@@ -213,7 +213,8 @@ impl Database {
         transaction.commit().await
     }
 
-    /// Ends an order that came to nothing: what its beginning took is given back. `false` when it has ended already.
+    /// Ends an order that came to nothing: what its beginning took is given back. `false` when it has ended already. Where something may
+    /// still be made of it at the cluster, it is found again at `look_again_at`.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -221,13 +222,26 @@ impl Database {
         &self,
         order: &Order,
         release: Option<&Posting>,
+        look_again_at: Option<Timestamp>,
         entry: &Entry,
         events: &[Event],
     ) -> Result<bool, Fault> {
         let mut transaction = self.transaction();
-        let ended = self
-            .end_order(order, State::Undoing, State::Undone)?
-            .update_expression("SET #state = :to REMOVE #open");
+        let mut ended = Update::builder()
+            .table_name(&self.tables.orders)
+            .key("pk", string(keys::order(&order.order_id)))
+            .condition_expression("#state = :from")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":from", attribute(State::Undoing)?)
+            .expression_attribute_values(":to", attribute(State::Undone)?);
+        ended = match look_again_at {
+            Some(at) => ended
+                .update_expression("SET #state = :to, lease_until = :at, updated_at = :at")
+                .expression_attribute_values(":at", string(sortable(at))),
+            None => ended
+                .update_expression("SET #state = :to REMOVE #open")
+                .expression_attribute_names("#open", "open"),
+        };
         transaction.update(ended, Conflict::Changed);
         transaction.delete(
             bucket_delete(&self.tables.accounts, &bucket_row(order)),
@@ -255,6 +269,28 @@ impl Database {
         Ok(transaction.commit().await?.is_ok())
     }
 
+    /// Forgets an order that came to nothing, and of which nothing can come any more.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn leave_order(&self, order_id: &str) -> Result<(), Fault> {
+        let table = &self.tables.orders;
+        let sent = self
+            .client
+            .update_item()
+            .table_name(table)
+            .key("pk", string(keys::order(order_id)))
+            .update_expression("REMOVE #open")
+            .condition_expression("#state = :undone")
+            .expression_attribute_names("#open", "open")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":undone", attribute(State::Undone)?)
+            .send()
+            .await;
+        written_if_held("UpdateItem", table, sent)?;
+        Ok(())
+    }
+
     fn end_order(
         &self,
         order: &Order,
@@ -271,7 +307,7 @@ impl Database {
             .expression_attribute_values(":to", attribute(to)?))
     }
 
-    /// Open orders that nobody has a lease on at `now`, oldest first, at most `limit`.
+    /// Open orders that nobody has a lease on at `now`, and undone ones that are to be looked at again, oldest first, at most `limit`.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.

@@ -1,7 +1,7 @@
 //! Tasks and callback keys.
 
 use aws_sdk_dynamodb::types::builders::PutBuilder;
-use aws_sdk_dynamodb::types::{Put, ReturnValue};
+use aws_sdk_dynamodb::types::{Put, ReturnValue, Update};
 use jiff::{SignedDuration, Timestamp};
 
 use super::orders::{OPEN, sortable};
@@ -10,7 +10,7 @@ use super::{
     Database, Item, attribute, fault, item, keys, number, page, read, string, written_if_held,
 };
 use crate::domain::history::Entry;
-use crate::domain::task::{Answer, Callback, Task};
+use crate::domain::task::{Answer, Callback, Obstacle, Task};
 use crate::error::Fault;
 
 /// A task's record and a callback key are kept for a day.
@@ -102,7 +102,8 @@ impl Database {
             .await
     }
 
-    /// Records one more step of a task; `None` when that step was recorded before, so that this is a repetition.
+    /// Records one more step of a task, and what stands in its way; `None` when that step was recorded before, so that this is a
+    /// repetition.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -112,29 +113,111 @@ impl Database {
         step: u64,
         entries_removed: u64,
         bytes_removed: u64,
+        obstacle: Option<&Obstacle>,
         now: Timestamp,
     ) -> Result<Option<Task>, Fault> {
         let table = &self.tables.tasks;
-        let sent = self
+        let (set, remove) = match obstacle {
+            Some(_) => (", obstacle = :obstacle", ""),
+            None => ("", " REMOVE obstacle"),
+        };
+        let mut update = self
             .client
             .update_item()
             .table_name(table)
             .key("pk", string(keys::task(task_id)))
-            .update_expression("SET steps = :next, updated_at = :now ADD entries_removed :entries, bytes_removed :bytes")
+            .update_expression(format!("SET steps = :next, updated_at = :now{set}{remove} ADD entries_removed :entries, bytes_removed :bytes"))
             .condition_expression("steps = :step")
             .expression_attribute_values(":step", number(step))
             .expression_attribute_values(":next", number(step + 1))
             .expression_attribute_values(":now", string(sortable(now)))
             .expression_attribute_values(":entries", number(entries_removed))
             .expression_attribute_values(":bytes", number(bytes_removed))
-            .return_values(ReturnValue::AllNew)
-            .send()
-            .await;
+            .return_values(ReturnValue::AllNew);
+        if let Some(obstacle) = obstacle {
+            update = update.expression_attribute_values(":obstacle", attribute(obstacle)?);
+        }
+        let sent = update.send().await;
         let updated = written_if_held("UpdateItem", table, sent)?;
         updated
             .and_then(|updated| updated.attributes)
             .map(|row| read(table, row))
             .transpose()
+    }
+
+    /// Records that a step of a task could not be taken, and why, with the history entry that tells of it. A task that has gone on since
+    /// is left as it is.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn record_obstacle(
+        &self,
+        task_id: &str,
+        step: u64,
+        obstacle: &Obstacle,
+        entry: Option<&Entry>,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        let mut transaction = self.transaction();
+        transaction.update(
+            Update::builder()
+                .table_name(&self.tables.tasks)
+                .key("pk", string(keys::task(task_id)))
+                .update_expression("SET obstacle = :obstacle, updated_at = :now")
+                .condition_expression("steps = :step AND attribute_exists(#open)")
+                .expression_attribute_names("#open", "open")
+                .expression_attribute_values(":obstacle", attribute(obstacle)?)
+                .expression_attribute_values(":now", string(sortable(now)))
+                .expression_attribute_values(":step", number(step)),
+            Conflict::Changed,
+        );
+        if let Some(entry) = entry {
+            transaction.history(&self.tables.history, entry)?;
+        }
+        let _ = transaction.commit().await?;
+        Ok(())
+    }
+
+    /// A page of the clean-ups under way, the one that was worked on longest ago first, and where the next begins: all of them, or those
+    /// that something stands in the way of.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn open_tasks(
+        &self,
+        only_with_obstacle: bool,
+        limit: i32,
+        after: Option<(String, String)>,
+    ) -> Result<(Vec<Task>, Option<(String, String)>), Fault> {
+        let table = &self.tables.tasks;
+        let start = after.map(|(task_id, updated_at)| {
+            Item::from([
+                ("pk".to_owned(), string(keys::task(&task_id))),
+                ("open".to_owned(), string(OPEN)),
+                ("updated_at".to_owned(), string(updated_at)),
+            ])
+        });
+        let query = self
+            .client
+            .query()
+            .table_name(table)
+            .index_name("open_tasks")
+            .key_condition_expression("#open = :open")
+            .set_filter_expression(
+                only_with_obstacle.then(|| "attribute_exists(obstacle)".to_owned()),
+            )
+            .expression_attribute_names("#open", "open")
+            .expression_attribute_values(":open", string(OPEN))
+            .set_exclusive_start_key(start)
+            .limit(limit);
+        let (tasks, next) = page(table, query).await?;
+        let text = |row: &Item, name: &str| row.get(name)?.as_s().ok().cloned();
+        let next = next.and_then(|row| {
+            let task_id = text(&row, "pk")?;
+            let task_id = task_id.strip_prefix("TASK#")?.to_owned();
+            Some((task_id, text(&row, "updated_at")?))
+        });
+        Ok((tasks, next))
     }
 
     /// Notes that a task was handed to the queue again.
@@ -189,7 +272,7 @@ impl Database {
             .table_name(table)
             .key("pk", string(keys::task(task_id)))
             .update_expression(
-                "SET answered_for = :for, answer = :answer, updated_at = :now, expires_at_epoch = :expires REMOVE #open",
+                "SET answered_for = :for, answer = :answer, updated_at = :now, expires_at_epoch = :expires REMOVE #open, obstacle",
             )
             .expression_attribute_names("#open", "open")
             .expression_attribute_values(":for", attribute(requested_at)?)

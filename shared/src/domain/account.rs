@@ -1,7 +1,7 @@
 //! Accounts: one S3 storage account each, with its service.
 
 use jiff::civil::Date;
-use jiff::{Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString};
 
@@ -406,6 +406,12 @@ pub struct Account {
     /// What was last told of its stored bytes against its quota.
     #[serde(default)]
     pub quota_told: QuotaLevel,
+    /// Present while its cluster may not do yet what this record says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsettled: Option<Unsettled>,
+    /// When its present key took another's place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_confirmed_at: Option<Timestamp>,
     /// Raised by every change, so that two changes at once cannot both be made.
     #[serde(default)]
     pub revision: u64,
@@ -448,6 +454,54 @@ impl Account {
         account
     }
 
+    /// The same account, as it is when a change of these parts is written at `now`: its cluster is still to be told of them.
+    #[must_use]
+    pub fn unsettled_in(&self, parts: Parts, now: Timestamp) -> Account {
+        let before = self.unsettled.as_ref();
+        let revision = self.revision + 1;
+        Account {
+            unsettled: Some(Unsettled {
+                parts: before.map_or(parts, |before| before.parts.and(parts)),
+                removed_keys: before.map_or_else(Vec::new, |before| before.removed_keys.clone()),
+                at: now,
+                revision,
+                is_contested: before.is_some_and(|before| !before.is_quiet(now)),
+            }),
+            revision,
+            ..self.clone()
+        }
+    }
+
+    /// The same account, as it is when this service is written at `now`.
+    #[must_use]
+    pub fn with_service(&self, service: &Service, now: Timestamp) -> Account {
+        let after = Account {
+            service: service.clone(),
+            ..self.clone()
+        };
+        if after.are_keys_stopped() != self.are_keys_stopped() {
+            return after.unsettled_in(Parts::SUSPENSION, now);
+        }
+        Account {
+            revision: self.revision + 1,
+            ..after
+        }
+    }
+
+    /// The same account, as it is when its second key takes the first one's place at `now`.
+    #[must_use]
+    pub fn with_key_confirmed(&self, next: &NextKey, now: Timestamp) -> Account {
+        let mut after = self.unsettled_in(Parts::KEYS, now);
+        if let Some(unsettled) = &mut after.unsettled {
+            unsettled.removed_keys.push(self.access_key.clone());
+        }
+        after.access_key = next.access_key.clone();
+        after.secret_key_ciphertext = next.secret_key_ciphertext.clone();
+        after.next_key = None;
+        after.key_confirmed_at = Some(now);
+        after
+    }
+
     /// Whether its owner can still see it and act on it.
     #[must_use]
     pub fn is_visible(&self) -> bool {
@@ -467,6 +521,99 @@ impl Account {
             self.service.status,
             Status::Terminating | Status::Terminated
         )
+    }
+}
+
+/// What of an account's record a cluster follows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Parts {
+    /// Whether its keys work.
+    pub suspension: bool,
+    /// What it may store.
+    pub storage_limit: bool,
+    /// Which keys it has.
+    pub keys: bool,
+}
+
+impl Parts {
+    /// Whether the keys work, alone.
+    pub const SUSPENSION: Parts = Parts {
+        suspension: true,
+        storage_limit: false,
+        keys: false,
+    };
+    /// What it may store, alone.
+    pub const STORAGE_LIMIT: Parts = Parts {
+        suspension: false,
+        storage_limit: true,
+        keys: false,
+    };
+    /// Which keys it has, alone.
+    pub const KEYS: Parts = Parts {
+        suspension: false,
+        storage_limit: false,
+        keys: true,
+    };
+    /// Everything.
+    pub const ALL: Parts = Parts {
+        suspension: true,
+        storage_limit: true,
+        keys: true,
+    };
+
+    /// These and the others.
+    #[must_use]
+    pub fn and(self, others: Parts) -> Parts {
+        Parts {
+            suspension: self.suspension || others.suspension,
+            storage_limit: self.storage_limit || others.storage_limit,
+            keys: self.keys || others.keys,
+        }
+    }
+
+    /// Whether all of the others are among these.
+    #[must_use]
+    pub fn cover(self, others: Parts) -> bool {
+        self.and(others) == self
+    }
+}
+
+/// After this long nothing can take effect any more that was asked of a cluster: what a function may run, and as long again for what a
+/// gateway still does that its caller has given up on.
+const QUIET: SignedDuration = SignedDuration::from_mins(3);
+
+/// The mark of an account whose cluster may not do yet what the record says. Whoever changes the record, or sets about telling the
+/// cluster, sets it first; it goes when the cluster is known to do as the record says, and nothing that was asked of it before can still
+/// take effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsettled {
+    /// What is to be told.
+    pub parts: Parts,
+    /// Keys that the account had, and that are to go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed_keys: Vec<String>,
+    /// When somebody last set about telling it.
+    pub at: Timestamp,
+    /// The account's revision that came of it: it is whose mark this is.
+    pub revision: u64,
+    /// Whether somebody else may have been telling it at that time, or what he asked for may still take effect. Then it is to be told
+    /// once more when all of that is over.
+    #[serde(default)]
+    pub is_contested: bool,
+}
+
+impl Unsettled {
+    /// Whether nothing that was asked of the cluster by then can take effect any more.
+    #[must_use]
+    pub fn is_quiet(&self, now: Timestamp) -> bool {
+        now.duration_since(self.at) >= QUIET
+    }
+
+    /// An instant: marks set by then are quiet at `now`.
+    #[must_use]
+    pub fn quiet_since(now: Timestamp) -> Timestamp {
+        now - QUIET
     }
 }
 

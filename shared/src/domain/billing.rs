@@ -33,6 +33,11 @@ pub enum BillingWork {
         /// Which client.
         client_id: u64,
     },
+    /// Have an account's cluster do what the account's record says.
+    Conform {
+        /// Which account.
+        s3uid: String,
+    },
     /// Bring a client's accounts to its email and billing group.
     Regroup {
         /// Which client.
@@ -53,7 +58,9 @@ impl BillingWork {
     #[must_use]
     pub fn group(&self) -> String {
         match self {
-            BillingWork::Close { s3uid, .. } | BillingWork::End { s3uid } => s3uid.clone(),
+            BillingWork::Close { s3uid, .. }
+            | BillingWork::End { s3uid }
+            | BillingWork::Conform { s3uid } => s3uid.clone(),
             BillingWork::Chase { client_id, .. }
             | BillingWork::Settle { client_id }
             | BillingWork::Regroup { client_id } => format!("client:{client_id}"),

@@ -318,6 +318,8 @@ pub(crate) mod tests {
             ends_on: None,
             plan_changes: PlanChanges::default(),
             quota_told: QuotaLevel::default(),
+            unsettled: None,
+            key_confirmed_at: None,
             revision: 0,
         }
     }

@@ -93,12 +93,77 @@ pub struct Task {
     /// Bytes freed so far.
     #[serde(default)]
     pub bytes_removed: u64,
+    /// What stood in the way when it was last worked on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<Obstacle>,
     /// Since when there is an answer to a request made at or before this instant.
     #[serde(default)]
     pub answered_for: Option<Timestamp>,
     /// The answer; never a secret.
     #[serde(default)]
     pub answer: Option<Answer>,
+}
+
+/// An object that may not be removed yet: one under object lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockedObject {
+    /// In which bucket.
+    pub bucket_name: String,
+    /// Its key.
+    pub key: String,
+    /// Which of its versions.
+    #[serde(default)]
+    pub version_id: Option<String>,
+    /// Until when; none where somebody has to lift the lock.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+}
+
+impl std::fmt::Display for LockedObject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let LockedObject {
+            bucket_name, key, ..
+        } = self;
+        write!(f, "object {key:?} in bucket {bucket_name} is locked")?;
+        match self.until {
+            Some(until) => write!(f, " until {until:.0}"),
+            None => f.write_str(" until somebody lifts the lock"),
+        }
+    }
+}
+
+/// What stands in the way of a clean-up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obstacle {
+    /// In words for the account's owner.
+    pub text: String,
+    /// The object that may not be removed yet, if it is that.
+    #[serde(default)]
+    pub locked: Option<LockedObject>,
+    /// Since when.
+    pub since: Timestamp,
+    /// Whether history tells of it.
+    #[serde(default)]
+    pub is_told: bool,
+}
+
+impl Obstacle {
+    /// What stands in the way at `now`, after what stood in it before.
+    #[must_use]
+    pub fn after(
+        before: Option<&Obstacle>,
+        text: String,
+        locked: Option<LockedObject>,
+        now: Timestamp,
+    ) -> Obstacle {
+        let same = before.filter(|before| before.text == text && before.locked == locked);
+        Obstacle {
+            since: same.map_or(now, |same| same.since),
+            is_told: same.is_some_and(|same| same.is_told),
+            text,
+            locked,
+        }
+    }
 }
 
 /// How a task ended.
@@ -199,6 +264,7 @@ impl Task {
             steps: 0,
             entries_removed: 0,
             bytes_removed: 0,
+            obstacle: None,
             answered_for: None,
             answer: None,
         }

@@ -356,11 +356,25 @@ impl Admin {
         loop {
             let step = (request.max_entries - deleted).min(PURGE_STEP_ENTRIES);
             let name = name.to_owned();
-            let purged = self.store.write(move |w| purge(w, &name, step)).await?;
+            let now_ms = records::now_ms(&self.now);
+            let purged = self
+                .store
+                .write(move |w| purge(w, &name, step, now_ms))
+                .await?;
             deleted += purged.deleted;
             bytes += purged.bytes;
-            if purged.empty || deleted >= request.max_entries {
-                return ok(json!({"deleted": deleted, "bytes": bytes, "empty": purged.empty}));
+            // What is locked is all that is left.
+            let is_stuck = purged.deleted == 0;
+            if purged.empty || is_stuck || deleted >= request.max_entries {
+                let mut body = json!({"deleted": deleted, "bytes": bytes, "empty": purged.empty});
+                if let Some(locked) = purged.locked {
+                    body["locked"] = json!({
+                        "key": String::from_utf8_lossy(&locked.key),
+                        "version_id": locked.version_id,
+                        "until": rfc3339(locked.until_ms)?,
+                    });
+                }
+                return ok(body);
             }
         }
     }

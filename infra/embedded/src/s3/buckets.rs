@@ -10,6 +10,7 @@ use super::access::caller;
 use super::fault::{Fault, refusal};
 use super::front::Front;
 use super::records::{self, Versioning, buckets_of, own_bucket, timestamp};
+use super::store::Writing;
 use super::usage::Meter;
 
 const LIST_BUCKETS_MAX: i32 = 10_000;
@@ -77,9 +78,7 @@ pub(crate) async fn create(
     let uid = caller(&req)?.uid;
     let meter = req.extensions.get::<Arc<Meter>>().cloned();
     let input = req.input;
-    if input.object_lock_enabled_for_bucket == Some(true) {
-        return Err(S3ErrorCode::NotImplemented.into());
-    }
+    let has_locks = input.object_lock_enabled_for_bucket == Some(true);
     if let Some(acl) = &input.acl
         && acl.as_str() != BucketCannedACL::PRIVATE
     {
@@ -90,7 +89,14 @@ pub(crate) async fn create(
     let owner = uid.clone();
     let (_, is_new) = front
         .store
-        .write(move |w| records::create_bucket(w, &owner, &name, &now))
+        .write(move |w| {
+            let (bucket, is_new) = records::create_bucket(w, &owner, &name, &now)?;
+            if is_new && has_locks {
+                // A lock is on a version.
+                set_versioning(w, &bucket, Versioning::Enabled)?;
+            }
+            Ok((bucket, is_new))
+        })
         .await?;
     if let Some(meter) = meter {
         meter.attribute(&uid, &input.bucket, "CreateBucket");
@@ -195,12 +201,20 @@ pub(crate) async fn put_versioning(
         .store
         .write(move |w| {
             let bucket = own_bucket(w, &uid, &input.bucket)?;
-            w.prepare_cached("UPDATE buckets SET versioning = ?2 WHERE id = ?1")?
-                .execute(params![bucket.id, versioning as i64])?;
-            Ok(())
+            set_versioning(w, &bucket, versioning)
         })
         .await?;
     Ok(S3Response::new(PutBucketVersioningOutput {}))
+}
+
+fn set_versioning(
+    w: &Writing<'_>,
+    bucket: &records::Bucket,
+    versioning: Versioning,
+) -> Result<(), Fault> {
+    w.prepare_cached("UPDATE buckets SET versioning = ?2 WHERE id = ?1")?
+        .execute(params![bucket.id, versioning as i64])?;
+    Ok(())
 }
 
 pub(crate) fn owner(uid: &str) -> Owner {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use s3s::dto::*;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response};
 
@@ -40,6 +40,7 @@ macro_rules! meta_of {
             user: $input.metadata.clone().unwrap_or_default(),
             tags: $crate::s3::objects::tags_from_header($input.tagging.as_deref())?,
             checksums: Checksums::default(),
+            retain_until_ms: None,
         }
     };
 }
@@ -70,12 +71,17 @@ pub(crate) async fn put(
     req: S3Request<PutObjectInput>,
 ) -> Result<S3Response<PutObjectOutput>, Fault> {
     let uid = caller(&req)?.uid;
-    let input = req.input;
+    let mut input = req.input;
+    let retain_until_ms = retention(
+        input.object_lock_mode.take(),
+        input.object_lock_retain_until_date.take(),
+    )?;
     refuse_unsupported!(input);
     if input.write_offset_bytes.is_some() {
         return Err(S3ErrorCode::NotImplemented.into());
     }
     let mut meta = meta_of!(input);
+    meta.retain_until_ms = retain_until_ms;
     let condition = WriteCondition {
         if_match: input.if_match,
         if_none_match: input.if_none_match,
@@ -111,6 +117,30 @@ pub(crate) async fn put(
         checksum_sha256: checksums.sha256,
         ..PutObjectOutput::default()
     }))
+}
+
+/// Until when a version is kept. Both modes are one here: nobody may delete it sooner.
+fn retention(mode: Option<ObjectLockMode>, until: Option<Timestamp>) -> Result<Option<i64>, Fault> {
+    match (mode, until) {
+        (None, None) => Ok(None),
+        (Some(_), Some(until)) => {
+            let mut text = Vec::new();
+            until
+                .format(TimestampFormat::EpochSeconds, &mut text)
+                .map_err(|_| invalid_argument("The retain until date cannot be read"))?;
+            let text = String::from_utf8_lossy(&text);
+            let seconds: i64 = text
+                .split('.')
+                .next()
+                .and_then(|seconds| seconds.parse().ok())
+                .ok_or_else(|| invalid_argument("The retain until date cannot be read"))?;
+            Ok(Some(seconds.saturating_mul(1_000)))
+        }
+        _ => Err(invalid_argument(
+            "x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must both be supplied",
+        )
+        .into()),
+    }
 }
 
 /// Where an object is about to be written.
@@ -176,6 +206,14 @@ impl Target {
             .store
             .write(move |w| {
                 let bucket = own_bucket(w, &self.uid, &self.bucket)?;
+                if meta.retain_until_ms.is_some() && bucket.versioning != Versioning::Enabled {
+                    return Err(custom(
+                        StatusCode::BAD_REQUEST,
+                        "InvalidRequest",
+                        "Bucket is missing Object Lock Configuration",
+                    )
+                    .into());
+                }
                 condition.check(newest(w, &bucket, &self.key)?.as_ref())?;
                 let user = known_user(w, &self.uid)?;
                 let blob = staged.blob();
@@ -549,6 +587,7 @@ fn delete_one(
     if let Some(version_id) = version_id {
         let found = find_version(w, bucket, key, version_id)?;
         if let Some(version) = &found {
+            version.check_lock(front_now)?;
             delete_version(w, bucket, key, version)?;
             promote(w, bucket, key)?;
         }

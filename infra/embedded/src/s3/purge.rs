@@ -14,13 +14,26 @@ pub(crate) struct Purged {
     pub deleted: u64,
     pub bytes: i64,
     pub empty: bool,
+    /// A version that stays, because its retention has not ended.
+    pub locked: Option<Locked>,
 }
 
-/// Deletes at most `max_entries` of what the bucket holds.
-pub(crate) fn purge(w: &mut Writing<'_>, name: &str, max_entries: u64) -> Result<Purged, Fault> {
+pub(crate) struct Locked {
+    pub key: Vec<u8>,
+    pub version_id: String,
+    pub until_ms: i64,
+}
+
+/// Deletes at most `max_entries` of what the bucket holds and no retention keeps at `now_ms`.
+pub(crate) fn purge(
+    w: &mut Writing<'_>,
+    name: &str,
+    max_entries: u64,
+    now_ms: i64,
+) -> Result<Purged, Fault> {
     let bucket = find_bucket(w, name)?.ok_or(S3ErrorCode::NoSuchBucket)?;
     let mut purged = Purged::default();
-    purge_versions(w, &bucket, max_entries, &mut purged)?;
+    purge_versions(w, &bucket, max_entries, now_ms, &mut purged)?;
     purge_parts(w, &bucket, max_entries, &mut purged)?;
     let uploads = w
         .prepare_cached(
@@ -35,20 +48,37 @@ pub(crate) fn purge(w: &mut Writing<'_>, name: &str, max_entries: u64) -> Result
     Ok(purged)
 }
 
+/// Until when a version is kept, in SQL.
+const RETAINED: &str = "COALESCE(json_extract(meta, '$.retain_until_ms'), 0)";
+
 /// From the end: the old versions of a key go before its current one, so what is left between two
 /// steps is as consistent as any bucket.
 fn purge_versions(
     w: &mut Writing<'_>,
     bucket: &Bucket,
     max_entries: u64,
+    now_ms: i64,
     purged: &mut Purged,
 ) -> Result<(), Fault> {
+    purged.locked = w
+        .prepare_cached(&format!(
+            "SELECT key, version_id, {RETAINED} FROM versions WHERE bucket_id = ?1 AND {RETAINED} > ?2
+             ORDER BY key, age LIMIT 1"
+        ))?
+        .query_row(params![bucket.id, now_ms], |row| {
+            Ok(Locked {
+                key: row.get(0)?,
+                version_id: row.get(1)?,
+                until_ms: row.get(2)?,
+            })
+        })
+        .optional()?;
     let last: Vec<(Vec<u8>, i64, i64)> = w
-        .prepare_cached(
-            "SELECT key, age, size_bytes FROM versions WHERE bucket_id = ?1
-             ORDER BY key DESC, age DESC LIMIT ?2",
-        )?
-        .query_map(params![bucket.id, max_entries], |row| {
+        .prepare_cached(&format!(
+            "SELECT key, age, size_bytes FROM versions WHERE bucket_id = ?1 AND {RETAINED} <= ?3
+             ORDER BY key DESC, age DESC LIMIT ?2"
+        ))?
+        .query_map(params![bucket.id, max_entries, now_ms], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })?
         .collect::<rusqlite::Result<_>>()?;

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
+use http::StatusCode;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use s3s::S3ErrorCode;
 use s3s::dto::{ETag, ETagCondition, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::fault::{Fault, invalid_argument, no_such_user, quota_exceeded};
+use super::fault::{Fault, custom, invalid_argument, no_such_user, quota_exceeded};
 use super::store::Writing;
 use crate::Now;
 use crate::random::random_id;
@@ -218,6 +219,9 @@ pub(crate) struct Meta {
     pub tags: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Checksums::is_none")]
     pub checksums: Checksums,
+    /// Until then this version cannot be deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retain_until_ms: Option<i64>,
 }
 
 /// Base64, as clients sent and the cluster checked them.
@@ -257,6 +261,19 @@ pub(crate) struct Version {
 impl Version {
     pub(crate) fn meta(&self) -> Result<Meta, Fault> {
         Ok(serde_json::from_str(&self.meta)?)
+    }
+
+    /// Refuses to have it deleted before its retention ends.
+    pub(crate) fn check_lock(&self, now: &Now) -> Result<(), Fault> {
+        match self.meta()?.retain_until_ms {
+            Some(until_ms) if until_ms > now_ms(now) => Err(custom(
+                StatusCode::FORBIDDEN,
+                "AccessDenied",
+                "Access Denied because object protected by object lock.",
+            )
+            .into()),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn modified(&self) -> Timestamp {
