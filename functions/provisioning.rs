@@ -316,6 +316,10 @@ async fn refused(
     conflicts: &[Conflict],
     fingerprint: &Fingerprint,
 ) -> Result<Answer, Error> {
+    if conflicts.contains(&Conflict::Crowded) {
+        let text = "too many orders of this customer at once, try again";
+        return Err(Rejection::too_many(text, 1).into());
+    }
     if conflicts.contains(&Conflict::IdempotencyKeyUsed) {
         let key = order.idempotency_key.as_deref().unwrap_or_default();
         return match context

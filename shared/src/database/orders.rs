@@ -121,7 +121,7 @@ impl Database {
                 Conflict::IdempotencyKeyUsed,
             );
         }
-        Ok(match transaction.commit().await? {
+        Ok(match transaction.commit_unless_crowded().await? {
             Ok(()) => Begun::Begun,
             Err(conflicts) => Begun::Refused(conflicts),
         })
