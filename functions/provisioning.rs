@@ -41,6 +41,7 @@ use wharfage::telemetry::{self, Figure};
 use crate::chasing;
 use crate::invoicing::{self, Bill, Draft};
 use crate::plans::check_counted;
+use crate::suspension::Stopped;
 
 /// How long the process that works on an order has it for itself: twice what a function may run.
 const LEASE: SignedDuration = SignedDuration::from_secs(60);
@@ -532,24 +533,6 @@ async fn look_again(context: &Context, order_id: &str) -> Result<Outcome, Error>
         )
     })?;
     ended(order)
-}
-
-/// Why an order did not get to its end this time.
-enum Stopped {
-    Cluster(ClusterError),
-    Fault(Fault),
-}
-
-impl From<ClusterError> for Stopped {
-    fn from(error: ClusterError) -> Stopped {
-        Stopped::Cluster(error)
-    }
-}
-
-impl From<Fault> for Stopped {
-    fn from(fault: Fault) -> Stopped {
-        Stopped::Fault(fault)
-    }
 }
 
 async fn go_forward(

@@ -25,7 +25,7 @@ use wharfage::telemetry::{self, Figure};
 use crate::billing::TRIES;
 use crate::chasing;
 
-/// Why a cluster does not do yet what a record says. The record stands, and the cluster is told again.
+/// Why something that takes a cluster was not done. What is recorded stands, and the cluster is asked again.
 pub(crate) enum Stopped {
     /// The cluster did not do it.
     Cluster(ClusterError),
