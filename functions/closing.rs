@@ -5,6 +5,7 @@ use jiff::civil::Date;
 use serde_json::{Value, json};
 use wharfage::context::Context;
 use wharfage::domain::account::{Account, Parts};
+use wharfage::domain::allowance::OpenedAnew;
 use wharfage::domain::client::Client;
 use wharfage::domain::closing::{ClosedPeriod, Closing, Part, close, is_next_charged};
 use wharfage::domain::event::{Event, Kind};
@@ -17,6 +18,7 @@ use wharfage::domain::usage::Usage;
 use wharfage::error::Fault;
 use wharfage::telemetry;
 
+use crate::allowance::opened_anew;
 use crate::billing::TRIES;
 use crate::invoicing::{Bill, Draft, draft, issue_events};
 use crate::metering::quota_event;
@@ -32,6 +34,8 @@ pub(crate) struct Period {
     pub usage: Usage,
     /// The same, by the plans that it was on.
     pub parts: Vec<Part>,
+    /// What was used of its allowances before it, where the account took another's place.
+    pub opened_anew: Option<OpenedAnew>,
     /// The account's plan in the version that it has.
     pub rated_by: Plan,
     /// The plan as it is sold now.
@@ -113,9 +117,17 @@ pub(crate) async fn period(
     let parts = parts((from, to), earlier, rated_by.clone(), |since, part_to| {
         Usage::part(stored_before_bytes, &days, from, since, until.min(part_to))
     });
+    let opened_anew = match from == account.service.ordered_on {
+        true => {
+            let later = |since| Usage::part(stored_before_bytes, &days, from, since, until);
+            opened_anew(context, account, until, later).await?
+        }
+        false => None,
+    };
     Ok(Period {
         from,
         to,
+        opened_anew,
         usage: Usage::of(stored_before_bytes, &days, from, until),
         parts,
         rated_by,
@@ -178,6 +190,7 @@ pub(crate) async fn close_period(
             &account,
             dates,
             &period.parts,
+            period.opened_anew.as_ref(),
             sold,
             is_next_charged,
             period.currency,
@@ -244,6 +257,7 @@ pub(crate) async fn close_period(
             currency: period.currency,
             is_uncharged: account.service.uncharged_from == Some(period.from),
             is_next_uncharged: closing.is_renewed && !is_next_charged,
+            used_before: period.opened_anew.map(|opened_anew| opened_anew.before),
             invoice_id: draft.as_ref().map(|draft| draft.invoice.invoice_id),
         };
         let lowered = draft.as_ref().map(Draft::lowered).unwrap_or_default();

@@ -29,6 +29,7 @@ use wharfage::error::Fault;
 use wharfage::segments::SegmentKey;
 use wharfage::telemetry;
 
+use crate::allowance::opened_anew;
 use crate::metering::{Metered, buckets, names, quota_event, traffic_event};
 
 crate::worker!("usage_shards");
@@ -401,6 +402,25 @@ async fn traffic_limits(
     Ok(limits)
 }
 
+/// What is left to an account of the traffic of its running period: all of it, unless it took the place of one that has used some.
+async fn limit_left(
+    context: &Context,
+    figures: &Account,
+    metered: &Metered,
+    limit_bytes: u64,
+    now: Timestamp,
+) -> Result<u64, Fault> {
+    let from = figures.period_from;
+    if from != figures.service.ordered_on {
+        return Ok(limit_bytes);
+    }
+    let later = |since| metered.part(from, since, now);
+    let opened_anew = opened_anew(context, figures, now, later).await?;
+    Ok(opened_anew.map_or(limit_bytes, |opened_anew| {
+        opened_anew.traffic_left(limit_bytes)
+    }))
+}
+
 /// An account's day as it is to be.
 struct Change<'a> {
     date: Date,
@@ -440,6 +460,7 @@ impl Change<'_> {
         let new_month = metered.month(account, month, now);
         if let Some(limit_bytes) = limit_bytes
             && account.listed_for.is_some()
+            && let limit_bytes = limit_left(context, &figures, &metered, limit_bytes, now).await?
             && figures.period_bytes_sent >= limit_bytes
         {
             let event = traffic_event(context, &figures, limit_bytes);

@@ -18,8 +18,10 @@ use super::{
     written_if_held,
 };
 use crate::domain::account::{Account, Group, Service, Status, Unsettled};
+use crate::domain::allowance::FreeAccount;
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
+use crate::domain::period::date_of;
 use crate::domain::quota::QuotaLevel;
 use crate::error::Fault;
 
@@ -597,9 +599,59 @@ impl Database {
             self.account_count(account.client_id, account.is_free, -1),
             Conflict::Changed,
         );
+        if account.is_free {
+            let ended = self.free_account_update(account, Some(entry.at))?;
+            transaction.update(ended, Conflict::Changed);
+        }
         transaction.history(&self.tables.history, entry)?;
         transaction.events(&self.tables.events, events)?;
         Ok(transaction.commit().await?.is_ok())
+    }
+
+    /// Notes that an account which costs nothing began, or ended, in a month.
+    pub(super) fn free_account_update(
+        &self,
+        account: &Account,
+        ended_at: Option<Timestamp>,
+    ) -> Result<UpdateBuilder, Fault> {
+        let ordered_on = account.service.ordered_on;
+        let month = ended_at.map_or(ordered_on, date_of);
+        let mut set =
+            "SET s3uid = :s3uid, id = :id, ordered_on = :ordered_on, opened_at = :opened".to_owned();
+        let mut update = Update::builder()
+            .table_name(&self.tables.clients)
+            .key("pk", string(keys::client(account.client_id)))
+            .key("sk", string(keys::free_account(month, account.id)))
+            .expression_attribute_values(":s3uid", string(&account.s3uid))
+            .expression_attribute_values(":id", number(account.id))
+            .expression_attribute_values(":ordered_on", attribute(ordered_on)?)
+            .expression_attribute_values(":opened", attribute(account.created_at)?);
+        if let Some(ended_at) = ended_at {
+            set.push_str(", ended_at = :ended");
+            update = update.expression_attribute_values(":ended", attribute(ended_at)?);
+        }
+        Ok(update.update_expression(set))
+    }
+
+    /// A client's accounts that cost nothing and were ordered or ended in the month that a day is in.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn free_accounts(
+        &self,
+        client_id: u64,
+        date: Date,
+    ) -> Result<Vec<FreeAccount>, Fault> {
+        let table = &self.tables.clients;
+        let query = self
+            .client
+            .query()
+            .table_name(table)
+            .key_condition_expression("pk = :client AND begins_with(sk, :month)")
+            .expression_attribute_values(":client", string(keys::client(client_id)))
+            .expression_attribute_values(":month", string(keys::free_accounts(date)))
+            .consistent_read(true);
+        found(table, query).await
     }
 
     /// Changes how many accounts a client has.
