@@ -55,8 +55,11 @@ async fn plan(app: &TestApp, traffic_price: u64, storage_price: &str) -> Value {
         "quota": 10,
         "bandwidth_limit": 5,
         "monthly_eur": 0,
+        "monthly_usd": 0,
         "traffic_overage_price_eur": traffic_price,
+        "traffic_overage_price_usd": traffic_price,
         "storage_overage_price_eur": storage_price,
+        "storage_overage_price_usd": storage_price,
     });
     let plan = app.call("admin", "create_plan", parameters).await.ok();
     plan["plan"]["id"].clone()
@@ -118,7 +121,7 @@ async fn an_account_opened_anew_pays_what_is_above_one_allowance() {
     .await;
     let parameters = json!({ "s3uid": second.s3uid });
     let preview = app.call("client", "preview_invoice", parameters).await.ok();
-    assert_eq!(preview["amount"], json!(38.2), "{preview}");
+    assert_eq!(preview["amount"], json!(75.4), "{preview}");
     report(
         &app,
         "2026-01-15T12:00:00Z",
