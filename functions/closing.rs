@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 use wharfage::context::Context;
-use wharfage::domain::account::{Account, Parts};
+use wharfage::domain::account::{Account, Parts, Suspension};
 use wharfage::domain::allowance::OpenedAnew;
 use wharfage::domain::client::Client;
 use wharfage::domain::closing::{ClosedPeriod, Closing, Part, close, is_next_charged};
@@ -207,6 +207,8 @@ pub(crate) async fn close_period(
         let bill = Bill::on(&account, period.currency, closing.lines.clone(), id, cause);
         let draft = draft(context, bill, now).await?;
         let mut after = account.clone();
+        // What its cluster is to be told.
+        let mut due = Parts::default();
         if closing.is_renewed {
             let is_free = is_free_for(sold, &account.location, period.currency)
                 .map_err(|e| Fault::permanent(format!("closing a period of {s3uid}"), e))?;
@@ -217,8 +219,14 @@ pub(crate) async fn close_period(
             // After a change within the period, whoever made it may have died before the cluster heard of it.
             let is_limit_due = account.plan_changes.latest.is_some()
                 || sold.storage_limit_bytes() != period.rated_by.storage_limit_bytes();
-            if is_limit_due {
-                after = after.unsettled_in(Parts::STORAGE_LIMIT, now);
+            after.service = closing.service.clone();
+            due = Parts {
+                storage_limit: is_limit_due,
+                suspension: after.are_keys_stopped() != account.are_keys_stopped(),
+                keys: false,
+            };
+            if due != Parts::default() {
+                after = after.unsettled_in(due, now);
             }
         }
         let mut details = closing_details(&period, &closing, draft.as_ref());
@@ -270,11 +278,11 @@ pub(crate) async fn close_period(
             .await?;
         if closed.is_ok() {
             if after.unsettled != account.unsettled
-                && let Err(stopped) = suspension::settle(context, after, Parts::STORAGE_LIMIT).await
+                && let Err(stopped) = suspension::settle(context, after, due).await
             {
                 // The period is closed, and the account marked: its cluster is told again.
                 let error = Fault::from(stopped);
-                tracing::warn!(s3uid, %error, "the cluster has yet to hear of a storage limit");
+                tracing::warn!(s3uid, %error, "the cluster has yet to hear of a new period");
             }
             return Ok(());
         }
@@ -297,7 +305,8 @@ fn closing_details(period: &Period, closing: &Closing, draft: Option<&Draft>) ->
     })
 }
 
-/// What the world is told of an account that goes on as `after`: of another plan, and of a quota that moved past what is stored.
+/// What the world is told of an account that goes on as `after`: of another plan, of a quota that moved past what is stored, and
+/// of keys that work again because there is traffic.
 pub(crate) fn plan_events(context: &Context, account: &Account, after: &Account) -> Vec<Event> {
     let mut events = Vec::new();
     if after.plan_id != account.plan_id {
@@ -311,6 +320,11 @@ pub(crate) fn plan_events(context: &Context, account: &Account, after: &Account)
     }
     if after.quota_told != account.quota_told {
         events.push(quota_event(context, after));
+    }
+    if account.are_keys_stopped() && !after.are_keys_stopped() {
+        let detail = json!({ "reason": Suspension::Traffic });
+        let (client_id, s3uid) = (account.client_id, &account.s3uid);
+        events.push(context.account_event(Kind::AccountResumed, client_id, s3uid, detail));
     }
     events
 }

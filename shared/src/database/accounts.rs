@@ -342,8 +342,21 @@ impl Database {
         entry: &Entry,
         events: &[Event],
     ) -> Result<bool, Fault> {
-        let after = account.with_service(service, entry.at);
         let mut transaction = self.transaction();
+        self.service_change(&mut transaction, account, service, entry)?;
+        transaction.events(&self.tables.events, events)?;
+        Ok(transaction.commit().await?.is_ok())
+    }
+
+    /// The writes of a change of service, but for its events.
+    pub(super) fn service_change(
+        &self,
+        transaction: &mut Transaction<'_>,
+        account: &Account,
+        service: &Service,
+        entry: &Entry,
+    ) -> Result<(), Fault> {
+        let after = account.with_service(service, entry.at);
         transaction.update(
             service_update(
                 &self.tables.accounts,
@@ -355,9 +368,7 @@ impl Database {
             )?,
             Conflict::Changed,
         );
-        transaction.history(&self.tables.history, entry)?;
-        transaction.events(&self.tables.events, events)?;
-        Ok(transaction.commit().await?.is_ok())
+        transaction.history(&self.tables.history, entry)
     }
 
     /// Marks an account as one whose cluster is to be told, as `after` has the mark; `false` when somebody else changed the account since
@@ -507,7 +518,7 @@ impl Database {
         Ok(transaction.commit().await?.is_ok())
     }
 
-    /// Puts an account on the plan that `after` says, or notes its next one, with the invoice, history entry and events of it; the
+    /// Puts an account on the plan that `after` says, with the service that comes of it, or notes its next one, with the invoice, history entry and events of it; the
     /// conflicts when somebody else changed the account since it was read, or its client has as many accounts that cost nothing as it may
     /// have.
     ///
@@ -528,7 +539,12 @@ impl Database {
         if unsettled.is_some() {
             set = format!("{set}, {UNSETTLED}");
         }
-        let update = account_update(&self.tables.accounts, account).update_expression(set);
+        let mut update = account_update(&self.tables.accounts, account);
+        if after.service != account.service {
+            set.push_str(", service = :service");
+            update = update.expression_attribute_values(":service", attribute(&after.service)?);
+        }
+        let update = update.update_expression(set);
         let update = with_unsettled(with_terms(update, account, after)?, unsettled)?;
         transaction.update(update, Conflict::Changed);
         self.move_free_count(&mut transaction, account, after, free_limit);

@@ -141,6 +141,10 @@ pub fn close(
     let mut service = account.service.clone();
     if is_renewed {
         let next = next_anniversary(account.service.ordered_on, to);
+        // The next period may have used up its own by now.
+        if service.traffic_spent_in.is_some_and(|from| from < to) {
+            service = service.traffic_again();
+        }
         service.next_commit_date = next;
         service.uncharged_from = (!is_next_charged).then_some(to);
         if is_next_charged {
@@ -298,6 +302,7 @@ pub(crate) mod tests {
             quota_gb: 10,
             storage_limit_gb: None,
             charge_suspended: None,
+            stop_at_bandwidth_limit: false,
             storage_type: "Standard".into(),
             locations: vec!["NL".into()],
             included_traffic_gb: 1,
