@@ -40,7 +40,9 @@ pub(crate) async fn opened_anew(
     if before.is_empty() {
         return Ok(None);
     }
-    let used = before.into_iter().map(|one| used(context, one, ordered_on, until));
+    let used = before
+        .into_iter()
+        .map(|one| used(context, one, ordered_on, until));
     let used: Vec<Used> = stream::iter(used).buffered(AT_ONCE).try_collect().await?;
     Ok(Some(OpenedAnew {
         before: used.into_iter().fold(Used::default(), Used::and),

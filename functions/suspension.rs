@@ -346,7 +346,9 @@ pub(crate) async fn traffic_used_up(
             continue;
         };
         let sold = |account: &Account| (account.plan_id, account.plan_version);
-        if sold(&account) != sold(figures) || account.service.period_start(date_of(context.now())) != from {
+        if sold(&account) != sold(figures)
+            || account.service.period_start(date_of(context.now())) != from
+        {
             // What it may send is another by now: the next hour with traffic decides by that.
             return Ok(());
         }

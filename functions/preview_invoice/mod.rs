@@ -32,8 +32,16 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     .map_err(fault)?;
     let (sold, _) = period.renewed_on(context, &account);
     let is_next_charged = is_next_charged(&account, sold, context.rules.charge_suspended);
-    let closing =
-        close(&account, dates, &[], None, sold, is_next_charged, period.currency).map_err(fault)?;
+    let closing = close(
+        &account,
+        dates,
+        &[],
+        None,
+        sold,
+        is_next_charged,
+        period.currency,
+    )
+    .map_err(fault)?;
     let lines: Vec<_> = so_far.into_iter().chain(closing.lines).collect();
     let amount_minor: i64 = lines.iter().map(|line| line.amount_minor).sum();
     let shown: Vec<Value> = lines

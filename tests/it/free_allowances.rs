@@ -144,11 +144,18 @@ async fn an_account_opened_anew_pays_what_is_above_one_allowance() {
         let replayed = closed(&app, account).await;
         assert_eq!(replayed.amount_minor, amount_minor, "{replayed}");
     }
-    let invoices = app.context().database.invoices(app.client_id("client")).await;
+    let invoices = app
+        .context()
+        .database
+        .invoices(app.client_id("client"))
+        .await;
     let invoices = invoices.expect("invoices");
     let last = &invoices.last().expect("an invoice").lines;
     let basis = serde_json::to_value(&last[1].basis).expect("JSON");
-    assert!(basis.to_string().contains("\"included_bytes\":0"), "{basis}");
+    assert!(
+        basis.to_string().contains("\"included_bytes\":0"),
+        "{basis}"
+    );
 }
 
 #[tokio::test]
@@ -208,7 +215,10 @@ async fn a_client_who_ends_free_accounts_again_and_again_waits_for_the_next_mont
     let another = json!({ "plan_id": plan_id, "bucket_name": "another" });
     let refused = app.call("client", "create_order", another.clone()).await;
     let text = refused.refused(403).to_string();
-    assert!(text.contains("another can be ordered from 2026-02-01 on"), "{text}");
+    assert!(
+        text.contains("another can be ordered from 2026-02-01 on"),
+        "{text}"
+    );
     // Nobody else waits, nor what is paid for.
     order(&app, "client2", &plan_id, "others").await;
     app.order("client", "paid").await;

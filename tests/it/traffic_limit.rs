@@ -190,7 +190,10 @@ async fn keys_that_stop_at_the_limit_work_again_with_the_next_period() {
     let bucket = json!({ "s3uid": account.s3uid, "bucket_name": "another" });
     let refused = app.call("client", "create_bucket", bucket.clone()).await;
     let text = refused.refused(403).to_string();
-    assert!(text.contains("the traffic of its period is used up"), "{text}");
+    assert!(
+        text.contains("the traffic of its period is used up"),
+        "{text}"
+    );
     let users = app.call("client", "get_users", json!({})).await.ok();
     assert!(users.to_string().contains("\"traffic\""), "{users}");
     close(&mut app, &account, "2026-02-15").await;
@@ -291,8 +294,16 @@ async fn a_worker_that_dies_anywhere_leaves_keys_that_are_stopped_once() {
         app.stack.clock().move_to(later).expect("moved");
         app.run_directly("resume_tasks").await.expect("run");
         app.stack.drain().await.expect("drained");
-        assert_eq!(suspension(&app, &account).await, Some(Suspension::Traffic), "{index}");
-        assert_eq!((told(&app).await.len(), kinds(&app).await.len()), (1, 1), "{index}");
+        assert_eq!(
+            suspension(&app, &account).await,
+            Some(Suspension::Traffic),
+            "{index}"
+        );
+        assert_eq!(
+            (told(&app).await.len(), kinds(&app).await.len()),
+            (1, 1),
+            "{index}"
+        );
         if is_done {
             break;
         }

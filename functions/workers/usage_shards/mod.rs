@@ -473,7 +473,10 @@ impl Change<'_> {
                 limit_left(context, &figures, &metered, limit.plan_bytes, now).await?
             && figures.period_bytes_sent >= left_bytes
         {
-            let limit = TrafficLimit { left_bytes, ..limit };
+            let limit = TrafficLimit {
+                left_bytes,
+                ..limit
+            };
             traffic_used_up(context, &figures, limit).await?;
         }
         let told = match account.listed_for {

@@ -632,8 +632,8 @@ impl Database {
     ) -> Result<UpdateBuilder, Fault> {
         let ordered_on = account.service.ordered_on;
         let month = ended_at.map_or(ordered_on, date_of);
-        let mut set =
-            "SET s3uid = :s3uid, id = :id, ordered_on = :ordered_on, opened_at = :opened".to_owned();
+        let mut set = "SET s3uid = :s3uid, id = :id, ordered_on = :ordered_on, opened_at = :opened"
+            .to_owned();
         let mut update = Update::builder()
             .table_name(&self.tables.clients)
             .key("pk", string(keys::client(account.client_id)))

@@ -32,7 +32,7 @@
 //! | tasks | `ANSWER#<id>#<requested at>` | | a task's answer to the request of a moment, for callback keys |
 //! | tasks | `CALLBACK#<sha256>` | | what a callback key stands for |
 //! | usage | `ACCOUNT#<s3uid>` | `DAY#<date>` | an account's usage on a day |
-//! | usage | `ACCOUNT#<s3uid>` | `TRAFFIC_LIMIT#<from>` | that the traffic of the period from then on reached its limit, which was told |
+//! | usage | `ACCOUNT#<s3uid>` | `TRAFFIC_LIMIT#<from>` | that the traffic of the period from then on reached its limit, which was told, and for which the keys stopped where the plan says so |
 //! | usage | `BILLING` | `STATE` | the day before which every period has been closed |
 //! | usage | `ACCOUNT#<s3uid>` | `MONTH#<year>-<month>` | an account's totals for a calendar month; ranked by `by_month_traffic`, `by_month_storage` |
 //! | usage | `COLLECTION#<location>` | `HOUR#<time>` | an hour under collection |
