@@ -38,6 +38,7 @@ use wharfage::http::parameters::ID;
 use wharfage::http::tokens::{authenticate, token};
 use wharfage::telemetry::{self, Figure};
 
+use crate::allowance::check_ended;
 use crate::chasing;
 use crate::invoicing::{self, Bill, Draft};
 use crate::plans::check_counted;
@@ -150,9 +151,8 @@ pub(crate) async fn place(
     };
     let on_account = async {
         match payment {
-            Payment::Invoice if amount_minor > 0 => {
-                check_debts(context, &client, amount_minor).await
-            }
+            _ if amount_minor == 0 => Ok(check_ended(context, client_id).await??),
+            Payment::Invoice => check_debts(context, &client, amount_minor).await,
             _ => Ok(()),
         }
     };

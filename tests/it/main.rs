@@ -32,6 +32,7 @@ mod end_access;
 mod eq_callback_php;
 mod fairness;
 mod flow;
+mod free_allowances;
 mod garage_flow;
 mod get_available_locations;
 mod get_buckets;
