@@ -46,6 +46,7 @@ mod list_invoices;
 mod list_plans;
 mod lost_answers;
 mod metering_properties;
+mod old_items;
 mod order_crashes;
 mod own_calls;
 mod preview_invoice;

@@ -144,6 +144,21 @@ impl TestApp {
             .expect("the item is put");
     }
 
+    /// Puts an item past the product, as JSON: numbers, texts, truths, nulls, lists and maps of them.
+    pub async fn put_json(&self, table: &str, item: &Value) {
+        let fields = item.as_object().expect("an object");
+        let fields = fields
+            .iter()
+            .map(|(name, value)| (name.clone(), attribute(value)));
+        self.dynamodb()
+            .put_item()
+            .table_name(&self.stack.environment()[table])
+            .set_item(Some(fields.collect()))
+            .send()
+            .await
+            .expect("the item is put");
+    }
+
     /// Deletes an item past the product.
     pub async fn delete_item(&self, table: &str, (pk, sk): &(String, String)) {
         self.dynamodb()
@@ -395,6 +410,24 @@ fn texts(list: &Value, text: impl Fn(&Value) -> &Value) -> BTreeSet<String> {
     list.iter()
         .map(|row| text(row).as_str().expect("a text").to_owned())
         .collect()
+}
+
+fn attribute(value: &Value) -> AttributeValue {
+    match value {
+        Value::Null => AttributeValue::Null(true),
+        Value::Bool(value) => AttributeValue::Bool(*value),
+        Value::Number(number) => AttributeValue::N(number.to_string()),
+        Value::String(text) => AttributeValue::S(text.clone()),
+        Value::Array(list) => AttributeValue::L(list.iter().map(attribute).collect()),
+        Value::Object(map) => {
+            let fields = map.iter();
+            AttributeValue::M(
+                fields
+                    .map(|(name, value)| (name.clone(), attribute(value)))
+                    .collect(),
+            )
+        }
+    }
 }
 
 fn plain_map(item: &HashMap<String, AttributeValue>) -> Value {
