@@ -1,6 +1,8 @@
 //! What the version before wrote is read and carried on. The items stand here as that version wrote them, and are to stay so: they are what
 //! an installation that is updated has in its tables.
 
+use base64::Engine as _;
+use functions::rebuild::{Whose, rebuild};
 use jiff::civil::{Date, date};
 use jiff::{SignedDuration, ToSpan};
 use secrecy::SecretString;
@@ -12,6 +14,7 @@ use wharfage::domain::event::Kind;
 use wharfage::domain::invoice::InvoiceStatus;
 use wharfage::domain::order::State;
 use wharfage::domain::period::{date_of, start_of};
+use wharfage::segments::SegmentKey;
 
 use crate::billing_crashes::{assert_cluster_agrees, history, stored};
 use crate::debts::{drain, run_the_day};
@@ -391,7 +394,9 @@ async fn put_account(
     service: &Value,
     period_from: &str,
 ) {
-    let now = stored(app, &account.s3uid).await;
+    let database = &app.context().database;
+    let now = database.account_by_number(client_id, account.id).await;
+    let now = now.expect("DynamoDB answers").expect("the account");
     let ends_on = &service["cancellation_date"];
     let mut item = json!({
         "pk": format!("ACCOUNT#{}", account.s3uid), "sk": "ACCOUNT", "s3uid": account.s3uid, "id": account.id, "client_id": client_id,
@@ -611,8 +616,22 @@ async fn staff_and_the_client_act_on_what_the_version_before_left() {
     let plans = old.app.call("client", "list_plans", json!({})).await.ok();
     let plans = plans["plans"].as_array().expect("a list");
     assert!(plans.iter().any(|plan| plan["id"] == 2), "{plans:?}");
-    let change = json!({ "s3uid": old.active.s3uid, "plan_id": 3, "when": "next_commit", "id": 1 });
+    let change = json!({ "s3uid": old.active.s3uid, "plan_id": 1, "when": "next_commit", "id": 1 });
     old.app.call("admin", "change_plan", change).await.ok();
+}
+
+#[tokio::test]
+async fn a_credit_note_lowers_what_the_version_before_left_open() {
+    let old = start().await;
+    let change = json!({ "s3uid": old.active.s3uid, "plan_id": 1, "when": "now", "id": 1 });
+    let changed = old.app.call("admin", "change_plan", change).await.ok();
+    drain(&old.app).await;
+    let given_back = -changed["amount"].as_f64().expect("a number");
+    assert!((12.0..13.0).contains(&given_back), "{changed}");
+    let left = 1_500 - (given_back * 100.0).round() as i64;
+    // And the credit that stood beside the debts pays the oldest.
+    assert_eq!(old.open().await, [(2, 502), (5, left), (6, 1500)]);
+    old.recount().await;
 }
 
 #[tokio::test]
@@ -700,4 +719,77 @@ async fn clean_ups_of_the_version_before_are_finished_and_answered() {
     let gone = stored(&app, &unpaid.s3uid).await;
     assert_eq!(gone.service.status, Status::Terminated);
     assert_cluster_agrees(&app, &unpaid.s3uid, "removed").await;
+}
+
+/// A segment of 20 February 2026, 09:00, as the version before wrote it: without classes of requests and calls of Wharfage's own.
+const OLD_SEGMENT: &str = concat!(
+    "UEFSMRUEFUgVPkwVAhUAEgAAKLUv/SAktQAAgCAAAABvbGRTZWdtZW50MDEBAKWLEhUAFQQVFiwVAhUQFQYVBgAAKLUv/SACEQAAAAIVBBUeFTBMFQIVABIAACi1L/0gD3",
+    "kAAAsAAABvbGQtc2VnbWVudBUAFQQVFiwVAhUQFQYVBgAAKLUv/SACEQAAAAIVBBUQFSJMFQIVABIAACi1L/0gCEEAAIACR3qcAQAAFQAVBBUWLBUCFRAVBhUGAAAotS/9",
+    "IAIRAAAAAhUEFRAVIkwVAhUAEgAAKLUv/SAIQQAA6AMAAAAAAAAVABUQFSIsFQIVEBUGFQYAACi1L/0gCEEAAAIAAAACAQACFQQVEBUiTBUCFQASAAAotS/9IAhBAAACAA",
+    "AAAAAAABUAFRAVIiwVAhUQFQYVBgAAKLUv/SAIQQAAAgAAAAIBAAIVBBUQFSJMFQIVABIAACi1L/0gCEEAAAAAAAAAAAAAFQAVEBUiLBUCFRAVBhUGAAAotS/9IAhBAAAC",
+    "AAAAAgEAAhUEFRAVIkwVAhUAEgAAKLUv/SAIQQAAAAAAAAAAAAAVABUQFSIsFQIVEBUGFQYAACi1L/0gCEEAAAIAAAACAQACFQQVEBUiTBUCFQASAAAotS/9IAhBAABGAA",
+    "AAAAAAABUAFRAVIiwVAhUQFQYVBgAAKLUv/SAIQQAAAgAAAAIBAAIVBBUQFSJMFQIVABIAACi1L/0gCEEAAAQAAAAAAAAAFQAVEBUiLBUCFRAVBhUGAAAotS/9IAhBAAAC",
+    "AAAAAgEAAhUEFRAVIkwVAhUAEgAAKLUv/SAIQQAABQAAAAAAAAAVABUQFSIsFQIVEBUGFQYAACi1L/0gCEEAAAIAAAACAQACFQAVAhUULBUCFQAVBhUGAAAotS/9IAEJAA",
+    "AAFQQVEBUiTBUCFQASAAAotS/9IAhBAAAA8X16nAEAABUAFQQVFiwVAhUQFQYVBgAAKLUv/SACEQAAAAIZEgIZGCBvbGRTZWdtZW50b2xkU2VnbWVudG9sZFNlZ21lbnQw",
+    "MRkYIG9sZFNlZ21lbnRvbGRTZWdtZW50b2xkU2VnbWVudDAxFQIZFgAAGRICGRgLb2xkLXNlZ21lbnQZGAtvbGQtc2VnbWVudBUCGRYAABkSAhkYCIACR3qcAQAAGRgIgA",
+    "JHepwBAAAVAhkWAAAZEgIZGAjoAwAAAAAAABkYCOgDAAAAAAAAFQIZFgApJgACABkSAhkYCAIAAAAAAAAAGRgIAgAAAAAAAAAVAhkWACkmAAIAGRICGRgIAAAAAAAAAAAZ",
+    "GAgAAAAAAAAAABUCGRYAKSYAAgAZEgIZGAgAAAAAAAAAABkYCAAAAAAAAAAAFQIZFgApJgACABkSAhkYCEYAAAAAAAAAGRgIRgAAAAAAAAAVAhkWACkmAAIAGRICGRgIBA",
+    "AAAAAAAAAZGAgEAAAAAAAAABUCGRYAKSYAAgAZEgIZGAgFAAAAAAAAABkYCAUAAAAAAAAAFQIZFgApJgACABkSAhkYAQAZGAEAFQIZFgAAGRICGRgIAPF9epwBAAAZGAgA",
+    "8X16nAEAABUCGRYAABkcFmIVOBYAABkWQAAZHBbmARU4FgAAGRYWABkcFtwCFTgWAAAAGRwW0gMVRBYAAAAZHBbUBBVEFgAAABkcFtYFFUQWAAAAGRwW2AYVRBYAAAAZHB",
+    "baBxVEFgAAABkcFtwIFUQWAAAAGRwW3gkVRBYAAAAZHBaiChU2FgAAABkcFpYLFTgWAAAAFQIZ3EgGc2FtcGxlFRgAFQwlABgFczN1aWQlAEwcAAAAFQwlABgLYnVja2V0",
+    "X25hbWUlAEwcAAAAFQQlABgEaG91ciUSTIwRHBwAAAAAABUEJQIYDHN0b3JlZF9ieXRlcwAVBCUCGAdvYmplY3RzABUEJQIYEG5vbmN1cnJlbnRfYnl0ZXMAFQQlAhgPbX",
+    "VsdGlwYXJ0X2J5dGVzABUEJQIYCmJ5dGVzX3NlbnQAFQQlAhgOYnl0ZXNfcmVjZWl2ZWQAFQQlAhgIcmVxdWVzdHMAFQAlABgIaXNfcmVzZXQAFQQlABgMY29sbGVjdGVk",
+    "X2F0JRJMjBEcHAAAAAAAFgIZHBnMJgAcFQwZNQAGEBkYBXMzdWlkFQwWAhaKARaSASZiJggcNgAoIG9sZFNlZ21lbnRvbGRTZWdtZW50b2xkU2VnbWVudDAxGCBvbGRTZW",
+    "dtZW50b2xkU2VnbWVudG9sZFNlZ21lbnQwMRERABksFQQVABUCABUAFRAVAgA8FkAAABa+EhUaFs4LFZ4BACYAHBUMGTUABhAZGAtidWNrZXRfbmFtZRUMFgIWYBaEASbm",
+    "ASaaARw2ACgLb2xkLXNlZ21lbnQYC29sZC1zZWdtZW50EREAGSwVBBUAFQIAFQAVEBUCADwWFgAAFtgSFRwW7AwVSgAmABwVBBk1AAYQGRgEaG91chUMFgIWUhZ2JtwCJp",
+    "4CHBgIgAJHepwBAAAYCIACR3qcAQAAFgAoCIACR3qcAQAAGAiAAkd6nAEAABERABksFQQVABUCABUAFRAVAgAAFvQSFRYWtg0VPgAmABwVBBk1AAYQGRgMc3RvcmVkX2J5",
+    "dGVzFQwWAhZeFoIBJtIDJpQDHBgI6AMAAAAAAAAYCOgDAAAAAAAAFgAoCOgDAAAAAAAAGAjoAwAAAAAAABERABksFQQVABUCABUAFRAVAgA8OSYAAgAAFooTFRYW9A0VRg",
+    "AmABwVBBk1AAYQGRgHb2JqZWN0cxUMFgIWXhaCASbUBCaWBBwYCAIAAAAAAAAAGAgCAAAAAAAAABYAKAgCAAAAAAAAABgIAgAAAAAAAAAREQAZLBUEFQAVAgAVABUQFQIA",
+    "PDkmAAIAABagExUWFroOFUYAJgAcFQQZNQAGEBkYEG5vbmN1cnJlbnRfYnl0ZXMVDBYCFl4WggEm1gUmmAUcGAgAAAAAAAAAABgIAAAAAAAAAAAWACgIAAAAAAAAAAAYCA",
+    "AAAAAAAAAAEREAGSwVBBUAFQIAFQAVEBUCADw5JgACAAAWthMVFhaADxVGACYAHBUEGTUABhAZGA9tdWx0aXBhcnRfYnl0ZXMVDBYCFl4WggEm2AYmmgYcGAgAAAAAAAAA",
+    "ABgIAAAAAAAAAAAWACgIAAAAAAAAAAAYCAAAAAAAAAAAEREAGSwVBBUAFQIAFQAVEBUCADw5JgACAAAWzBMVFhbGDxVGACYAHBUEGTUABhAZGApieXRlc19zZW50FQwWAh",
+    "ZeFoIBJtoHJpwHHBgIRgAAAAAAAAAYCEYAAAAAAAAAFgAoCEYAAAAAAAAAGAhGAAAAAAAAABERABksFQQVABUCABUAFRAVAgA8OSYAAgAAFuITFRYWjBAVRgAmABwVBBk1",
+    "AAYQGRgOYnl0ZXNfcmVjZWl2ZWQVDBYCFl4WggEm3AgmnggcGAgEAAAAAAAAABgIBAAAAAAAAAAWACgIBAAAAAAAAAAYCAQAAAAAAAAAEREAGSwVBBUAFQIAFQAVEBUCAD",
+    "w5JgACAAAW+BMVFhbSEBVGACYAHBUEGTUABhAZGAhyZXF1ZXN0cxUMFgIWXhaCASbeCSagCRwYCAUAAAAAAAAAGAgFAAAAAAAAABYAKAgFAAAAAAAAABgIBQAAAAAAAAAR",
+    "EQAZLBUEFQAVAgAVABUQFQIAPDkmAAIAABaOFBUWFpgRFUYAJgAcFQAZJQAGGRgIaXNfcmVzZXQVDBYCFiQWNiaiCjw2ACgBABgBABERABkcFQAVABUCAAAWpBQVFhbeER",
+    "UiACYAHBUEGTUABhAZGAxjb2xsZWN0ZWRfYXQVDBYCFlIWdiaWCybYChwYCADxfXqcAQAAGAgA8X16nAEAABYAKAgA8X16nAEAABgIAPF9epwBAAAREQAZLBUEFQAVAgAV",
+    "ABUQFQIAABa6FBUWFoASFT4AFsQIFgImCBbGCxQAACgId2hhcmZhZ2UZzBwAABwAABwAABwAABwAABwAABwAABwAABwAABwAABwAABwAAACVBgAAUEFSMQ==",
+);
+
+#[tokio::test]
+async fn segments_of_the_version_before_are_read_and_count() {
+    let old = start().await;
+    let app = &old.app;
+    let s3uid = "oldSegmentoldSegmentoldSegment01";
+    let service = json!({
+        "status": "active", "ordered_on": "2026-01-15", "next_commit_date": "2026-03-15", "cancellation_date": null,
+        "termination_date": null, "suspension": null,
+    });
+    let account = TestAccount {
+        s3uid: s3uid.into(),
+        ..old.active.clone()
+    };
+    put_account(app, &account, 1, &service, "2026-02-15").await;
+    let key = SegmentKey {
+        location: "NL".into(),
+        hour: "2026-02-20T09:00:00Z".parse().expect("a time"),
+        shard: 0,
+    };
+    let file = base64::engine::general_purpose::STANDARD.decode(OLD_SEGMENT);
+    app.put_segment(&key.to_string(), file.expect("base64"))
+        .await;
+    let read = app.context().segments.get(&key).await.expect("read");
+    let read = read.expect("a segment");
+    let sample = &read[0];
+    assert_eq!((sample.bytes_sent, sample.requests), (Some(70), Some(5)));
+    assert_eq!((sample.classes, sample.own), (None, None));
+    let day = date(2026, 2, 20);
+    let whose = Whose::Account(s3uid.into());
+    let rebuilt = rebuild(app.context(), &whose, (day, day), false, |_| {}).await;
+    assert_eq!(rebuilt.expect("rebuilt").differing, 1);
+    let counted = stored(app, s3uid).await;
+    assert_eq!(
+        (counted.stored_bytes, counted.period_bytes_sent),
+        (1_000, 70)
+    );
 }

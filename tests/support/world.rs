@@ -159,6 +159,33 @@ impl TestApp {
             .expect("the item is put");
     }
 
+    /// Puts a segment's file past the product.
+    pub async fn put_segment(&self, key: &str, file: Vec<u8>) {
+        let environment = self.stack.environment();
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
+            .region(aws_sdk_s3::config::Region::from_static("eu-west-1"))
+            .endpoint_url(&environment["AWS_ENDPOINT_URL_S3"])
+            .force_path_style(true)
+            .credentials_provider(Credentials::new(
+                &environment["AWS_ACCESS_KEY_ID"],
+                &environment["AWS_SECRET_ACCESS_KEY"],
+                None,
+                None,
+                "test",
+            ))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build();
+        aws_sdk_s3::Client::from_conf(config)
+            .put_object()
+            .bucket(&environment["USAGE_BUCKET"])
+            .key(key)
+            .body(file.into())
+            .send()
+            .await
+            .expect("the segment is put");
+    }
+
     /// Deletes an item past the product.
     pub async fn delete_item(&self, table: &str, (pk, sk): &(String, String)) {
         self.dynamodb()
