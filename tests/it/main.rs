@@ -53,6 +53,7 @@ mod preview_invoice;
 mod processes;
 mod quota_events;
 mod races;
+mod recount;
 mod replay;
 mod resume_account;
 mod revoke_api_key;
