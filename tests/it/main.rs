@@ -21,6 +21,7 @@ mod create_client;
 mod create_first_admin;
 mod create_order;
 mod create_plan;
+mod debt_crashes;
 mod debt_properties;
 mod debts;
 mod delete_account;
