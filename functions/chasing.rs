@@ -138,7 +138,7 @@ pub(crate) async fn settle(
 
 /// Lifts the suspension of a client's accounts that owe nothing overdue any more, `also` among them: the index of the client's accounts
 /// may not show it yet.
-async fn lift_what_is_paid(
+pub(crate) async fn lift_what_is_paid(
     context: &Context,
     client_id: u64,
     also: Option<&str>,
@@ -227,6 +227,7 @@ async fn step_of_chasing(
         (_, step) => step,
     };
     let following = dunning.next(open.due_on, taken);
+    let is_suspended = suspended.is_some();
     let told = suspended.and_then(|account| account.service.termination());
     let next_step = match (following, told) {
         (Some(NextStep { step, on, .. }), _) => json!({ "step": step, "on": on }),
@@ -255,8 +256,8 @@ async fn step_of_chasing(
     let recorded = database
         .record_dunning_step(&open, taken, act_on, &entry, &[event])
         .await?;
-    if !recorded {
-        // It was paid meanwhile, maybe before the account was suspended for it. The index may not show that yet.
+    if !recorded || is_suspended {
+        // It was paid meanwhile, or most of it, maybe before the account was suspended for it. The index may not show that yet.
         lift_what_is_paid(context, client_id, Some(&open.s3uid)).await??;
     }
     Ok(())

@@ -518,6 +518,10 @@ pub(crate) async fn end_service(context: &Context, s3uid: &str) -> Result<(), Fa
                 true
             }
             None => {
+                if account.service.is_unpaid() {
+                    // It may have been paid for in the moment in which it was suspended.
+                    chasing::lift_what_is_paid(context, account.client_id, Some(s3uid)).await??;
+                }
                 conform(context, s3uid).await?;
                 true
             }
@@ -555,14 +559,15 @@ async fn end(context: &Context, account: &Account) -> Result<bool, Fault> {
     Ok(is_changed)
 }
 
-/// The time that staff gave an account is over: it is suspended again if something is still overdue. `false` when somebody else changed it
-/// meanwhile.
+/// The time that staff gave an account is over: it is suspended again if something is still overdue. `false` when it is to be looked at
+/// again: it was suspended, or somebody else changed it meanwhile.
 async fn time_is_over(context: &Context, account: &Account) -> Result<bool, Fault> {
     chasing::settle(context, account.client_id).await?.1?;
     let open = context.database.open_invoices(account.client_id).await?;
     if chasing::owes(context, &open, &account.s3uid).is_some() {
         suspend_unpaid(context, &account.s3uid).await?;
-        return Ok(true);
+        // And is looked at again, for what was paid meanwhile.
+        return Ok(false);
     }
     let service = Service {
         resumed_until: None,

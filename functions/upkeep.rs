@@ -10,8 +10,10 @@ use wharfage::domain::account::{Account, Group};
 use wharfage::domain::client::Client;
 use wharfage::domain::credential::hash;
 use wharfage::domain::event::{Event, Kind};
+use wharfage::domain::invoice::Invoice;
+use wharfage::domain::order::Order;
 use wharfage::domain::period::date_of;
-use wharfage::domain::recount::{self, Books, OpenSide, place};
+use wharfage::domain::recount::{self, Books, OpenSide};
 use wharfage::error::Fault;
 use wharfage::telemetry::{self, Figure};
 
@@ -98,8 +100,9 @@ async fn mend_series(context: &Context, client_id: u64, books: &Books) -> Result
             .invoices
             .iter()
             .filter(|invoice| invoice.currency == *currency)
-            .filter_map(|invoice| place(&invoice.number));
-        let highest = numbers.max().unwrap_or_default();
+            .filter_map(Invoice::place);
+        let waiting = books.waiting.get(currency).into_iter().flatten().copied();
+        let highest = numbers.chain(waiting).max().unwrap_or_default();
         if balances.invoices < highest {
             database.raise_series(client_id, *currency, highest).await?;
         }
@@ -122,13 +125,19 @@ async fn mend_series(context: &Context, client_id: u64, books: &Books) -> Result
 
 async fn differences(context: &Context, client_id: u64) -> Result<(Books, Vec<Value>), Fault> {
     let database = &context.database;
-    let (postings, balances, invoices, open, client) = futures::try_join!(
+    let (postings, balances, invoices, open, periods, client) = futures::try_join!(
         database.postings(client_id),
         database.all_balances(client_id),
         database.invoices(client_id),
         database.open_invoices(client_id),
+        database.closed_periods(client_id, None),
         database.client(client_id),
     )?;
+    let holds = recount::outstanding_holds(&postings);
+    let orders = holds.keys().map(|order_id| database.order(order_id));
+    let orders = futures::future::try_join_all(orders).await?;
+    let orders = orders.into_iter().flatten().filter(Order::is_open);
+    let orders = orders.map(|order| order.order_id).collect();
     let mut waiting = BTreeMap::new();
     for (currency, stored) in &balances {
         let of_currency = invoices
@@ -153,6 +162,8 @@ async fn differences(context: &Context, client_id: u64) -> Result<(Books, Vec<Va
         balances,
         invoices,
         open: open.collect(),
+        periods,
+        orders,
         waiting,
     };
     let mut found = recount::differences(client_id, &books);

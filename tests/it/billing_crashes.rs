@@ -41,7 +41,7 @@ const FATES: [Fate; 3] = [
 
 /// Does `work` on something new for each fate at each of its calls: there `meanwhile` happens, and afterwards the work is delivered
 /// again. At last it is done by two at once. Returns how many calls it makes when nothing befalls it.
-async fn at_every_call<S>(
+pub(crate) async fn at_every_call<S>(
     app: &TestApp,
     new: impl AsyncFn(usize) -> S,
     work: impl AsyncFn(&S) -> Result<(), Fault>,
@@ -117,7 +117,7 @@ async fn start() -> TestApp {
     app
 }
 
-async fn billing(app: &TestApp, work: &BillingWork) -> Result<(), Fault> {
+pub(crate) async fn billing(app: &TestApp, work: &BillingWork) -> Result<(), Fault> {
     let body = serde_json::to_string(work).expect("a message");
     app.handle_directly("billing", &body).await
 }
@@ -155,7 +155,7 @@ pub(crate) async fn stored(app: &TestApp, s3uid: &str) -> Account {
     account.expect("DynamoDB answers").expect("the account")
 }
 
-async fn invoices_of(app: &TestApp, s3uid: &str) -> Vec<Invoice> {
+pub(crate) async fn invoices_of(app: &TestApp, s3uid: &str) -> Vec<Invoice> {
     let invoices = app.context().database.invoices(1).await;
     let mut invoices = invoices.expect("DynamoDB answers");
     invoices.retain(|invoice| invoice.s3uid == s3uid);
@@ -173,12 +173,12 @@ pub(crate) async fn history(app: &TestApp, s3uid: &str, action: &str) -> usize {
 }
 
 /// What is to be told and was not yet.
-async fn outbox(app: &TestApp) -> Vec<Event> {
+pub(crate) async fn outbox(app: &TestApp) -> Vec<Event> {
     let events = app.context().database.unsent_events(100_000).await;
     events.expect("DynamoDB answers")
 }
 
-fn told(events: &[Event], kind: Kind, s3uid: &str) -> usize {
+pub(crate) fn told(events: &[Event], kind: Kind, s3uid: &str) -> usize {
     let events = events.iter().filter(|event| event.kind == kind);
     events.filter(|e| e.s3uid.as_deref() == Some(s3uid)).count()
 }
@@ -546,7 +546,7 @@ fn suspend_request(app: &TestApp, account: &TestAccount) -> Value {
 }
 
 /// An action's answer where another copy of it may have been quicker.
-fn done_or_refused(reply: Reply) -> Result<(), Fault> {
+pub(crate) fn done_or_refused(reply: Reply) -> Result<(), Fault> {
     match reply.status {
         200 | 409 => Ok(()),
         _ => Err(Fault::permanent(

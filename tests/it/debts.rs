@@ -6,6 +6,7 @@ use jiff::civil::{Date, date};
 use serde_json::{Value, json};
 use tests::{TestAccount, TestApp};
 use wharfage::domain::account::{Account, Status, Suspension, TerminationReason};
+use wharfage::domain::event::Kind;
 use wharfage::domain::invoice::InvoiceStatus;
 use wharfage::domain::period::{date_of, start_of};
 
@@ -419,4 +420,96 @@ async fn a_period_that_begins_suspended_by_staff_is_charged_as_the_parameter_and
         assert_eq!(invoices.len(), expected, "{parameter} {of_plan:?}");
         app.assert_ledger_is_sound("client").await;
     }
+}
+
+#[tokio::test]
+async fn debts_of_an_account_that_is_gone_are_paid_first_and_keep_no_other_for_ever() {
+    let mut app = TestApp::start_idle(&[]).await;
+    let living = app.order("client", "living").await;
+    app.spend_all_credit("client").await;
+    let purged = open_account(&app, 2, "purged").await;
+    on(&mut app, date(2026, 3, 14)).await;
+    let gone = stored(&app, &purged.s3uid).await;
+    assert_eq!(gone.service.status, Status::Terminated);
+    // Its first month and its second, and the second of the one that lives, which is suspended for it a day later.
+    assert_eq!(open_amounts(&app).await, [1_500, 1_500, 1_500]);
+    on(&mut app, date(2026, 3, 16)).await;
+    let state_of = async |app: &TestApp| state(&stored(app, &living.s3uid).await);
+    let unpaid = (Status::Suspended, Some(Suspension::Unpaid));
+    assert_eq!(state_of(&app).await, unpaid);
+    assert_eq!(open_amounts(&app).await.len(), 4, "and its third");
+    let order = json!({ "plan_id": 2, "bucket_name": "not-yet" });
+    let refused = app.call("client", "create_account", order.clone()).await;
+    refused.refused(402);
+
+    // Part by part, whoever is named by the parts.
+    let invoices = app.context().database.invoices(1).await.expect("invoices");
+    let whose = |invoice_id: &Value| {
+        let invoice = invoices.iter().find(|i| invoice_id == i.invoice_id);
+        invoice.expect("the invoice").s3uid.clone()
+    };
+    let first = add(&app, "20.00", "the first part").await;
+    let parts = first["paid"].as_array().expect("a list");
+    assert_eq!(whose(&parts[0]["invoice_id"]), purged.s3uid);
+    assert_eq!(
+        (&parts[0]["open"], &parts[1]["open"]),
+        (&json!(0.0), &json!(10.0))
+    );
+    drain(&app).await;
+    assert_eq!(state_of(&app).await, unpaid);
+    let second = add(&app, "25.00", "the second part").await;
+    let parts = second["paid"].as_array().expect("a list");
+    let paid: std::collections::BTreeSet<String> = parts
+        .iter()
+        .map(|part| whose(&part["invoice_id"]))
+        .collect();
+    let both = [living.s3uid.clone(), purged.s3uid.clone()];
+    assert_eq!(paid, both.into());
+    drain(&app).await;
+    assert_eq!(state_of(&app).await, (Status::Active, None));
+    assert_eq!(open_amounts(&app).await, [1_500], "what is not due yet");
+
+    // Nothing of the one that is gone is left, and the other goes on.
+    app.call("client", "create_account", order).await.ok();
+    add(&app, "100.00", "for long").await;
+    on(&mut app, date(2026, 5, 20)).await;
+    assert_eq!(state_of(&app).await, (Status::Active, None));
+    let gone = json!({ "work": "recount", "from": 1, "to": 3 }).to_string();
+    app.handle_directly("billing", &gone)
+        .await
+        .expect("recounted");
+    let events = app.context().database.unsent_events(10_000).await;
+    let events = events.expect("DynamoDB answers");
+    let differences = events
+        .iter()
+        .filter(|event| event.kind == Kind::LedgerDifference);
+    assert_eq!(differences.count(), 0);
+    app.assert_ledger_is_sound("client").await;
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_purged_account_is_reminded_of_to_the_end_and_no_more() {
+    let mut app = start(&[]).await;
+    let purged = open_account(&app, 2, "purged").await;
+    on(&mut app, date(2026, 3, 14)).await;
+    assert_eq!(
+        stored(&app, &purged.s3uid).await.service.status,
+        Status::Terminated
+    );
+    on(&mut app, date(2026, 4, 10)).await;
+    let open = app.context().database.open_invoices(1).await;
+    let open = open.expect("DynamoDB answers");
+    assert_eq!(open.len(), 2, "no month is charged after its end");
+    assert!(open.iter().all(|open| open.act_on.is_none()), "{open:?}");
+    assert_eq!(history(&app, &purged.s3uid, "delete_account").await, 1);
+    assert_eq!(history(&app, &purged.s3uid, "suspend_account").await, 1);
+    // Paid a year later, it stays what it is.
+    add(&app, "30.00", "late").await;
+    drain(&app).await;
+    assert!(open_amounts(&app).await.is_empty());
+    assert_eq!(
+        stored(&app, &purged.s3uid).await.service.status,
+        Status::Terminated
+    );
+    app.assert_ledger_is_sound("client").await;
 }

@@ -144,6 +144,48 @@ impl TestApp {
             .expect("the item is put");
     }
 
+    /// Puts an item past the product, as JSON: numbers, texts, truths, nulls, lists and maps of them.
+    pub async fn put_json(&self, table: &str, item: &Value) {
+        let fields = item.as_object().expect("an object");
+        let fields = fields
+            .iter()
+            .map(|(name, value)| (name.clone(), attribute(value)));
+        self.dynamodb()
+            .put_item()
+            .table_name(&self.stack.environment()[table])
+            .set_item(Some(fields.collect()))
+            .send()
+            .await
+            .expect("the item is put");
+    }
+
+    /// Puts a segment's file past the product.
+    pub async fn put_segment(&self, key: &str, file: Vec<u8>) {
+        let environment = self.stack.environment();
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
+            .region(aws_sdk_s3::config::Region::from_static("eu-west-1"))
+            .endpoint_url(&environment["AWS_ENDPOINT_URL_S3"])
+            .force_path_style(true)
+            .credentials_provider(Credentials::new(
+                &environment["AWS_ACCESS_KEY_ID"],
+                &environment["AWS_SECRET_ACCESS_KEY"],
+                None,
+                None,
+                "test",
+            ))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build();
+        aws_sdk_s3::Client::from_conf(config)
+            .put_object()
+            .bucket(&environment["USAGE_BUCKET"])
+            .key(key)
+            .body(file.into())
+            .send()
+            .await
+            .expect("the segment is put");
+    }
+
     /// Deletes an item past the product.
     pub async fn delete_item(&self, table: &str, (pk, sk): &(String, String)) {
         self.dynamodb()
@@ -395,6 +437,24 @@ fn texts(list: &Value, text: impl Fn(&Value) -> &Value) -> BTreeSet<String> {
     list.iter()
         .map(|row| text(row).as_str().expect("a text").to_owned())
         .collect()
+}
+
+fn attribute(value: &Value) -> AttributeValue {
+    match value {
+        Value::Null => AttributeValue::Null(true),
+        Value::Bool(value) => AttributeValue::Bool(*value),
+        Value::Number(number) => AttributeValue::N(number.to_string()),
+        Value::String(text) => AttributeValue::S(text.clone()),
+        Value::Array(list) => AttributeValue::L(list.iter().map(attribute).collect()),
+        Value::Object(map) => {
+            let fields = map.iter();
+            AttributeValue::M(
+                fields
+                    .map(|(name, value)| (name.clone(), attribute(value)))
+                    .collect(),
+            )
+        }
+    }
 }
 
 fn plain_map(item: &HashMap<String, AttributeValue>) -> Value {

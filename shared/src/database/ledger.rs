@@ -7,6 +7,7 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{ConditionCheck, Delete, Put, ReturnValue, Update};
 use backon::Retryable;
+use futures::try_join;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -23,6 +24,8 @@ use crate::error::Fault;
 
 /// How often a place is taken again because somebody else issued the same invoice in between.
 const PLACE_TRIES: usize = 5;
+/// Invoices looked at before a place is used. More than are issued at once for one client.
+const NEWEST: u64 = 25;
 
 impl Database {
     /// A client's balances; all zero where nothing was ever posted.
@@ -176,7 +179,8 @@ impl Database {
     }
 
     /// Gives a place in a client's series of invoices to what causes one: the same place to the same cause, until its invoice is issued.
-    /// How many come before it. A place that was given back comes first, so that the series has no gaps.
+    /// How many come before it. A place that was given back comes first, so that the series has no gaps. A number that an invoice has
+    /// already is not given again, though somebody may have set the counter back.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -187,24 +191,103 @@ impl Database {
         cause: &str,
         now: Timestamp,
     ) -> Result<Place, Fault> {
-        let place = |number: u64| Place {
-            cause: cause.to_owned(),
-            number,
-        };
         for _ in 0..PLACE_TRIES {
-            if let Some(series) = self.place_given(client_id, currency, cause, now).await? {
-                return self.exchanged(client_id, currency, cause, &series).await;
-            }
+            let (place, newest) = try_join!(
+                self.place_of(client_id, currency, cause, now),
+                self.invoice_page(client_id, None, NEWEST),
+            )?;
             // It has one already, unless its invoice was issued in this moment.
-            let series = self.series(client_id, currency).await?;
-            if let Some(taken) = series.taken.get(cause) {
-                return Ok(place(taken.number));
+            let Some(place) = place else {
+                continue;
+            };
+            let Some(highest) = self.used_up_to(client_id, currency, &place, newest).await? else {
+                return Ok(place);
+            };
+            if !self.leave_place(client_id, currency, &place).await? {
+                // Its own invoice was issued meanwhile: the caller's transaction says so.
+                return Ok(place);
             }
+            self.raise_series(client_id, currency, highest).await?;
         }
         Err(Fault::retryable(
             "taking a place in a series",
             "somebody else takes it again and again",
         ))
+    }
+
+    /// The place that a cause has, or is given now. `None` when it is to be asked for again.
+    async fn place_of(
+        &self,
+        client_id: u64,
+        currency: Currency,
+        cause: &str,
+        now: Timestamp,
+    ) -> Result<Option<Place>, Fault> {
+        let place = |taken: &Taken| Place {
+            cause: cause.to_owned(),
+            number: taken.number,
+        };
+        let Some(series) = self.place_given(client_id, currency, cause, now).await? else {
+            let series = self.series(client_id, currency).await?;
+            return Ok(series.taken.get(cause).map(place));
+        };
+        if let Some(own) = series.taken.get(cause)
+            && series.has_beside(cause, own.number)
+        {
+            self.leave_place(client_id, currency, &place(own)).await?;
+            let highest = series.highest();
+            self.raise_series(client_id, currency, highest).await?;
+            return Ok(None);
+        }
+        let place = self.exchanged(client_id, currency, cause, &series).await?;
+        Ok(Some(place))
+    }
+
+    /// The highest number that an invoice has, when one has the number of this place: the counter was set back. `newest` are the client's
+    /// newest invoices.
+    async fn used_up_to(
+        &self,
+        client_id: u64,
+        currency: Currency,
+        place: &Place,
+        newest: Vec<Invoice>,
+    ) -> Result<Option<u64>, Fault> {
+        let numbers_of = |invoices: Vec<Invoice>| -> BTreeSet<u64> {
+            let of_currency = invoices.iter().filter(|i| i.currency == currency);
+            of_currency.filter_map(Invoice::place).collect()
+        };
+        let is_all = (newest.len() as u64) < NEWEST;
+        let mut numbers = numbers_of(newest);
+        // Others that were given their places later may have been issued before.
+        let is_among_them =
+            numbers.first() < Some(&place.number) && !numbers.contains(&place.number);
+        if numbers.last() < Some(&place.number) || is_among_them {
+            return Ok(None);
+        }
+        if !is_all {
+            numbers = numbers_of(self.invoices(client_id).await?);
+        }
+        let is_used = numbers.contains(&place.number);
+        Ok(numbers.last().copied().filter(|_| is_used))
+    }
+
+    /// Takes a number away from a cause, for good. `false` when it has it no more.
+    async fn leave_place(
+        &self,
+        client_id: u64,
+        currency: Currency,
+        place: &Place,
+    ) -> Result<bool, Fault> {
+        let sent = self
+            .balances_update(client_id, currency)
+            .update_expression("REMOVE #taken, #since")
+            .condition_expression("#taken = :number")
+            .expression_attribute_names("#taken", keys::place_taken(&place.cause))
+            .expression_attribute_names("#since", keys::place_taken_since(&place.cause))
+            .expression_attribute_values(":number", number(place.number))
+            .send()
+            .await;
+        Ok(written_if_held("UpdateItem", &self.tables.ledger, sent)?.is_some())
     }
 
     /// Gives the next place to a cause that has none: the series as it is then. `None` when it has one.
@@ -436,6 +519,22 @@ pub struct Taken {
 }
 
 impl Series {
+    /// Whether a number is another's than this cause's, or was given back.
+    fn has_beside(&self, cause: &str, number: u64) -> bool {
+        let mut others = self.taken.iter().filter(|(of, _)| *of != cause);
+        self.returned.contains(&number) || others.any(|(_, taken)| taken.number == number)
+    }
+
+    /// The highest number in it.
+    #[must_use]
+    pub fn highest(&self) -> u64 {
+        let taken = self.taken.values().map(|taken| taken.number);
+        taken
+            .chain(self.returned.last().copied())
+            .max()
+            .unwrap_or_default()
+    }
+
     fn of(row: &BTreeMap<String, Value>) -> Series {
         let mut series = Series::default();
         for (name, value) in row {

@@ -73,6 +73,12 @@ impl Invoice {
         }
     }
 
+    /// Its place in its series, from its number.
+    #[must_use]
+    pub fn place(&self) -> Option<u64> {
+        self.number.rsplit('-').next()?.parse().ok()
+    }
+
     /// What is left to pay.
     #[must_use]
     pub fn open_minor(&self) -> i64 {

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::domain::closing::ClosedPeriod;
 use crate::domain::invoice::Invoice;
-use crate::domain::ledger::{Balances, Posting};
+use crate::domain::ledger::{Balances, LedgerAccount, Posting};
 use crate::domain::money::Currency;
 
 /// What is open of an invoice, as its open side has it.
@@ -31,6 +32,10 @@ pub struct Books {
     pub invoices: Vec<Invoice>,
     /// The open sides.
     pub open: Vec<OpenSide>,
+    /// Every closed period.
+    pub periods: Vec<ClosedPeriod>,
+    /// Of the orders that something is held for, see [`outstanding_holds`], those under way.
+    pub orders: BTreeSet<String>,
     /// Places of the series that have no invoice, or not yet, by currency.
     pub waiting: BTreeMap<Currency, BTreeSet<u64>>,
 }
@@ -57,6 +62,7 @@ pub fn differences(client_id: u64, books: &Books) -> Vec<Value> {
         of_currency(&mut found, books, currency, counted.remove(&currency));
     }
     of_invoices(&mut found, books);
+    of_causes(&mut found, books);
     found.differences
 }
 
@@ -103,7 +109,7 @@ fn of_currency(found: &mut Found, books: &Books, currency: Currency, counted: Op
     let beside = counted.credit_minor.min(open_minor).max(0);
     found.compare(currency, "credit beside debt", || json!(null), &beside, &0);
 
-    let numbers = invoices().filter_map(|invoice| place(&invoice.number));
+    let numbers = invoices().filter_map(Invoice::place);
     let mut numbers: Vec<u64> = numbers
         .chain(books.waiting.get(&currency).into_iter().flatten().copied())
         .collect();
@@ -214,10 +220,51 @@ fn of_invoices(found: &mut Found, books: &Books) {
     }
 }
 
-/// An invoice's place in its series, from its number.
+/// What orders hold that have neither been paid with it nor given it back, by order.
 #[must_use]
-pub fn place(number: &str) -> Option<u64> {
-    number.rsplit('-').next()?.parse().ok()
+pub fn outstanding_holds(postings: &[Posting]) -> BTreeMap<&str, &Posting> {
+    let of = |prefix: &'static str| {
+        postings
+            .iter()
+            .filter_map(move |posting| Some((posting.id.strip_prefix(prefix)?, posting)))
+    };
+    let mut holds: BTreeMap<&str, &Posting> = of("hold:").collect();
+    for (order_id, _) in of("capture:").chain(of("release:")) {
+        holds.remove(order_id);
+    }
+    holds
+}
+
+/// Closed periods against their invoices, and what is held against the orders under way.
+fn of_causes(found: &mut Found, books: &Books) {
+    let ids: BTreeSet<u64> = books.invoices.iter().map(|i| i.invoice_id).collect();
+    for period in &books.periods {
+        let Some(invoice_id) = period.invoice_id.filter(|id| !ids.contains(id)) else {
+            continue;
+        };
+        let what = json!({ "s3uid": period.s3uid, "period_from": period.from });
+        found.tell(
+            period.currency,
+            "invoice of a closed period",
+            what,
+            &Some(invoice_id),
+            &None,
+        );
+    }
+    for (order_id, hold) in outstanding_holds(&books.postings) {
+        if !books.orders.contains(order_id) {
+            let held_minor = hold.amounts_minor.get(&LedgerAccount::Held);
+            let held_minor = held_minor.copied().unwrap_or_default();
+            let what = json!({ "order_id": order_id });
+            found.tell(
+                hold.currency,
+                "hold without an order under way",
+                what,
+                &held_minor,
+                &0,
+            );
+        }
+    }
 }
 
 struct Found {
@@ -258,5 +305,190 @@ impl Found {
             difference["which"] = what;
         }
         self.differences.push(difference);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use jiff::civil::date;
+
+    use super::*;
+    use crate::domain::closing::PlanVersion;
+    use crate::domain::invoice::{Basis, Line, TakenOff};
+
+    fn eur() -> Currency {
+        Currency::from_code("EUR").expect("EUR")
+    }
+
+    fn invoice(invoice_id: u64, amount_minor: i64, lowered: [i64; 2]) -> Invoice {
+        let [paid_minor, credited_minor] = lowered;
+        let is_paid = amount_minor < 0 || paid_minor + credited_minor == amount_minor;
+        let line = Line {
+            text: "Standard S3, NL".into(),
+            from: date(2026, 1, 15),
+            to: date(2026, 2, 15),
+            amount_minor,
+            plan_id: 1,
+            plan_version: 1,
+            basis: Basis::Recurring,
+        };
+        Invoice {
+            invoice_id,
+            number: format!("1-EUR-{invoice_id:04}"),
+            client_id: 1,
+            s3uid: "a".into(),
+            currency: eur(),
+            amount_minor,
+            lines: vec![line],
+            issued_at: Timestamp::UNIX_EPOCH,
+            due_on: date(2026, 1, 29),
+            paid_at: is_paid.then_some(Timestamp::UNIX_EPOCH),
+            paid_minor,
+            credited_minor,
+            taken_off: Vec::new(),
+        }
+    }
+
+    /// An order that was paid, an invoice that is open in part, a credit note that lowered it, an order under way, and a place taken.
+    fn sound() -> Books {
+        let (payer, at) = ((1, eur()), Timestamp::UNIX_EPOCH);
+        let off = |amount_minor| {
+            vec![TakenOff {
+                invoice_id: 2,
+                amount_minor,
+            }]
+        };
+        let postings = vec![
+            Posting::top_up("first", payer, at, 1_000, Vec::new()),
+            Posting::hold("paid", payer, at, 300),
+            Posting::capture("paid", payer, at, 1, 300),
+            Posting::hold("under way", payer, at, 700),
+            Posting::issue(2, payer, at, 500, 0),
+            Posting::top_up("second", payer, at, 100, off(100)),
+            Posting::refund(3, payer, at, 50, off(50)),
+        ];
+        let mut balances = Balances::default();
+        for posting in &postings {
+            balances.apply(posting);
+        }
+        balances.invoices = 4;
+        Books {
+            postings,
+            balances: vec![(eur(), balances)],
+            invoices: vec![
+                invoice(1, 300, [300, 0]),
+                invoice(2, 500, [100, 50]),
+                invoice(3, -50, [0, 0]),
+            ],
+            open: vec![OpenSide {
+                invoice_id: 2,
+                currency: eur(),
+                open_minor: 350,
+            }],
+            periods: vec![ClosedPeriod {
+                used_before: None,
+                s3uid: "a".into(),
+                from: date(2026, 1, 15),
+                to: date(2026, 2, 15),
+                earlier: Vec::new(),
+                rated_by: PlanVersion {
+                    plan_id: 1,
+                    version: 1,
+                },
+                next: None,
+                currency: eur(),
+                is_uncharged: false,
+                is_next_uncharged: false,
+                invoice_id: Some(2),
+            }],
+            orders: BTreeSet::from(["under way".to_owned()]),
+            waiting: BTreeMap::from([(eur(), BTreeSet::from([4]))]),
+        }
+    }
+
+    fn of(spoil: impl FnOnce(&mut Books)) -> Vec<String> {
+        let mut books = sound();
+        spoil(&mut books);
+        let found = differences(1, &books);
+        let texts = found.iter().map(|found| found["of"].as_str());
+        texts.map(|of| of.expect("a text").to_owned()).collect()
+    }
+
+    #[test]
+    fn sound_books_show_no_difference() {
+        assert_eq!(differences(1, &sound()), Vec::<Value>::new());
+        assert_eq!(differences(1, &Books::default()), Vec::<Value>::new());
+    }
+
+    #[test]
+    fn invoices_that_an_earlier_version_paid_are_sound() {
+        let spoiled = of(|books| {
+            books.invoices[0].paid_minor = 0;
+            books.postings[2].taken_off = Vec::new();
+        });
+        assert_eq!(spoiled, Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_thing_that_is_not_as_it_was_is_found() {
+        let balances = of(|books| books.balances[0].1.credit_minor += 1);
+        assert_eq!(balances, ["balances"]);
+        let none = of(|books| books.balances.clear());
+        assert_eq!(none, ["balances", "series of invoices"]);
+        let posting = of(|books| books.postings[0].amounts_minor.clear());
+        assert_eq!(posting, ["balances"]);
+        let open = of(|books| books.open[0].open_minor -= 1);
+        assert_eq!(open, ["sum of what is open", "what is open of an invoice"]);
+        let open = of(|books| books.open.clear());
+        assert_eq!(open, ["sum of what is open", "what is open of an invoice"]);
+        let line = of(|books| books.invoices[2].lines[0].amount_minor -= 1);
+        assert_eq!(line, ["amount of an invoice"]);
+        let paid = of(|books| books.invoices[1].paid_minor -= 1);
+        let expected = [
+            "what is open of an invoice",
+            "what was taken off an invoice",
+        ];
+        assert_eq!(paid, expected);
+        let gone = of(|books| {
+            books.invoices.remove(1);
+        });
+        let expected = [
+            "sum of the invoices",
+            "series of invoices",
+            "open side without an invoice",
+            "payment of an invoice that is missing",
+            "invoice of a closed period",
+        ];
+        assert_eq!(gone, expected);
+        let set_back = of(|books| books.balances[0].1.invoices = 2);
+        assert_eq!(set_back, ["series of invoices"]);
+        let unused = of(|books| books.waiting.clear());
+        assert_eq!(unused, ["series of invoices"]);
+        let twice = of(|books| books.invoices[2].number = "1-EUR-0002".into());
+        assert_eq!(twice, ["series of invoices"]);
+        let ended = of(|books| books.orders.clear());
+        assert_eq!(ended, ["hold without an order under way"]);
+        let beside = of(|books| {
+            let top_up = Posting::top_up("third", (1, eur()), Timestamp::UNIX_EPOCH, 9, Vec::new());
+            books.balances[0].1.apply(&top_up);
+            books.postings.push(top_up);
+        });
+        assert_eq!(beside, ["credit beside debt"]);
+    }
+
+    #[test]
+    fn what_is_held_is_outstanding_until_it_is_paid_or_given_back() {
+        let payer = (1, eur());
+        let at = Timestamp::UNIX_EPOCH;
+        let postings = [
+            Posting::hold("a", payer, at, 1),
+            Posting::hold("b", payer, at, 2),
+            Posting::hold("c", payer, at, 3),
+            Posting::capture("a", payer, at, 1, 1),
+            Posting::release("c", payer, at, 3),
+        ];
+        let holds: Vec<&str> = outstanding_holds(&postings).into_keys().collect();
+        assert_eq!(holds, ["b"]);
     }
 }
