@@ -146,7 +146,7 @@ pub(crate) async fn lift_what_is_paid(
     let accounts = context.database.client_accounts(client_id).await?;
     let mut unpaid: Vec<&str> = accounts
         .iter()
-        .filter(|account| account.service.is_unpaid())
+        .filter(|account| account.service.is_unpaid() || account.service.resumed_until.is_some())
         .map(|account| account.s3uid.as_str())
         .collect();
     unpaid.extend(also.filter(|also| !unpaid.contains(also)));
@@ -156,31 +156,50 @@ pub(crate) async fn lift_what_is_paid(
     }
     let open = context.database.open_invoices(client_id).await?;
     for s3uid in unpaid {
-        if owes(context, &open, s3uid).is_none()
-            && let Err(fault) = suspension::lift_unpaid(context, s3uid).await
-        {
+        if owes(context, &open, s3uid).is_some() {
+            continue;
+        }
+        // What is overdue and not suspended for yet is what the time was given for, too.
+        let is_overdue = has_overdue(context, &open, s3uid);
+        if let Err(fault) = suspension::lift_unpaid(context, s3uid, is_overdue).await {
             lifted = Err(fault);
         }
     }
     Ok(lifted)
 }
 
-/// The invoice that is overdue first of what an account owes, if what is overdue is not too little to suspend or purge an account for.
+/// What an account is suspended and purged for: the first of its overdue invoices whose day of suspension has come, if what is overdue is not
+/// too little for that. An invoice whose own day has not come does not keep an account suspended that was suspended for others.
 pub(crate) fn owes<'a>(
     context: &Context,
     open: &'a [OpenInvoice],
     s3uid: &str,
 ) -> Option<&'a OpenInvoice> {
     let today = date_of(context.now());
+    let dunning = &context.rules.dunning;
+    overdue(context, open, s3uid)
+        .into_iter()
+        .find(|open| dunning.is_suspension_due(open.due_on, today))
+}
+
+/// Whether anything of an account is overdue that is not too little to suspend it for.
+pub(crate) fn has_overdue(context: &Context, open: &[OpenInvoice], s3uid: &str) -> bool {
+    !overdue(context, open, s3uid).is_empty()
+}
+
+/// The overdue invoices of an account, the one due first first, but for those in a currency in which little is overdue.
+fn overdue<'a>(context: &Context, open: &'a [OpenInvoice], s3uid: &str) -> Vec<&'a OpenInvoice> {
+    let today = date_of(context.now());
     let overdue = || {
         open.iter()
             .filter(|open| open.s3uid == s3uid && is_overdue(open.due_on, today))
     };
-    overdue().find(|first| {
+    let is_enough = |first: &&OpenInvoice| {
         let of_currency = overdue().filter(|open| open.currency == first.currency);
         let owed_minor: i64 = of_currency.map(OpenInvoice::open_minor).sum();
         owed_minor > 0 && owed_minor >= context.rules.small_debt.in_minor(first.currency)
-    })
+    };
+    overdue().filter(is_enough).collect()
 }
 
 /// Takes the next step of chasing an open invoice, if its day has come: pays it when there is credit by now, else reminds, or suspends its

@@ -255,10 +255,11 @@ async fn check_debts(context: &Context, client: &Client, amount_minor: i64) -> R
     let owed_minor = -balances.receivable_minor;
     let limit_minor = credit_limit(context, client.credit_limit_minor, currency);
     if owed_minor + (amount_minor - balances.credit_minor).max(0) > limit_minor {
+        let unpaid_minor = amount_minor - balances.credit_minor;
         return Err(Rejection::payment_required(over_limit(
             owed_minor,
             limit_minor,
-            amount_minor,
+            unpaid_minor,
             currency,
         ))
         .into());
@@ -271,11 +272,12 @@ fn credit_limit(context: &Context, own_minor: Option<i64>, currency: Currency) -
     own_minor.unwrap_or_else(|| context.rules.credit_limit.in_minor(currency))
 }
 
-fn over_limit(owed_minor: i64, limit_minor: i64, amount_minor: i64, currency: Currency) -> String {
-    let [owed, limit, amount] =
-        [owed_minor, limit_minor, amount_minor].map(|minor| to_major(minor, currency));
+/// `unpaid_minor` is what credit does not pay of the order.
+fn over_limit(owed_minor: i64, limit_minor: i64, unpaid_minor: i64, currency: Currency) -> String {
+    let [owed, limit, unpaid] =
+        [owed_minor, limit_minor, unpaid_minor].map(|minor| to_major(minor, currency));
     format!(
-        "the credit limit does not allow it: {owed} {currency} owed and {amount} ordered, the limit is {limit}"
+        "the credit limit does not allow it: {owed} {currency} owed and {unpaid} more by this order, the limit is {limit}"
     )
 }
 
@@ -656,7 +658,7 @@ async fn on_account(
         draft.give_up(context).await?;
         return Ok(Err(Refusal {
             status: 402,
-            text: over_limit(owed_minor, limit_minor, order.amount_minor, order.currency),
+            text: over_limit(owed_minor, limit_minor, open_minor, order.currency),
         }));
     }
     Ok(Ok(draft.within(limit_minor)))

@@ -385,10 +385,22 @@ pub(crate) async fn traffic_used_up(
     ))
 }
 
-/// Undoes what an overdue invoice did to an account, now that nothing is overdue: its keys work again unless something else stops them, and
-/// its data does not go for that any more. The account as it is then; none when there was nothing to undo.
-pub(crate) async fn lift_unpaid(context: &Context, s3uid: &str) -> Result<Option<Account>, Fault> {
-    let decide = |service: &Service| service.is_unpaid().then(|| service.paid());
+/// Undoes what an overdue invoice did to an account, now that it is not suspended for any: its keys work again unless something else stops
+/// them, and its data does not go for that any more. The time that staff gave is past as well, unless it is given for what `is_overdue`.
+/// The account as it is then; none when there was nothing to undo.
+pub(crate) async fn lift_unpaid(
+    context: &Context,
+    s3uid: &str,
+    is_overdue: bool,
+) -> Result<Option<Account>, Fault> {
+    let decide = |service: &Service| {
+        let kept = service.resumed_until.filter(|_| is_overdue);
+        let paid = Service {
+            resumed_until: kept,
+            ..service.paid()
+        };
+        (paid != *service).then_some(paid)
+    };
     let describe = |service: &Service| {
         let is_stopped = service.suspension.is_some() || service.status == Status::Terminating;
         let kind = match is_stopped {
@@ -401,6 +413,22 @@ pub(crate) async fn lift_unpaid(context: &Context, s3uid: &str) -> Result<Option
     Ok(change(context, s3uid, "resume_account", actor, decide, describe).await?)
 }
 
+/// Gives an account time for a member of staff: it is not suspended for what is overdue until a day. The account as it is then; none when it
+/// is going.
+pub(crate) async fn give_time(
+    context: &Context,
+    s3uid: &str,
+    until: Date,
+    actor: Actor,
+) -> Result<Option<Account>, Stopped> {
+    let decide = |service: &Service| service.give_time(until).ok();
+    let describe = |service: &Service| {
+        let detail = json!({ "until": service.resumed_until });
+        (Kind::AccountChanged, detail)
+    };
+    change(context, s3uid, "resume_account", actor, decide, describe).await
+}
+
 /// Lets an account's keys work again for a member of staff, whoever stopped them. `until` is the day on which it is suspended again if an
 /// invoice is still overdue. The account as it is then; none when its keys were not stopped, or it is going.
 pub(crate) async fn resume_by_staff(
@@ -409,10 +437,7 @@ pub(crate) async fn resume_by_staff(
     until: Option<Date>,
     actor: Actor,
 ) -> Result<Option<Account>, Stopped> {
-    let decide = |service: &Service| {
-        let until = until.filter(|_| service.is_unpaid());
-        service.resume(until).ok()
-    };
+    let decide = |service: &Service| service.resume(until).ok();
     let describe = |service: &Service| {
         let detail = json!({ "until": service.resumed_until });
         (Kind::AccountResumed, detail)
@@ -592,7 +617,7 @@ async fn purge_unpaid(context: &Context, account: &Account) -> Result<bool, Faul
     chasing::settle(context, account.client_id).await?.1?;
     let open = context.database.open_invoices(account.client_id).await?;
     let Some(owing) = chasing::owes(context, &open, &account.s3uid) else {
-        lift_unpaid(context, &account.s3uid).await?;
+        lift_unpaid(context, &account.s3uid, false).await?;
         return Ok(true);
     };
     let reason = TerminationReason::Unpaid;

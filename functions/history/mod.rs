@@ -42,6 +42,13 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let (limit, offset) = (size(limit), size(offset));
     if let Some(actor_id) = actor_id {
         caller.must_be_admin()?;
+        if ["client_id", "s3uid", "account_id", "id"]
+            .into_iter()
+            .any(|name| parameters.is_given(name))
+        {
+            let rule = "goes with no other name of what to show the history of";
+            return Err(Rejection::invalid("actor_id", rule).into());
+        }
         let database = &context.database;
         let page = database
             .history_by(actor_id, limit, offset, next.as_deref())

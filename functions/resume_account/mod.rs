@@ -1,7 +1,9 @@
 //! `resume_account`: lets an account's keys work again, whoever stopped them. For admins.
 //!
-//! An unpaid account is given time: on the day `until` it is suspended again if something is still overdue.
+//! An unpaid account is given time: on the day `until` it is suspended again if something is still overdue. One that is not suspended yet, or
+//! that has time already, is given another day.
 
+use jiff::ToSpan;
 use serde_json::json;
 use wharfage::context::Context;
 use wharfage::domain::account::{Account, Parts};
@@ -11,24 +13,41 @@ use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::tokens::caller_and_account;
 
-use crate::{services, suspension};
+use crate::{chasing, services, suspension};
 
 crate::s3_action!("resume_account");
+
+/// Nobody means more, but a slip of the hand does.
+const MOST_TIME_DAYS: i64 = 366;
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let today = date_of(context.now());
     let until = call.parameters.date("until")?;
-    if until.is_some_and(|until| until <= today) {
-        return Err(Rejection::invalid("until", "must be a day after today").into());
+    let last = today.saturating_add(MOST_TIME_DAYS.days());
+    if until.is_some_and(|until| until <= today || until > last) {
+        let rule = "must be a day after today, and at most a year ahead";
+        return Err(Rejection::invalid("until", rule).into());
     }
     let (caller, account) = caller_and_account(context, call).await?;
     caller.must_be_admin()?;
-    if account.service.suspension.is_none() {
-        return not_suspended(context, account).await;
-    }
-    let until = until.unwrap_or_else(|| context.rules.dunning.given_until(today));
-    let account = suspension::resume_by_staff(context, &account.s3uid, Some(until), caller.actor())
-        .await?
+    let open = context.database.open_invoices(account.client_id).await?;
+    let is_unpaid =
+        account.service.is_unpaid() || chasing::has_overdue(context, &open, &account.s3uid);
+    let (s3uid, actor) = (&account.s3uid, caller.actor());
+    let resumed = match (account.service.suspension, until) {
+        (_, Some(_)) if !is_unpaid => {
+            let text = "nothing is overdue on the S3 account: until is for one that is not paid for";
+            return Err(Rejection::conflict(text).into());
+        }
+        (None, None) => return not_suspended(context, account).await,
+        (None, Some(until)) => suspension::give_time(context, s3uid, until, actor).await?,
+        (Some(_), until) => {
+            let until = until.unwrap_or_else(|| context.rules.dunning.given_until(today));
+            let until = is_unpaid.then_some(until);
+            suspension::resume_by_staff(context, s3uid, until, actor).await?
+        }
+    };
+    let account = resumed
         .ok_or_else(|| Rejection::conflict("S3 account is not suspended, or being deleted"))?;
     Ok(answer(&account))
 }

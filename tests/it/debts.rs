@@ -130,7 +130,7 @@ async fn staff_who_do_not_say_until_when_give_as_long_as_an_invoice_has() {
     let refused = app.call("admin", "resume_account", past).await;
     assert_eq!(
         refused.refused(400),
-        "s3/resume_account: invalid parameter until: must be a day after today"
+        "s3/resume_account: invalid parameter until: must be a day after today, and at most a year ahead"
     );
 }
 
@@ -328,7 +328,7 @@ async fn nobody_orders_on_account_beyond_the_credit_limit_or_with_something_over
     let refused = app.call("client", "create_account", seventh.clone()).await;
     assert_eq!(
         refused.refused(402),
-        "s3/create_order: the credit limit does not allow it: 90.00 EUR owed and 15.00 ordered, the limit is 100.00"
+        "s3/create_order: the credit limit does not allow it: 90.00 EUR owed and 15.00 more by this order, the limit is 100.00"
     );
     // Staff may allow more to one client.
     let more = json!({ "id": app.client_id("client"), "credit_limit": "105" });
@@ -512,4 +512,130 @@ async fn what_is_left_of_a_purged_account_is_reminded_of_to_the_end_and_no_more(
         Status::Terminated
     );
     app.assert_ledger_is_sound("client").await;
+}
+
+/// Time that staff gave lasts until its day, whatever else they do with the account meanwhile.
+#[tokio::test]
+async fn time_that_was_given_is_not_lost_when_staff_suspend_and_resume_again() {
+    let mut app = start(&[]).await;
+    let account = open_account(&app, 2, "given-time").await;
+    on(&mut app, date(2026, 2, 12)).await;
+    staff(
+        &app,
+        "resume_account",
+        &account,
+        json!({ "until": "2026-02-20" }),
+    )
+    .await;
+    staff(&app, "suspend_account", &account, json!({})).await;
+    let resumed = staff(
+        &app,
+        "resume_account",
+        &account,
+        json!({ "until": "2026-02-22" }),
+    )
+    .await;
+    assert_eq!(resumed["service"]["resumed_until"], "2026-02-22");
+    on(&mut app, date(2026, 2, 21)).await;
+    assert_eq!(
+        state(&stored(&app, &account.s3uid).await),
+        (Status::Active, None)
+    );
+    on(&mut app, date(2026, 2, 22)).await;
+    let again = stored(&app, &account.s3uid).await;
+    assert_eq!(state(&again), (Status::Suspended, Some(Suspension::Unpaid)));
+    let told = (date(2026, 3, 24), TerminationReason::Unpaid);
+    assert_eq!(again.service.termination(), Some(told));
+}
+
+#[tokio::test]
+async fn an_account_is_given_time_before_it_is_suspended_and_another_day_later() {
+    let mut app = start(&[]).await;
+    let account = open_account(&app, 2, "given-time").await;
+    on(&mut app, date(2026, 2, 5)).await;
+    let given = staff(
+        &app,
+        "resume_account",
+        &account,
+        json!({ "until": "2026-02-25" }),
+    )
+    .await;
+    assert_eq!(given["service"]["resumed_until"], "2026-02-25");
+    on(&mut app, date(2026, 2, 13)).await;
+    assert_eq!(
+        state(&stored(&app, &account.s3uid).await),
+        (Status::Active, None)
+    );
+    let sooner = staff(
+        &app,
+        "resume_account",
+        &account,
+        json!({ "until": "2026-02-16" }),
+    )
+    .await;
+    assert_eq!(sooner["service"]["resumed_until"], "2026-02-16");
+    on(&mut app, date(2026, 2, 16)).await;
+    let suspended = stored(&app, &account.s3uid).await;
+    assert_eq!(
+        state(&suspended),
+        (Status::Suspended, Some(Suspension::Unpaid))
+    );
+}
+
+#[tokio::test]
+async fn time_that_was_given_ends_with_the_debt_that_it_was_given_for() {
+    let mut app = start(&[]).await;
+    let account = open_account(&app, 2, "given-time").await;
+    let until =
+        json!({ "id": app.client_id("client"), "s3uid": account.s3uid, "until": "2026-02-20" });
+    let refused = app.call("admin", "resume_account", until).await;
+    assert_eq!(
+        refused.refused(409),
+        "s3/resume_account: nothing is overdue on the S3 account: until is for one that is not paid for"
+    );
+    on(&mut app, date(2026, 2, 13)).await;
+    staff(
+        &app,
+        "resume_account",
+        &account,
+        json!({ "until": "2026-03-30" }),
+    )
+    .await;
+    add(&app, "15.00", "all of it").await;
+    drain(&app).await;
+    assert_eq!(
+        stored(&app, &account.s3uid).await.service.resumed_until,
+        None
+    );
+    // The next invoice is due on 1 March, and has its own days.
+    on(&mut app, date(2026, 3, 15)).await;
+    let suspended = stored(&app, &account.s3uid).await;
+    assert_eq!(
+        state(&suspended),
+        (Status::Suspended, Some(Suspension::Unpaid))
+    );
+}
+
+#[tokio::test]
+async fn whoever_pays_what_the_account_was_suspended_for_is_in_use_until_the_next_invoice_s_own_day()
+ {
+    let mut app = start(&[]).await;
+    let account = open_account(&app, 2, "two-invoices").await;
+    // Suspended on 12 February; the second invoice is due on 1 March, and suspends on the 15th.
+    on(&mut app, date(2026, 3, 2)).await;
+    let suspended = stored(&app, &account.s3uid).await;
+    assert_eq!(
+        state(&suspended),
+        (Status::Suspended, Some(Suspension::Unpaid))
+    );
+    add(&app, "15.00", "the first").await;
+    drain(&app).await;
+    let paid = stored(&app, &account.s3uid).await;
+    assert_eq!(state(&paid), (Status::Active, None));
+    assert_eq!(paid.service.termination(), None);
+    on(&mut app, date(2026, 3, 15)).await;
+    let again = stored(&app, &account.s3uid).await;
+    assert_eq!(state(&again), (Status::Suspended, Some(Suspension::Unpaid)));
+    let told = (date(2026, 4, 14), TerminationReason::Unpaid);
+    assert_eq!(again.service.termination(), Some(told));
 }

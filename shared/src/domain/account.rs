@@ -228,7 +228,8 @@ impl Service {
         }
     }
 
-    /// In use again, whoever suspended it, and until the period ends if its traffic is used up. `until` is the day on which it is suspended again if an invoice is still overdue.
+    /// In use again, whoever suspended it, and until the period ends if its traffic is used up. `until` is the day on which it is suspended
+    /// again if an invoice is still overdue.
     ///
     /// # Errors
     /// When it is not suspended, or going.
@@ -249,6 +250,20 @@ impl Service {
             traffic_spent_in: None,
             ..self.clone()
         })
+    }
+
+    /// Given time by a member of staff: not suspended for what is overdue until a day.
+    ///
+    /// # Errors
+    /// When it is going.
+    pub fn give_time(&self, until: Date) -> Result<Service, NotAllowed> {
+        match self.status {
+            Status::Active | Status::Suspended | Status::Cancelling => Ok(Service {
+                resumed_until: Some(until),
+                ..self.clone()
+            }),
+            Status::Terminating | Status::Terminated => Err(NotAllowed::Terminating),
+        }
     }
 
     /// Removed at once, with its data.
@@ -282,6 +297,7 @@ impl Service {
     pub fn end(&self) -> Service {
         Service {
             status: Status::Terminating,
+            resumed_until: None,
             ..self.clone()
         }
     }
