@@ -4,6 +4,7 @@
 use jiff::ToSpan;
 use jiff::civil::{Date, date};
 use serde_json::{Value, json};
+use tests::tap::Moment;
 use tests::{TestAccount, TestApp};
 use wharfage::domain::account::{Account, Status, Suspension, TerminationReason};
 use wharfage::domain::event::Kind;
@@ -638,4 +639,33 @@ async fn whoever_pays_what_the_account_was_suspended_for_is_in_use_until_the_nex
     assert_eq!(state(&again), (Status::Suspended, Some(Suspension::Unpaid)));
     let told = (date(2026, 4, 14), TerminationReason::Unpaid);
     assert_eq!(again.service.termination(), Some(told));
+}
+
+#[tokio::test]
+async fn what_was_held_for_an_order_that_came_to_nothing_pays_what_came_to_be_owed() {
+    let app = start(&[]).await;
+    app.top_up("client", "for one order", 1_500).await;
+    let others = app.order("client2", "somebody-elses").await;
+    // Whoever places the order dies once its price is held.
+    for index in 0.. {
+        let order = json!({ "plan_id": 2, "bucket_name": "contested" });
+        let order = app.call_directly("client", "create_order", order);
+        let ended = app.tap.crash_at(index, Moment::After, order).await;
+        assert!(ended.is_none(), "it ended before it had begun");
+        if app.balances("client").await.held_minor == 1_500 {
+            break;
+        }
+    }
+    let s3 = app.s3("client2", &others).await;
+    let taken = s3.create_bucket().bucket("contested").send().await;
+    taken.expect("the bucket is made");
+    let account = open_account(&app, 2, "owed-meanwhile").await;
+    assert_eq!(open_amounts(&app).await, [1_500]);
+    app.let_pass(jiff::SignedDuration::from_mins(5));
+    app.run_directly("resume_orders").await.expect("it is run");
+    assert_eq!(open_amounts(&app).await, [] as [i64; 0]);
+    let balances = app.balances("client").await;
+    assert_eq!((balances.credit_minor, balances.held_minor), (0, 0));
+    assert_eq!(history(&app, &account.s3uid, "invoice_paid").await, 1);
+    app.assert_ledger_is_sound("client").await;
 }
