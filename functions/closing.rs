@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 use wharfage::context::Context;
-use wharfage::domain::account::{Account, Parts};
+use wharfage::domain::account::{Account, Parts, Suspension};
+use wharfage::domain::allowance::OpenedAnew;
 use wharfage::domain::client::Client;
 use wharfage::domain::closing::{ClosedPeriod, Closing, Part, close, is_next_charged};
 use wharfage::domain::event::{Event, Kind};
@@ -17,6 +18,7 @@ use wharfage::domain::usage::Usage;
 use wharfage::error::Fault;
 use wharfage::telemetry;
 
+use crate::allowance::opened_anew;
 use crate::billing::TRIES;
 use crate::invoicing::{Bill, Draft, draft, issue_events};
 use crate::metering::quota_event;
@@ -32,6 +34,8 @@ pub(crate) struct Period {
     pub usage: Usage,
     /// The same, by the plans that it was on.
     pub parts: Vec<Part>,
+    /// What was used of its allowances before it, where the account took another's place.
+    pub opened_anew: Option<OpenedAnew>,
     /// The account's plan in the version that it has.
     pub rated_by: Plan,
     /// The plan as it is sold now.
@@ -113,9 +117,17 @@ pub(crate) async fn period(
     let parts = parts((from, to), earlier, rated_by.clone(), |since, part_to| {
         Usage::part(stored_before_bytes, &days, from, since, until.min(part_to))
     });
+    let opened_anew = match from == account.service.ordered_on {
+        true => {
+            let later = |since| Usage::part(stored_before_bytes, &days, from, since, until);
+            opened_anew(context, account, until, later).await?
+        }
+        false => None,
+    };
     Ok(Period {
         from,
         to,
+        opened_anew,
         usage: Usage::of(stored_before_bytes, &days, from, until),
         parts,
         rated_by,
@@ -178,6 +190,7 @@ pub(crate) async fn close_period(
             &account,
             dates,
             &period.parts,
+            period.opened_anew.as_ref(),
             sold,
             is_next_charged,
             period.currency,
@@ -194,6 +207,8 @@ pub(crate) async fn close_period(
         let bill = Bill::on(&account, period.currency, closing.lines.clone(), id, cause);
         let draft = draft(context, bill, now).await?;
         let mut after = account.clone();
+        // What its cluster is to be told.
+        let mut due = Parts::default();
         if closing.is_renewed {
             let is_free = is_free_for(sold, &account.location, period.currency)
                 .map_err(|e| Fault::permanent(format!("closing a period of {s3uid}"), e))?;
@@ -204,8 +219,14 @@ pub(crate) async fn close_period(
             // After a change within the period, whoever made it may have died before the cluster heard of it.
             let is_limit_due = account.plan_changes.latest.is_some()
                 || sold.storage_limit_bytes() != period.rated_by.storage_limit_bytes();
-            if is_limit_due {
-                after = after.unsettled_in(Parts::STORAGE_LIMIT, now);
+            after.service = closing.service.clone();
+            due = Parts {
+                storage_limit: is_limit_due,
+                suspension: after.are_keys_stopped() != account.are_keys_stopped(),
+                keys: false,
+            };
+            if due != Parts::default() {
+                after = after.unsettled_in(due, now);
             }
         }
         let mut details = closing_details(&period, &closing, draft.as_ref());
@@ -244,6 +265,7 @@ pub(crate) async fn close_period(
             currency: period.currency,
             is_uncharged: account.service.uncharged_from == Some(period.from),
             is_next_uncharged: closing.is_renewed && !is_next_charged,
+            used_before: period.opened_anew.map(|opened_anew| opened_anew.before),
             invoice_id: draft.as_ref().map(|draft| draft.invoice.invoice_id),
         };
         let lowered = draft.as_ref().map(Draft::lowered).unwrap_or_default();
@@ -256,11 +278,11 @@ pub(crate) async fn close_period(
             .await?;
         if closed.is_ok() {
             if after.unsettled != account.unsettled
-                && let Err(stopped) = suspension::settle(context, after, Parts::STORAGE_LIMIT).await
+                && let Err(stopped) = suspension::settle(context, after, due).await
             {
                 // The period is closed, and the account marked: its cluster is told again.
                 let error = Fault::from(stopped);
-                tracing::warn!(s3uid, %error, "the cluster has yet to hear of a storage limit");
+                tracing::warn!(s3uid, %error, "the cluster has yet to hear of a new period");
             }
             return Ok(());
         }
@@ -283,7 +305,8 @@ fn closing_details(period: &Period, closing: &Closing, draft: Option<&Draft>) ->
     })
 }
 
-/// What the world is told of an account that goes on as `after`: of another plan, and of a quota that moved past what is stored.
+/// What the world is told of an account that goes on as `after`: of another plan, of a quota that moved past what is stored, and
+/// of keys that work again because there is traffic.
 pub(crate) fn plan_events(context: &Context, account: &Account, after: &Account) -> Vec<Event> {
     let mut events = Vec::new();
     if after.plan_id != account.plan_id {
@@ -297,6 +320,11 @@ pub(crate) fn plan_events(context: &Context, account: &Account, after: &Account)
     }
     if after.quota_told != account.quota_told {
         events.push(quota_event(context, after));
+    }
+    if account.are_keys_stopped() && !after.are_keys_stopped() {
+        let detail = json!({ "reason": Suspension::Traffic });
+        let (client_id, s3uid) = (account.client_id, &account.s3uid);
+        events.push(context.account_event(Kind::AccountResumed, client_id, s3uid, detail));
     }
     events
 }

@@ -3,6 +3,7 @@
 //! A wire action is a folder with `mod.rs` (its handler) and `main.rs` (its Lambda entry), a line below, a `[[bin]]` in
 //! `Cargo.toml` and a resource in `infra/template.yaml`. What several of them share stands in a file beside the folders.
 
+mod allowance;
 mod billing;
 mod bucket_lists;
 mod chasing;

@@ -43,6 +43,9 @@ pub(crate) fn with_parameters(
     if let Some(included_gb) = parameters.number(&["bandwidth_limit"], 0..=LARGEST_GB)? {
         plan.included_traffic_gb = included_gb;
     }
+    if let Some(stops) = parameters.number(&["stop_at_bandwidth_limit"], 0..=1)? {
+        plan.stop_at_bandwidth_limit = stops == 1;
+    }
     if let Some(locations) = parameters.text(&["locations"])? {
         plan.locations = locations
             .split(',')
@@ -98,6 +101,12 @@ pub(crate) fn with_parameters(
         return Err(Rejection::invalid(
             &price_name(STORAGE_OVERAGE, *currency),
             "must be above 0, as it is in another currency",
+        ));
+    }
+    if plan.stop_at_bandwidth_limit && plan.traffic_limit_bytes().is_none() {
+        return Err(Rejection::invalid(
+            "stop_at_bandwidth_limit",
+            "must be 0 for a plan that charges for traffic or has no bandwidth_limit",
         ));
     }
     for (currency, prices) in &plan.prices {

@@ -38,9 +38,11 @@ use wharfage::http::parameters::ID;
 use wharfage::http::tokens::{authenticate, token};
 use wharfage::telemetry::{self, Figure};
 
+use crate::allowance::check_ended;
 use crate::chasing;
 use crate::invoicing::{self, Bill, Draft};
 use crate::plans::check_counted;
+use crate::suspension::Stopped;
 
 /// How long the process that works on an order has it for itself: twice what a function may run.
 const LEASE: SignedDuration = SignedDuration::from_secs(60);
@@ -149,9 +151,8 @@ pub(crate) async fn place(
     };
     let on_account = async {
         match payment {
-            Payment::Invoice if amount_minor > 0 => {
-                check_debts(context, &client, amount_minor).await
-            }
+            _ if amount_minor == 0 => Ok(check_ended(context, client_id).await??),
+            Payment::Invoice => check_debts(context, &client, amount_minor).await,
             _ => Ok(()),
         }
     };
@@ -316,6 +317,10 @@ async fn refused(
     conflicts: &[Conflict],
     fingerprint: &Fingerprint,
 ) -> Result<Answer, Error> {
+    if conflicts.contains(&Conflict::Crowded) {
+        let text = "too many orders of this customer at once, try again";
+        return Err(Rejection::too_many(text, 1).into());
+    }
     if conflicts.contains(&Conflict::IdempotencyKeyUsed) {
         let key = order.idempotency_key.as_deref().unwrap_or_default();
         return match context
@@ -528,24 +533,6 @@ async fn look_again(context: &Context, order_id: &str) -> Result<Outcome, Error>
         )
     })?;
     ended(order)
-}
-
-/// Why an order did not get to its end this time.
-enum Stopped {
-    Cluster(ClusterError),
-    Fault(Fault),
-}
-
-impl From<ClusterError> for Stopped {
-    fn from(error: ClusterError) -> Stopped {
-        Stopped::Cluster(error)
-    }
-}
-
-impl From<Fault> for Stopped {
-    fn from(fault: Fault) -> Stopped {
-        Stopped::Fault(fault)
-    }
 }
 
 async fn go_forward(

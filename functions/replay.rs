@@ -12,9 +12,11 @@ use jiff::civil::Date;
 use serde_json::json;
 use wharfage::context::Context;
 use wharfage::domain::account::{Account, Service, Status};
+use wharfage::domain::allowance::{OpenedAnew, end_of_month};
 use wharfage::domain::closing::{ClosedPeriod, PlanVersion, close};
 use wharfage::domain::invoice::{Basis, Invoice, Line};
 use wharfage::domain::money::Currency;
+use wharfage::domain::period::start_of;
 use wharfage::domain::plan::Plan;
 use wharfage::error::Fault;
 use wharfage::segments::shard_of;
@@ -296,11 +298,16 @@ fn remake(
         },
         ..account.clone()
     };
+    let opened_anew = closed.used_before.map(|before| OpenedAnew {
+        before,
+        later: (&metered.part(closed.from, end_of_month(closed.from), start_of(closed.to))).into(),
+    });
     let is_next_charged = !closed.is_next_uncharged;
     let closing = close(
         &account,
         dates,
         &parts,
+        opened_anew.as_ref(),
         &sold,
         is_next_charged,
         closed.currency,

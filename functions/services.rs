@@ -76,6 +76,9 @@ pub(crate) fn check_in_use(account: &Account) -> Result<(), Rejection> {
         _ if account.service.suspension == Some(Suspension::Unpaid) => Err(Rejection::forbidden(
             "S3 account is suspended: an invoice is overdue",
         )),
+        _ if account.service.suspension == Some(Suspension::Traffic) => Err(Rejection::forbidden(
+            "S3 account is suspended: the traffic of its period is used up",
+        )),
         _ if account.service.suspension.is_some() => {
             Err(Rejection::forbidden("S3 account is suspended"))
         }

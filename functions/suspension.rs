@@ -24,8 +24,9 @@ use wharfage::telemetry::{self, Figure};
 
 use crate::billing::TRIES;
 use crate::chasing;
+use crate::metering::traffic_event;
 
-/// Why a cluster does not do yet what a record says. The record stands, and the cluster is told again.
+/// Why something that takes a cluster was not done. What is recorded stands, and the cluster is asked again.
 pub(crate) enum Stopped {
     /// The cluster did not do it.
     Cluster(ClusterError),
@@ -297,6 +298,91 @@ pub(crate) async fn suspend_unpaid(
     };
     let actor = Actor::system("billing");
     Ok(change(context, s3uid, "suspend_account", actor, decide, describe).await?)
+}
+
+/// An account's traffic limit in its running period.
+#[derive(Clone, Copy)]
+pub(crate) struct TrafficLimit {
+    /// The plan's.
+    pub plan_bytes: u64,
+    /// What of it is the account's: see [`crate::allowance`].
+    pub left_bytes: u64,
+    /// Whether its keys stop there.
+    pub stops: bool,
+}
+
+/// Tells that an account has sent all that it may in its running period, as its new figures say, and stops its keys until that ends, where
+/// its plan says so. Both once a period, in one transaction: so whom a member of staff lets work again is not stopped again.
+pub(crate) async fn traffic_used_up(
+    context: &Context,
+    figures: &Account,
+    limit: TrafficLimit,
+) -> Result<(), Fault> {
+    let database = &context.database;
+    let (s3uid, from) = (&figures.s3uid, figures.period_from);
+    for _ in 0..TRIES {
+        if database
+            .is_traffic_limit_told(s3uid, from, limit.plan_bytes)
+            .await?
+        {
+            return Ok(());
+        }
+        let mut events = vec![traffic_event(context, figures, limit.left_bytes)];
+        let told = (from, limit.plan_bytes);
+        let account = match limit.stops {
+            true => database.account(s3uid).await?,
+            false => None,
+        };
+        let service = account
+            .as_ref()
+            .and_then(|account| account.service.suspend_for_traffic(from).ok());
+        let (Some(account), Some(service)) = (account, service) else {
+            if database
+                .tell_traffic_limit(s3uid, told, None, &events)
+                .await?
+            {
+                return Ok(());
+            }
+            continue;
+        };
+        let sold = |account: &Account| (account.plan_id, account.plan_version);
+        if sold(&account) != sold(figures)
+            || account.service.period_start(date_of(context.now())) != from
+        {
+            // What it may send is another by now: the next hour with traffic decides by that.
+            return Ok(());
+        }
+        let detail = json!({
+            "reason": Suspension::Traffic,
+            "period_from": from,
+            "limit_bytes": limit.left_bytes,
+        });
+        let client_id = account.client_id;
+        if !account.are_keys_stopped() {
+            let (kind, detail) = (Kind::AccountSuspended, detail.clone());
+            events.push(context.account_event(kind, client_id, s3uid, detail));
+        }
+        let actor = Actor::system("usage_shards");
+        let entry = context.account_entry(client_id, s3uid, "suspend_account", actor, detail);
+        let stop = Some((&account, &service, &entry));
+        if !database
+            .tell_traffic_limit(s3uid, told, stop, &events)
+            .await?
+        {
+            continue;
+        }
+        let account = account.with_service(&service, entry.at);
+        if let Err(stopped) = settle(context, account, Parts::SUSPENSION).await {
+            // The record stands, and the account is marked: its cluster is told again. Other accounts of the hour do not wait for that.
+            let error = Fault::from(stopped);
+            tracing::warn!(s3uid, %error, "a cluster has yet to be told what the record says");
+        }
+        return Ok(());
+    }
+    Err(Fault::retryable(
+        "telling of a traffic limit",
+        format!("account {s3uid} keeps changing"),
+    ))
 }
 
 /// Undoes what an overdue invoice did to an account, now that nothing is overdue: its keys work again unless something else stops them, and

@@ -119,9 +119,12 @@ async fn now(
         let Some(latest) = &account.plan_changes.latest else {
             return Err(rejection(Refused::SamePlan).into());
         };
-        if account.unsettled.is_some() {
-            let account = account.clone();
-            suspension::settle_again(context, account, Parts::STORAGE_LIMIT).await?;
+        if let Some(unsettled) = &account.unsettled {
+            let due = Parts {
+                suspension: unsettled.parts.suspension,
+                ..Parts::STORAGE_LIMIT
+            };
+            suspension::settle_again(context, account.clone(), due).await?;
         }
         spend(context, account, latest).await?;
         return Ok(Some(answer(account, latest)));
@@ -184,8 +187,16 @@ async fn now(
     // After an earlier change, the cluster may not have heard of that one either.
     let is_limit_due = account.plan_changes.latest.is_some()
         || plan.storage_limit_bytes() != old.storage_limit_bytes();
-    if is_limit_due {
-        after = after.unsettled_in(Parts::STORAGE_LIMIT, now);
+    if is_traffic_again(account, &plan) {
+        after.service = account.service.traffic_again();
+    }
+    let due = Parts {
+        storage_limit: is_limit_due,
+        suspension: after.are_keys_stopped() != account.are_keys_stopped(),
+        keys: false,
+    };
+    if due != Parts::default() {
+        after = after.unsettled_in(due, now);
     }
     context.database.put_group(&after.group()).await?;
     let details = json!({
@@ -215,11 +226,18 @@ async fn now(
         }
         return Ok(None);
     }
-    if is_limit_due {
-        suspension::settle(context, after.clone(), Parts::STORAGE_LIMIT).await?;
+    if due != Parts::default() {
+        suspension::settle(context, after.clone(), due).await?;
     }
     spend(context, &after, &latest).await?;
     Ok(Some(answer(&after, &latest)))
+}
+
+/// Whether an account whose keys stopped when its period's traffic was used up may send more on a plan.
+fn is_traffic_again(account: &Account, plan: &Plan) -> bool {
+    let limit_bytes = plan.traffic_limit_bytes();
+    let is_more = limit_bytes.is_none_or(|limit_bytes| limit_bytes > account.period_bytes_sent);
+    account.service.traffic_spent_in.is_some() && (is_more || !plan.stop_at_bandwidth_limit)
 }
 
 /// Has what a change gave back pay for what the client owes.

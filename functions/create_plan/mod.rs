@@ -27,6 +27,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             .required_number(&["quota"], 0..=plans::LARGEST_GB)?,
         storage_limit_gb: None,
         charge_suspended: None,
+        stop_at_bandwidth_limit: false,
         storage_type: call
             .parameters
             .text(&["storage_type"])?

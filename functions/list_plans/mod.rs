@@ -61,6 +61,8 @@ pub(crate) fn wire(plan: &Plan) -> Value {
     };
     fields.extend(prices("monthly", |prices| prices.monthly));
     fields.insert("bandwidth_limit".into(), plan.included_traffic_gb.into());
+    let stops = u8::from(plan.stop_at_bandwidth_limit);
+    fields.insert("stop_at_bandwidth_limit".into(), stops.into());
     fields.extend(prices("traffic_overage_price", |prices| {
         prices.traffic_overage_per_gb
     }));

@@ -22,11 +22,26 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let period = closing::period(context, &account, now).await?;
     let fault = |e| Fault::permanent("previewing an invoice", e);
     let dates = (period.from, period.to);
-    let so_far = overage_lines(&account, dates, &period.parts, period.currency).map_err(fault)?;
+    let so_far = overage_lines(
+        &account,
+        dates,
+        &period.parts,
+        period.opened_anew.as_ref(),
+        period.currency,
+    )
+    .map_err(fault)?;
     let (sold, _) = period.renewed_on(context, &account);
     let is_next_charged = is_next_charged(&account, sold, context.rules.charge_suspended);
-    let closing =
-        close(&account, dates, &[], sold, is_next_charged, period.currency).map_err(fault)?;
+    let closing = close(
+        &account,
+        dates,
+        &[],
+        None,
+        sold,
+        is_next_charged,
+        period.currency,
+    )
+    .map_err(fault)?;
     let lines: Vec<_> = so_far.into_iter().chain(closing.lines).collect();
     let amount_minor: i64 = lines.iter().map(|line| line.amount_minor).sum();
     let shown: Vec<Value> = lines

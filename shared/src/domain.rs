@@ -3,6 +3,7 @@
 //! Pure: functions here take times, identifiers and figures; they read no clock and make no call.
 
 pub mod account;
+pub mod allowance;
 pub mod billing;
 pub mod bucket_name;
 pub mod client;

@@ -123,6 +123,12 @@ impl Rejection {
         Rejection::new(StatusCode::UNPROCESSABLE_ENTITY, text)
     }
 
+    /// 429: nothing was begun, for others are before it.
+    #[must_use]
+    pub fn too_many(text: impl Into<String>, retry_after_seconds: u32) -> Rejection {
+        Rejection::new(StatusCode::TOO_MANY_REQUESTS, text).retry_after(retry_after_seconds)
+    }
+
     /// 503: a cluster or a queue cannot answer now; worth trying again.
     #[must_use]
     pub fn unavailable(text: impl Into<String>, retry_after_seconds: u32) -> Rejection {

@@ -216,6 +216,10 @@ async fn a_suspension_is_lifted_though_settling_died_in_the_middle() {
             .await
             .expect("it is settled");
         assert_eq!(suspension().await, None, "died after call {index}");
+        // Whoever died before the cluster was told is found by its mark.
+        app.let_pass(jiff::SignedDuration::from_mins(10));
+        app.run_directly("resume_tasks").await.expect("it is run");
+        app.stack.drain().await.expect("the queues empty");
         let s3 = app.s3("client", &account).await;
         app.put(&s3, &account.bucket_name, "x", 1).await;
         if whole.is_some() {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_sdk_s3::presigning::PresigningConfig;
-use aws_sdk_s3::primitives::SdkBody;
-use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use aws_sdk_s3::primitives::{DateTime, SdkBody};
+use aws_sdk_s3::types::{BucketVersioningStatus, ObjectLockMode, VersioningConfiguration};
 use aws_smithy_runtime_api::client::http::HttpConnector;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use futures::future::join_all;
@@ -32,6 +32,7 @@ macro_rules! conformance {
                 a_bucket_belongs_to_who_made_it_first,
                 a_bucket_with_anything_in_it_is_not_deleted,
                 a_bucket_of_a_suspended_account_is_emptied_in_bounded_steps,
+                an_object_under_a_lock_is_named_and_holds_up_nothing_but_itself,
                 the_buckets_of_many_are_those_of_each,
                 traffic_is_counted_in_its_hour_for_whose_bucket_it_is,
                 who_is_not_there_is_told_so,
@@ -421,6 +422,48 @@ async fn a_bucket_with_anything_in_it_is_not_deleted(subject: Subject) {
         assert_eq!(refused(purged), "NoSuchBucket");
     }
     assert_eq!(buckets(&subject, &s3uid).await, []);
+}
+
+async fn an_object_under_a_lock_is_named_and_holds_up_nothing_but_itself(subject: Subject) {
+    let cluster = subject.provider();
+    // Where there are no versions, there is no lock on them.
+    if !cluster.capabilities().versions {
+        return;
+    }
+    let (s3uid, keys) = subject.user("user", None).await;
+    let bucket_name = subject.name("bucket");
+    let s3 = subject.s3(&keys);
+    let bucket = s3.create_bucket().bucket(&bucket_name);
+    let bucket = bucket.object_lock_enabled_for_bucket(true);
+    bucket.send().await.expect("the bucket is made");
+    for key in ["a before", "z after"] {
+        put(&subject, &keys, &bucket_name, key, 10).await;
+    }
+    let until = subject.app.now() + HOUR;
+    let locked = s3.put_object().bucket(&bucket_name).key("locked");
+    let locked = locked
+        .object_lock_mode(ObjectLockMode::Compliance)
+        .object_lock_retain_until_date(DateTime::from_secs(until.as_second()))
+        .body(vec![b'x'; 7].into());
+    locked.send().await.expect("the upload succeeds");
+    cluster.set_suspended(&s3uid, true).await.expect("stopped");
+    let mut removed = 0;
+    for _ in 0..3 {
+        let step = cluster.purge_bucket(&s3uid, &bucket_name, 100).await;
+        let step = step.expect("it goes on with all others");
+        removed += step.entries_removed;
+        assert!(!step.is_empty);
+        match step.obstacle {
+            Some(ClusterError::Locked(locked)) => {
+                assert_eq!(locked.bucket_name, bucket_name);
+                assert_eq!(locked.key, "locked");
+                let told = locked.until.expect("a time");
+                assert_eq!(told.as_second(), until.as_second());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(removed, 2);
 }
 
 async fn a_bucket_of_a_suspended_account_is_emptied_in_bounded_steps(subject: Subject) {

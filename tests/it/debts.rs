@@ -513,3 +513,18 @@ async fn what_is_left_of_a_purged_account_is_reminded_of_to_the_end_and_no_more(
     );
     app.assert_ledger_is_sound("client").await;
 }
+
+/// As the version before let it stand.
+#[tokio::test]
+async fn credit_that_stands_beside_debts_pays_them_before_an_order() {
+    for action in ["create_order", "create_account"] {
+        let app = start(&[]).await;
+        open_account(&app, 2, "owed").await;
+        app.top_up("client", "beside it", 4_000).await;
+        let order = json!({ "plan_id": 2, "bucket_name": "ordered" });
+        app.call("client", action, order).await.ok();
+        assert_eq!(open_amounts(&app).await, Vec::<i64>::new(), "{action}");
+        assert_eq!(app.balances("client").await.credit_minor, 1_000, "{action}");
+        app.assert_ledger_is_sound("client").await;
+    }
+}

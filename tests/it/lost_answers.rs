@@ -40,8 +40,12 @@ const fn loss(count: usize, is_late: bool) -> Loss {
 
 async fn start() -> TestApp {
     let many = "100000";
-    let app =
-        TestApp::start_idle(&[("FreeAccountsPerClient", many), ("AccountsPerClient", many)]).await;
+    let app = TestApp::start_idle(&[
+        ("FreeAccountsPerClient", many),
+        ("AccountsPerClient", many),
+        ("CreditLimit", many),
+    ])
+    .await;
     app.top_up("client", "for many orders", 100_000_000).await;
     app
 }

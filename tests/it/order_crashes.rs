@@ -76,8 +76,12 @@ struct Attempt<'a> {
 
 async fn start() -> TestApp {
     let many = "100000";
-    let app =
-        TestApp::start_idle(&[("FreeAccountsPerClient", many), ("AccountsPerClient", many)]).await;
+    let app = TestApp::start_idle(&[
+        ("FreeAccountsPerClient", many),
+        ("AccountsPerClient", many),
+        ("CreditLimit", many),
+    ])
+    .await;
     app.top_up("client", "for many orders", 100_000_000).await;
     app
 }
@@ -85,6 +89,18 @@ async fn start() -> TestApp {
 impl Attempt<'_> {
     async fn new<'a>(app: &'a TestApp, kind: Kind, bucket_name: &str) -> Attempt<'a> {
         let client_id = app.client_id("client");
+        // Whoever has credit is owed nothing by, and whoever owes something has none to spend.
+        let cause = format!("before {bucket_name}");
+        if kind.owed_minor > 0 {
+            let credit_minor = app.balances("client").await.credit_minor;
+            app.top_up("client", &cause, -credit_minor).await;
+        } else {
+            app.top_up("client", &cause, 10_000_000).await;
+            let settle = json!({ "work": "settle", "client_id": client_id }).to_string();
+            app.handle_directly("billing", &settle)
+                .await
+                .expect("it is settled");
+        }
         Attempt {
             app,
             kind,

@@ -29,7 +29,9 @@ use wharfage::error::Fault;
 use wharfage::segments::SegmentKey;
 use wharfage::telemetry;
 
-use crate::metering::{Metered, buckets, names, quota_event, traffic_event};
+use crate::allowance::opened_anew;
+use crate::metering::{Metered, buckets, names, quota_event};
+use crate::suspension::{TrafficLimit, traffic_used_up};
 
 crate::worker!("usage_shards");
 
@@ -353,10 +355,10 @@ pub(crate) async fn set_days(
             .into_iter()
             .map(|(s3uid, change)| {
                 let account = accounts.get(s3uid);
-                let limit_bytes = account.and_then(|account| limits.get(&sold(account)).copied());
+                let limit = account.and_then(|account| limits.get(&sold(account)).copied());
                 async move {
                     let is_set = match account {
-                        Some(account) => change.write(context, account, tell, limit_bytes).await?,
+                        Some(account) => change.write(context, account, tell, limit).await?,
                         None => true,
                     };
                     Ok::<_, Fault>((!is_set).then_some(s3uid))
@@ -389,16 +391,43 @@ fn sold(account: &Account) -> (u64, u32) {
 async fn traffic_limits(
     context: &Context,
     accounts: impl Iterator<Item = &Account>,
-) -> Result<HashMap<(u64, u32), u64>, Fault> {
+) -> Result<HashMap<(u64, u32), TrafficLimit>, Fault> {
     let sold: HashSet<(u64, u32)> = accounts.map(sold).collect();
     let mut limits = HashMap::new();
     for (plan_id, version) in sold {
         let plan = context.database.plan_version(plan_id, version).await?;
-        if let Some(limit_bytes) = plan.and_then(|plan| plan.traffic_limit_bytes()) {
-            limits.insert((plan_id, version), limit_bytes);
+        let limit = plan.and_then(|plan| {
+            let plan_bytes = plan.traffic_limit_bytes()?;
+            Some(TrafficLimit {
+                plan_bytes,
+                left_bytes: plan_bytes,
+                stops: plan.stop_at_bandwidth_limit,
+            })
+        });
+        if let Some(limit) = limit {
+            limits.insert((plan_id, version), limit);
         }
     }
     Ok(limits)
+}
+
+/// What is left to an account of the traffic of its running period: all of it, unless it took the place of one that has used some.
+async fn limit_left(
+    context: &Context,
+    figures: &Account,
+    metered: &Metered,
+    limit_bytes: u64,
+    now: Timestamp,
+) -> Result<u64, Fault> {
+    let from = figures.period_from;
+    if from != figures.service.ordered_on {
+        return Ok(limit_bytes);
+    }
+    let later = |since| metered.part(from, since, now);
+    let opened_anew = opened_anew(context, figures, now, later).await?;
+    Ok(opened_anew.map_or(limit_bytes, |opened_anew| {
+        opened_anew.traffic_left(limit_bytes)
+    }))
 }
 
 /// An account's day as it is to be.
@@ -417,7 +446,7 @@ impl Change<'_> {
         context: &Context,
         account: &Account,
         tell: Tell,
-        limit_bytes: Option<u64>,
+        limit: Option<TrafficLimit>,
     ) -> Result<bool, Fault> {
         let database = &context.database;
         let now = context.now();
@@ -438,15 +467,17 @@ impl Change<'_> {
         let buckets = buckets(self.samples.iter().copied()).filter(|_| is_latest);
         let figures = metered.figures(account, buckets, now);
         let new_month = metered.month(account, month, now);
-        if let Some(limit_bytes) = limit_bytes
+        if let Some(limit) = limit
             && account.listed_for.is_some()
-            && figures.period_bytes_sent >= limit_bytes
+            && let left_bytes =
+                limit_left(context, &figures, &metered, limit.plan_bytes, now).await?
+            && figures.period_bytes_sent >= left_bytes
         {
-            let event = traffic_event(context, &figures, limit_bytes);
-            let period_from = figures.period_from;
-            database
-                .tell_traffic_limit(&account.s3uid, period_from, &event)
-                .await?;
+            let limit = TrafficLimit {
+                left_bytes,
+                ..limit
+            };
+            traffic_used_up(context, &figures, limit).await?;
         }
         let told = match account.listed_for {
             Some(_) if tell == Tell::Quota => account

@@ -384,6 +384,7 @@ fn plan(row: &PlanRow) -> Result<Plan, Fault> {
     }
     Ok(Plan {
         charge_suspended: None,
+        stop_at_bandwidth_limit: false,
         id: row.id,
         version: 1,
         name: row.name.into(),

@@ -5,9 +5,9 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::DisplayErrorContext;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, GlobalSecondaryIndex, IndexStatus, KeySchemaElement, KeyType,
-    Projection, ProjectionType, ScalarAttributeType, TableDescription, TableStatus,
-    TimeToLiveSpecification,
+    AttributeDefinition, BillingMode, CreateGlobalSecondaryIndexAction, GlobalSecondaryIndex,
+    GlobalSecondaryIndexUpdate, IndexStatus, KeySchemaElement, KeyType, Projection, ProjectionType,
+    ScalarAttributeType, TableDescription, TableStatus, TimeToLiveSpecification,
 };
 use futures::future::try_join_all;
 
@@ -48,14 +48,8 @@ async fn create_one(client: &Client, table: &Table) -> Result<(), Error> {
         .table_name(&table.name)
         .billing_mode(BillingMode::PayPerRequest)
         .set_key_schema(Some(key_schema(&table.key)?));
-    for (name, kind) in &table.attributes {
-        request = request.attribute_definitions(
-            AttributeDefinition::builder()
-                .attribute_name(name)
-                .attribute_type(ScalarAttributeType::from(kind.as_str()))
-                .build()
-                .map_err(|error| Error::template(&table.name, error))?,
-        );
+    for definition in attribute_definitions(table)? {
+        request = request.attribute_definitions(definition);
     }
     for index in &table.indexes {
         request = request.global_secondary_indexes(secondary_index(index)?);
@@ -64,20 +58,64 @@ async fn create_one(client: &Client, table: &Table) -> Result<(), Error> {
         .send()
         .await
         .map_err(|error| service(&format!("CreateTable {}", table.name), error))?;
+    active(client, table).await?;
+    expire(client, table).await
+}
+
+fn attribute_definitions(table: &Table) -> Result<Vec<AttributeDefinition>, Error> {
+    let definitions = table.attributes.iter().map(|(name, kind)| {
+        AttributeDefinition::builder()
+            .attribute_name(name)
+            .attribute_type(ScalarAttributeType::from(kind.as_str()))
+            .build()
+            .map_err(|error| Error::template(&table.name, error))
+    });
+    definitions.collect()
+}
+
+/// Waits until a table and its indexes can be used.
+async fn active(client: &Client, table: &Table) -> Result<(), Error> {
     for _ in 0..POLLS {
-        if describe(client, table)
-            .await?
-            .as_ref()
-            .is_some_and(is_active)
-        {
-            return expire(client, table).await;
+        let description = describe(client, table).await?;
+        if description.as_ref().is_some_and(is_active) {
+            return Ok(());
         }
         tokio::time::sleep(POLL).await;
     }
     Err(Error::service(
-        format!("CreateTable {}", table.name),
+        format!("DescribeTable {}", table.name),
         "the table does not become active",
     ))
+}
+
+/// Adds an index that the template has got since the table was made.
+async fn add_index(client: &Client, table: &Table, index: &Index) -> Result<(), Error> {
+    let wanted = secondary_index(index)?;
+    let create = CreateGlobalSecondaryIndexAction::builder()
+        .index_name(wanted.index_name)
+        .set_key_schema(Some(wanted.key_schema))
+        .set_projection(wanted.projection)
+        .build()
+        .map_err(|error| Error::template(&index.index_name, error))?;
+    // Those of other indexes that are still to come would be refused.
+    let is_key = |name: &str| {
+        let mut keys = index.key_schema.iter().chain(&table.key);
+        keys.any(|part| part.attribute_name == name)
+    };
+    let mut request = client.update_table().table_name(&table.name);
+    for definition in attribute_definitions(table)? {
+        if is_key(&definition.attribute_name) {
+            request = request.attribute_definitions(definition);
+        }
+    }
+    request
+        .global_secondary_index_updates(
+            GlobalSecondaryIndexUpdate::builder().create(create).build(),
+        )
+        .send()
+        .await
+        .map_err(|error| service(&format!("UpdateTable {}", table.name), error))?;
+    active(client, table).await
 }
 
 fn is_active(description: &TableDescription) -> bool {
@@ -118,7 +156,7 @@ async fn expire(client: &Client, table: &Table) -> Result<(), Error> {
         .map_err(|error| service(&format!("UpdateTimeToLive {}", table.name), error))
 }
 
-/// A kept table is used as it is; one that the template has since changed is an error, not a surprise later.
+/// A kept table gets the indexes that the template has got since. Any other change of the template is an error, not a surprise later.
 async fn check(client: &Client, table: &Table) -> Result<(), Error> {
     let changed = |what: String| {
         Err(Error::service(
@@ -135,15 +173,29 @@ async fn check(client: &Client, table: &Table) -> Result<(), Error> {
     let kept = description.global_secondary_indexes.unwrap_or_default();
     for index in &table.indexes {
         let wanted = key_schema(&index.key_schema)?;
-        let same = kept.iter().any(|kept| {
-            kept.index_name.as_ref() == Some(&index.index_name)
-                && kept.key_schema.as_ref() == Some(&wanted)
-        });
-        if !same {
-            return changed(format!("its index {}", index.index_name));
+        let mut same = kept
+            .iter()
+            .filter(|kept| kept.index_name.as_ref() == Some(&index.index_name));
+        match same.next() {
+            None => add_index(client, table, index).await?,
+            Some(kept) if kept.key_schema.as_ref() == Some(&wanted) => {}
+            Some(_) => return changed(format!("its index {}", index.index_name)),
         }
     }
-    Ok(())
+    let expires = client
+        .describe_time_to_live()
+        .table_name(&table.name)
+        .send()
+        .await
+        .map_err(|error| service(&format!("DescribeTimeToLive {}", table.name), error))?;
+    let expires = expires.time_to_live_description;
+    match expires.and_then(|expires| expires.attribute_name) {
+        Some(attribute) if table.expiry_attribute.as_ref() != Some(&attribute) => {
+            changed(format!("its expiry by {attribute}"))
+        }
+        Some(_) => Ok(()),
+        None => expire(client, table).await,
+    }
 }
 
 fn key_schema(parts: &[KeyPart]) -> Result<Vec<KeySchemaElement>, Error> {

@@ -18,8 +18,10 @@ use super::{
     written_if_held,
 };
 use crate::domain::account::{Account, Group, Service, Status, Unsettled};
+use crate::domain::allowance::FreeAccount;
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
+use crate::domain::period::date_of;
 use crate::domain::quota::QuotaLevel;
 use crate::error::Fault;
 
@@ -340,8 +342,21 @@ impl Database {
         entry: &Entry,
         events: &[Event],
     ) -> Result<bool, Fault> {
-        let after = account.with_service(service, entry.at);
         let mut transaction = self.transaction();
+        self.service_change(&mut transaction, account, service, entry)?;
+        transaction.events(&self.tables.events, events)?;
+        Ok(transaction.commit().await?.is_ok())
+    }
+
+    /// The writes of a change of service, but for its events.
+    pub(super) fn service_change(
+        &self,
+        transaction: &mut Transaction<'_>,
+        account: &Account,
+        service: &Service,
+        entry: &Entry,
+    ) -> Result<(), Fault> {
+        let after = account.with_service(service, entry.at);
         transaction.update(
             service_update(
                 &self.tables.accounts,
@@ -353,9 +368,7 @@ impl Database {
             )?,
             Conflict::Changed,
         );
-        transaction.history(&self.tables.history, entry)?;
-        transaction.events(&self.tables.events, events)?;
-        Ok(transaction.commit().await?.is_ok())
+        transaction.history(&self.tables.history, entry)
     }
 
     /// Marks an account as one whose cluster is to be told, as `after` has the mark; `false` when somebody else changed the account since
@@ -505,7 +518,7 @@ impl Database {
         Ok(transaction.commit().await?.is_ok())
     }
 
-    /// Puts an account on the plan that `after` says, or notes its next one, with the invoice, history entry and events of it; the
+    /// Puts an account on the plan that `after` says, with the service that comes of it, or notes its next one, with the invoice, history entry and events of it; the
     /// conflicts when somebody else changed the account since it was read, or its client has as many accounts that cost nothing as it may
     /// have.
     ///
@@ -526,7 +539,12 @@ impl Database {
         if unsettled.is_some() {
             set = format!("{set}, {UNSETTLED}");
         }
-        let update = account_update(&self.tables.accounts, account).update_expression(set);
+        let mut update = account_update(&self.tables.accounts, account);
+        if after.service != account.service {
+            set.push_str(", service = :service");
+            update = update.expression_attribute_values(":service", attribute(&after.service)?);
+        }
+        let update = update.update_expression(set);
         let update = with_unsettled(with_terms(update, account, after)?, unsettled)?;
         transaction.update(update, Conflict::Changed);
         self.move_free_count(&mut transaction, account, after, free_limit);
@@ -597,9 +615,59 @@ impl Database {
             self.account_count(account.client_id, account.is_free, -1),
             Conflict::Changed,
         );
+        if account.is_free {
+            let ended = self.free_account_update(account, Some(entry.at))?;
+            transaction.update(ended, Conflict::Changed);
+        }
         transaction.history(&self.tables.history, entry)?;
         transaction.events(&self.tables.events, events)?;
         Ok(transaction.commit().await?.is_ok())
+    }
+
+    /// Notes that an account which costs nothing began, or ended, in a month.
+    pub(super) fn free_account_update(
+        &self,
+        account: &Account,
+        ended_at: Option<Timestamp>,
+    ) -> Result<UpdateBuilder, Fault> {
+        let ordered_on = account.service.ordered_on;
+        let month = ended_at.map_or(ordered_on, date_of);
+        let mut set = "SET s3uid = :s3uid, id = :id, ordered_on = :ordered_on, opened_at = :opened"
+            .to_owned();
+        let mut update = Update::builder()
+            .table_name(&self.tables.clients)
+            .key("pk", string(keys::client(account.client_id)))
+            .key("sk", string(keys::free_account(month, account.id)))
+            .expression_attribute_values(":s3uid", string(&account.s3uid))
+            .expression_attribute_values(":id", number(account.id))
+            .expression_attribute_values(":ordered_on", attribute(ordered_on)?)
+            .expression_attribute_values(":opened", attribute(account.created_at)?);
+        if let Some(ended_at) = ended_at {
+            set.push_str(", ended_at = :ended");
+            update = update.expression_attribute_values(":ended", attribute(ended_at)?);
+        }
+        Ok(update.update_expression(set))
+    }
+
+    /// A client's accounts that cost nothing and were ordered or ended in the month that a day is in.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn free_accounts(
+        &self,
+        client_id: u64,
+        date: Date,
+    ) -> Result<Vec<FreeAccount>, Fault> {
+        let table = &self.tables.clients;
+        let query = self
+            .client
+            .query()
+            .table_name(table)
+            .key_condition_expression("pk = :client AND begins_with(sk, :month)")
+            .expression_attribute_values(":client", string(keys::client(client_id)))
+            .expression_attribute_values(":month", string(keys::free_accounts(date)))
+            .consistent_read(true);
+        found(table, query).await
     }
 
     /// Changes how many accounts a client has.

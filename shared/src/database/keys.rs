@@ -7,6 +7,7 @@
 //! | clients | `CLIENT#<id>` | `MADE#API_KEY#<sha256>` | an API key that this client made, or whose end is under way with this client's access |
 //! | clients | `CLIENT#<id>` | `MADE#ADMIN#<id>` | a client that this one made an administrator |
 //! | clients | `CLIENT#<id>` | `MADE#CLIENT#<id>` | another client that this one made |
+//! | clients | `CLIENT#<id>` | `FREE#<year>-<month>#<account number>` | an account that cost nothing, and was ordered or ended in that month |
 //! | clients | `SEQUENCES` | `SEQUENCES` | the last numbers given to clients, plans, accounts and invoices |
 //! | credentials | `API_KEY#<sha256>` | | an API key; listed by `by_client` |
 //! | credentials | `TOKEN#<sha256>` | | a session, until it expires |
@@ -31,7 +32,7 @@
 //! | tasks | `ANSWER#<id>#<requested at>` | | a task's answer to the request of a moment, for callback keys |
 //! | tasks | `CALLBACK#<sha256>` | | what a callback key stands for |
 //! | usage | `ACCOUNT#<s3uid>` | `DAY#<date>` | an account's usage on a day |
-//! | usage | `ACCOUNT#<s3uid>` | `TRAFFIC_LIMIT#<from>` | that the traffic of the period from then on reached its limit, which was told |
+//! | usage | `ACCOUNT#<s3uid>` | `TRAFFIC_LIMIT#<from>` | that the traffic of the period from then on reached its limit, which was told, and for which the keys stopped where the plan says so |
 //! | usage | `BILLING` | `STATE` | the day before which every period has been closed |
 //! | usage | `ACCOUNT#<s3uid>` | `MONTH#<year>-<month>` | an account's totals for a calendar month; ranked by `by_month_traffic`, `by_month_storage` |
 //! | usage | `COLLECTION#<location>` | `HOUR#<time>` | an hour under collection |
@@ -83,6 +84,15 @@ pub(crate) fn made_admin(client_id: u64) -> String {
 
 pub(crate) fn made_client(client_id: u64) -> String {
     format!("{MADE_CLIENTS}{client_id:0DIGITS$}")
+}
+
+/// The client's accounts that cost nothing and were ordered or ended in the month that a day is in.
+pub(crate) fn free_accounts(date: Date) -> String {
+    format!("FREE#{:04}-{:02}#", date.year(), date.month())
+}
+
+pub(crate) fn free_account(date: Date, account_id: u64) -> String {
+    format!("{}{account_id:0DIGITS$}", free_accounts(date))
 }
 
 pub(crate) fn email(email: &str) -> String {

@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aws_sdk_dynamodb::error::ProvideErrorMetadata;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{ConditionCheck, Delete, Put, ReturnValue, Update};
+use backon::Retryable;
 use futures::try_join;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::billing::{Issue, OpenInvoice};
-use super::transaction::{Conflict, Transaction};
+use super::transaction::{Conflict, Transaction, collisions};
 use super::{Database, attribute, found, item, keys, number, page, read, string, written_if_held};
 use crate::config::Tables;
 use crate::domain::event::Event;
@@ -296,7 +299,7 @@ impl Database {
         now: Timestamp,
     ) -> Result<Option<Series>, Fault> {
         let table = &self.tables.ledger;
-        let sent = self
+        let update = self
             .balances_update(client_id, currency)
             .update_expression("SET #taken = if_not_exists(invoices, :zero) + :one, invoices = if_not_exists(invoices, :zero) + :one, #since = :now")
             .condition_expression("attribute_not_exists(#taken)")
@@ -305,10 +308,8 @@ impl Database {
             .expression_attribute_values(":zero", number(0))
             .expression_attribute_values(":one", number(1))
             .expression_attribute_values(":now", attribute(now)?)
-            .return_values(ReturnValue::AllNew)
-            .send()
-            .await;
-        match written_if_held("UpdateItem", table, sent)? {
+            .return_values(ReturnValue::AllNew);
+        match self.update_balances(update).await? {
             Some(updated) => {
                 let row = read(table, updated.attributes.unwrap_or_default())?;
                 Ok(Some(Series::of(&row)))
@@ -336,7 +337,7 @@ impl Database {
             return Ok(place(own));
         };
         // If nobody has one after it, the place just given is as if it had not been.
-        let sent = self
+        let update = self
             .balances_update(client_id, currency)
             .update_expression(
                 "SET #taken = :returned, invoices = invoices - :one REMOVE #returned",
@@ -348,13 +349,11 @@ impl Database {
             .expression_attribute_names("#returned", keys::place_returned(returned))
             .expression_attribute_values(":own", number(own))
             .expression_attribute_values(":one", number(1))
-            .expression_attribute_values(":returned", number(returned))
-            .send()
-            .await;
-        if written_if_held("UpdateItem", &self.tables.ledger, sent)?.is_some() {
+            .expression_attribute_values(":returned", number(returned));
+        if self.update_balances(update).await?.is_some() {
             return Ok(place(returned));
         }
-        let sent = self
+        let update = self
             .balances_update(client_id, currency)
             .update_expression("SET #taken = :returned, #own = :own REMOVE #returned")
             .condition_expression("attribute_exists(#returned) AND #taken = :own")
@@ -362,15 +361,11 @@ impl Database {
             .expression_attribute_names("#own", keys::place_returned(own))
             .expression_attribute_names("#returned", keys::place_returned(returned))
             .expression_attribute_values(":own", number(own))
-            .expression_attribute_values(":returned", number(returned))
-            .send()
-            .await;
-        Ok(
-            match written_if_held("UpdateItem", &self.tables.ledger, sent)? {
-                Some(_) => place(returned),
-                None => place(own),
-            },
-        )
+            .expression_attribute_values(":returned", number(returned));
+        Ok(match self.update_balances(update).await? {
+            Some(_) => place(returned),
+            None => place(own),
+        })
     }
 
     /// Takes a place back from a cause that came to nothing; the next one gets it. Nothing is done when its invoice was issued.
@@ -383,32 +378,27 @@ impl Database {
         currency: Currency,
         place: &Place,
     ) -> Result<(), Fault> {
-        let table = &self.tables.ledger;
         // The last one given is as if it had not been.
-        let sent = self
+        let update = self
             .balances_update(client_id, currency)
             .update_expression("SET invoices = invoices - :one REMOVE #taken, #since")
             .condition_expression("#taken = :number AND invoices = :number")
             .expression_attribute_names("#taken", keys::place_taken(&place.cause))
             .expression_attribute_names("#since", keys::place_taken_since(&place.cause))
             .expression_attribute_values(":number", number(place.number))
-            .expression_attribute_values(":one", number(1))
-            .send()
-            .await;
-        if written_if_held("UpdateItem", table, sent)?.is_some() {
+            .expression_attribute_values(":one", number(1));
+        if self.update_balances(update).await?.is_some() {
             return Ok(());
         }
-        let sent = self
+        let update = self
             .balances_update(client_id, currency)
             .update_expression("SET #returned = :number REMOVE #taken, #since")
             .condition_expression("#taken = :number")
             .expression_attribute_names("#taken", keys::place_taken(&place.cause))
             .expression_attribute_names("#since", keys::place_taken_since(&place.cause))
             .expression_attribute_names("#returned", keys::place_returned(place.number))
-            .expression_attribute_values(":number", number(place.number))
-            .send()
-            .await;
-        written_if_held("UpdateItem", table, sent)?;
+            .expression_attribute_values(":number", number(place.number));
+        self.update_balances(update).await?;
         Ok(())
     }
 
@@ -437,15 +427,26 @@ impl Database {
         currency: Currency,
         highest: u64,
     ) -> Result<(), Fault> {
-        let sent = self
+        let update = self
             .balances_update(client_id, currency)
             .update_expression("SET invoices = :highest")
             .condition_expression("attribute_not_exists(invoices) OR invoices < :highest")
-            .expression_attribute_values(":highest", number(highest))
-            .send()
-            .await;
-        written_if_held("UpdateItem", &self.tables.ledger, sent)?;
+            .expression_attribute_values(":highest", number(highest));
+        self.update_balances(update).await?;
         Ok(())
+    }
+
+    /// Updates a client's balances if a condition holds, however many transactions write them at the same time; `None` when it does not.
+    async fn update_balances(
+        &self,
+        update: UpdateItemFluentBuilder,
+    ) -> Result<Option<UpdateItemOutput>, Fault> {
+        let attempt = || async { update.clone().send().await };
+        let sent = attempt.retry(collisions()).when(|error| {
+            let error = error.as_service_error();
+            error.and_then(ProvideErrorMetadata::code) == Some("TransactionConflictException")
+        });
+        written_if_held("UpdateItem", &self.tables.ledger, sent.await)
     }
 
     fn balances_update(&self, client_id: u64, currency: Currency) -> UpdateItemFluentBuilder {

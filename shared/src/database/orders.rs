@@ -121,7 +121,7 @@ impl Database {
                 Conflict::IdempotencyKeyUsed,
             );
         }
-        Ok(match transaction.commit().await? {
+        Ok(match transaction.commit_unless_crowded().await? {
             Ok(()) => Begun::Begun,
             Err(conflicts) => Begun::Refused(conflicts),
         })
@@ -205,6 +205,9 @@ impl Database {
             account_item(account)?,
             Conflict::Changed,
         );
+        if account.is_free {
+            transaction.update(self.free_account_update(account, None)?, Conflict::Changed);
+        }
         if let Some(issue) = issue {
             transaction.issue(&self.tables, issue)?;
         }

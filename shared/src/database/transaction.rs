@@ -28,6 +28,8 @@ pub enum Conflict {
     ReferenceUsed,
     /// The same task is under way.
     UnderWay,
+    /// Others write the same items all the time. Nothing was written.
+    Crowded,
     /// Somebody else changed it first, or it was done already.
     Changed,
 }
@@ -114,6 +116,21 @@ impl Transaction<'_> {
     /// Writes everything, or says which conditions did not hold, in the order of the writes. Collisions with transactions of others
     /// are tried again.
     pub(super) async fn commit(self) -> Result<Result<(), Vec<Conflict>>, Fault> {
+        self.tried().await?.map_err(|stopped| Fault {
+            retryable: stopped.collided || stopped.fault.retryable,
+            ..stopped.fault
+        })
+    }
+
+    /// The same, with [`Conflict::Crowded`] when transactions of others were in the way of every try.
+    pub(super) async fn commit_unless_crowded(self) -> Result<Result<(), Vec<Conflict>>, Fault> {
+        match self.tried().await? {
+            Err(stopped) if stopped.collided => Ok(Err(vec![Conflict::Crowded])),
+            tried => tried.map_err(|stopped| stopped.fault),
+        }
+    }
+
+    async fn tried(self) -> Result<Result<Result<(), Vec<Conflict>>, Stopped>, Fault> {
         if let Some(problem) = self.problem {
             return Err(problem);
         }
@@ -136,21 +153,18 @@ impl Transaction<'_> {
                 },
             }
         };
-        attempt
-            .retry(
-                ExponentialBuilder::default()
-                    .with_jitter()
-                    .with_min_delay(Duration::from_millis(20))
-                    .with_max_delay(Duration::from_millis(500))
-                    .with_max_times(8),
-            )
-            .when(|stopped: &Stopped| stopped.collided)
-            .await
-            .map_err(|stopped| Fault {
-                retryable: stopped.collided || stopped.fault.retryable,
-                ..stopped.fault
-            })
+        let tried = attempt.retry(collisions());
+        Ok(tried.when(|stopped: &Stopped| stopped.collided).await)
     }
+}
+
+/// How often, and when, a write is tried again that met another one of the same items. Together less than a function may run.
+pub(super) fn collisions() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_jitter()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(Duration::from_millis(500))
+        .with_max_times(12)
 }
 
 /// A transaction that was not carried out, for another reason than its conditions.

@@ -14,7 +14,9 @@ use super::{
     written_if_held,
 };
 use crate::domain::account::Group;
+use crate::domain::account::{Account, Service};
 use crate::domain::event::Event;
+use crate::domain::history::Entry;
 use crate::domain::usage::{Day, OwnCalls, TrafficHour};
 use crate::error::Fault;
 
@@ -25,6 +27,9 @@ const OWN_CALLS_KEPT: SignedDuration = SignedDuration::from_hours(100 * 24);
 #[derive(Serialize, Deserialize)]
 struct Told {
     event_id: String,
+    /// The plan's, where it was a traffic limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    limit_bytes: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -294,35 +299,54 @@ impl Database {
         Ok(())
     }
 
-    /// Tells that an account's traffic reached its limit, once in the period that begins on `period_from`.
+    /// Whether it was told in the period that begins on `period_from` that an account's traffic reached its limit, this one or a larger.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn is_traffic_limit_told(
+        &self,
+        s3uid: &str,
+        period_from: Date,
+        limit_bytes: u64,
+    ) -> Result<bool, Fault> {
+        let (pk, sk) = (keys::account(s3uid), keys::traffic_limit(period_from));
+        let known: Option<Told> = self.get(&self.tables.usage, pk, Some(sk)).await?;
+        // Where no limit is noted, there was one a period.
+        Ok(known.is_some_and(|told| told.limit_bytes.is_none_or(|told| told >= limit_bytes)))
+    }
+
+    /// Tells that an account's traffic reached its plan's limit, once in the period that begins on `period_from` and for that limit; and
+    /// stops its keys, where `stop` has the account as it was read, its service then, and the history entry of that. `false` when
+    /// somebody else told of it, or changed the account since.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn tell_traffic_limit(
         &self,
         s3uid: &str,
-        period_from: Date,
-        event: &Event,
-    ) -> Result<(), Fault> {
+        (period_from, limit_bytes): (Date, u64),
+        stop: Option<(&Account, &Service, &Entry)>,
+        events: &[Event],
+    ) -> Result<bool, Fault> {
         let table = &self.tables.usage;
         let (pk, sk) = (keys::account(s3uid), keys::traffic_limit(period_from));
-        let known: Option<Told> = self.get(table, pk.clone(), Some(sk.clone())).await?;
-        if known.is_some() {
-            return Ok(());
-        }
+        let event_id = events.first().map(|event| event.event_id.clone());
         let told = Told {
-            event_id: event.event_id.clone(),
+            event_id: event_id.unwrap_or_default(),
+            limit_bytes: Some(limit_bytes),
         };
         let mut transaction = self.transaction();
         let put = Put::builder()
             .table_name(table)
             .set_item(Some(item(pk, Some(sk), &told)?))
-            .condition_expression("attribute_not_exists(pk)");
+            .condition_expression("attribute_not_exists(pk) OR limit_bytes < :limit")
+            .expression_attribute_values(":limit", number(limit_bytes));
         transaction.put(put, Conflict::Changed);
-        transaction.events(&self.tables.events, std::slice::from_ref(event))?;
-        // Refused where another run of the shard was quicker.
-        let _ = transaction.commit().await?;
-        Ok(())
+        if let Some((account, service, entry)) = stop {
+            self.service_change(&mut transaction, account, service, entry)?;
+        }
+        transaction.events(&self.tables.events, events)?;
+        Ok(transaction.commit().await?.is_ok())
     }
 
     /// Adds to what Wharfage itself called in an account's bucket in an hour. It is added twice where DynamoDB's answer is lost and the SDK

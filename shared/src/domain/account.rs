@@ -57,6 +57,10 @@ pub struct Service {
     /// The first day of the period that is not charged: it began while a member of staff had the account suspended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncharged_from: Option<Date>,
+    /// The first day of the period whose traffic is used up, and which its keys were stopped for; there also where they are stopped for
+    /// something else besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic_spent_in: Option<Date>,
 }
 
 /// Why an account's data goes.
@@ -92,6 +96,8 @@ pub enum Suspension {
     Unpaid,
     /// An administrator did; only an administrator lifts it.
     Administrator,
+    /// The traffic of the period is used up; the next period lifts it.
+    Traffic,
 }
 
 /// A change of service that the present status does not allow.
@@ -126,6 +132,7 @@ impl Service {
             resumed_until: None,
             removal: None,
             uncharged_from: None,
+            traffic_spent_in: None,
         }
     }
 
@@ -135,9 +142,10 @@ impl Service {
             Status::Cancelling => Status::Cancelling,
             Status::Terminating | Status::Terminated => return Err(NotAllowed::Terminating),
         };
-        let suspension = match self.suspension {
-            Some(Suspension::Administrator) => Suspension::Administrator,
-            Some(Suspension::Unpaid) | None => reason,
+        let suspension = match (self.suspension, reason) {
+            (Some(Suspension::Administrator), _) => Suspension::Administrator,
+            (Some(Suspension::Unpaid), Suspension::Traffic) => Suspension::Unpaid,
+            _ => reason,
         };
         Ok(Service {
             status,
@@ -166,6 +174,33 @@ impl Service {
         })
     }
 
+    /// Suspended because the traffic of the period that began on a day is used up: until the next one. What else it is suspended for
+    /// outlasts that.
+    ///
+    /// # Errors
+    /// When it is going.
+    pub fn suspend_for_traffic(&self, period_from: Date) -> Result<Service, NotAllowed> {
+        Ok(Service {
+            traffic_spent_in: Some(period_from),
+            ..self.suspend(Suspension::Traffic)?
+        })
+    }
+
+    /// There is traffic again. What else suspended it stays.
+    #[must_use]
+    pub fn traffic_again(&self) -> Service {
+        let is_only_traffic = self.suspension == Some(Suspension::Traffic);
+        Service {
+            status: match self.status {
+                Status::Suspended if is_only_traffic => Status::Active,
+                status => status,
+            },
+            suspension: self.suspension.filter(|_| !is_only_traffic),
+            traffic_spent_in: None,
+            ..self.clone()
+        }
+    }
+
     /// Whether it is suspended because an invoice is overdue, whatever else it is suspended for.
     #[must_use]
     pub fn is_unpaid(&self) -> bool {
@@ -174,23 +209,26 @@ impl Service {
     }
 
     /// Nothing of it is overdue any more: what it was suspended for, what was to come of that, and the time that staff gave are past. What
-    /// a member of staff suspended stays so, and what is going goes on, on the day that was told for that.
+    /// a member of staff suspended stays so, and so does what has no traffic left; what is going goes on, on the day that was told for that.
     #[must_use]
     pub fn paid(&self) -> Service {
-        let is_only_unpaid = self.suspension == Some(Suspension::Unpaid);
+        let suspension = match self.suspension {
+            Some(Suspension::Unpaid) => self.traffic_spent_in.map(|_| Suspension::Traffic),
+            suspension => suspension,
+        };
         Service {
             status: match self.status {
-                Status::Suspended if is_only_unpaid => Status::Active,
+                Status::Suspended if suspension.is_none() => Status::Active,
                 status => status,
             },
-            suspension: self.suspension.filter(|_| !is_only_unpaid),
+            suspension,
             purge_on: None,
             resumed_until: None,
             ..self.clone()
         }
     }
 
-    /// In use again, whoever suspended it. `until` is the day on which it is suspended again if an invoice is still overdue.
+    /// In use again, whoever suspended it, and until the period ends if its traffic is used up. `until` is the day on which it is suspended again if an invoice is still overdue.
     ///
     /// # Errors
     /// When it is not suspended, or going.
@@ -208,6 +246,7 @@ impl Service {
             suspension: None,
             purge_on: None,
             resumed_until: until,
+            traffic_spent_in: None,
             ..self.clone()
         })
     }
@@ -668,6 +707,47 @@ mod tests {
         assert_eq!(ends(date(2026, 2, 15)), date(2026, 2, 15));
         assert_eq!(ends(date(2026, 2, 16)), date(2026, 3, 15));
         assert_eq!(ends(date(2026, 4, 1)), date(2026, 4, 15));
+    }
+
+    #[test]
+    fn of_several_reasons_each_is_lifted_by_its_own_and_staff_lift_all() {
+        let spent = date(2026, 1, 15);
+        let purge_on = date(2026, 3, 1);
+        let active = Service::ordered(spent);
+        let traffic = active.suspend_for_traffic(spent).expect("suspended");
+        let state = |service: &Service| (service.status, service.suspension);
+        let suspended = |reason| (Status::Suspended, Some(reason));
+        assert_eq!(state(&traffic), suspended(Suspension::Traffic));
+        assert_eq!(traffic.paid(), traffic);
+        assert_eq!(traffic.traffic_again(), active);
+        assert_eq!(traffic.resume(None), Ok(active.clone()));
+
+        let unpaid = active.suspend_unpaid(purge_on).expect("suspended");
+        let both = [
+            traffic.suspend_unpaid(purge_on).expect("suspended"),
+            unpaid.suspend_for_traffic(spent).expect("suspended"),
+        ];
+        for both in both {
+            assert_eq!(state(&both), suspended(Suspension::Unpaid));
+            assert_eq!(both.paid(), traffic);
+            assert_eq!(both.traffic_again(), unpaid);
+            assert_eq!(both.resume(None), Ok(active.clone()));
+        }
+        let staff = active.suspend_by_staff().expect("suspended");
+        let both = [
+            traffic.suspend_by_staff().expect("suspended"),
+            staff.suspend_for_traffic(spent).expect("suspended"),
+        ];
+        for both in both {
+            assert_eq!(state(&both), suspended(Suspension::Administrator));
+            assert_eq!(both.paid(), both);
+            assert_eq!(both.traffic_again(), staff);
+            assert_eq!(both.resume(None), Ok(active.clone()));
+        }
+        let cancelled = traffic.cancel(date(2026, 1, 20), 30).expect("cancelled");
+        assert_eq!(cancelled.undo_cancel(date(2026, 1, 21)), Ok(traffic));
+        let used = cancelled.traffic_again();
+        assert_eq!(state(&used), (Status::Cancelling, None));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::account::{Account, Service, Status, Suspension};
+use crate::domain::allowance::{Allowance, OpenedAnew, Used};
 use crate::domain::figures::GB_BYTES;
 use crate::domain::invoice::{Basis, Line};
 use crate::domain::money::{Currency, to_minor};
@@ -106,13 +107,16 @@ pub struct ClosedPeriod {
     /// Whether nothing is charged for the one that follows.
     #[serde(default)]
     pub is_next_uncharged: bool,
+    /// What accounts that cost nothing, and that this one took the place of, had used of its month's allowances.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_before: Option<Used>,
     /// The invoice; absent where nothing was charged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invoice_id: Option<u64>,
 }
 
 /// Closes the period `[from, to)` of an account, where `to` is its commit date. `sold` is the plan that the next period is on;
-/// `is_next_charged`, whether that is charged.
+/// `is_next_charged`, whether that is charged; `opened_anew`, what was used of the period's allowances before it.
 ///
 /// # Errors
 /// When a plan is not sold in the currency, or an amount does not fit into 64 bits of minor units.
@@ -120,11 +124,12 @@ pub fn close(
     account: &Account,
     (from, to): (Date, Date),
     parts: &[Part],
+    opened_anew: Option<&OpenedAnew>,
     sold: &Plan,
     is_next_charged: bool,
     currency: Currency,
 ) -> Result<Closing, PriceError> {
-    let mut lines = overage_lines(account, (from, to), parts, currency)?;
+    let mut lines = overage_lines(account, (from, to), parts, opened_anew, currency)?;
     let is_renewed = match account.service.status {
         Status::Active | Status::Suspended => true,
         Status::Cancelling => account
@@ -136,6 +141,10 @@ pub fn close(
     let mut service = account.service.clone();
     if is_renewed {
         let next = next_anniversary(account.service.ordered_on, to);
+        // The next period may have used up its own by now.
+        if service.traffic_spent_in.is_some_and(|from| from < to) {
+            service = service.traffic_again();
+        }
         service.next_commit_date = next;
         service.uncharged_from = (!is_next_charged).then_some(to);
         if is_next_charged {
@@ -153,7 +162,8 @@ pub fn close(
 }
 
 /// What is charged for usage above the quota and the included traffic of the plans of a period, each for its part of it. For a part under
-/// way, the quota is counted for as long as its usage is.
+/// way, the quota is counted for as long as its usage is. Of a period that was opened anew, plans that cost nothing include what
+/// [`OpenedAnew`] leaves of it.
 ///
 /// # Errors
 /// When a plan is not sold in the currency, or an amount does not fit into 64 bits of minor units.
@@ -161,6 +171,7 @@ pub fn overage_lines(
     account: &Account,
     (from, to): (Date, Date),
     parts: &[Part],
+    opened_anew: Option<&OpenedAnew>,
     currency: Currency,
 ) -> Result<Vec<Line>, PriceError> {
     let (begin, end) = (start_of(from), start_of(to));
@@ -169,7 +180,25 @@ pub fn overage_lines(
     if account.service.uncharged_from == Some(from) {
         return Ok(lines);
     }
-    for part in parts {
+    let allowances = parts.iter().map(|part| {
+        let price = part.plan.monthly_price(&account.location, currency)?;
+        Ok(Allowance {
+            is_free: to_minor(price, currency)? == 0,
+            byte_hours: u128::from(part.plan.quota_bytes())
+                * u128::from(hours_between(part.from, part.to)),
+            traffic_bytes: included_share(
+                part.plan.included_traffic_gb.saturating_mul(GB_BYTES),
+                hours_between(begin, part.from),
+                hours_between(begin, part.to),
+                hours,
+            ),
+        })
+    });
+    let mut allowances = allowances.collect::<Result<Vec<_>, PriceError>>()?;
+    if let Some(opened_anew) = opened_anew {
+        opened_anew.lower(&mut allowances);
+    }
+    for (part, allowance) in parts.iter().zip(allowances) {
         let (plan, usage) = (&part.plan, &part.usage);
         let prices = plan.prices_in(currency)?;
         let when = match (part.from, part.to) == (begin, end) {
@@ -186,10 +215,10 @@ pub fn overage_lines(
             plan_version: plan.version,
             basis,
         };
-        let storage = StorageOverage::of(
+        let so_far = u128::from(plan.quota_bytes()) * u128::from(usage.hours);
+        let storage = StorageOverage::above(
             usage.stored_byte_hours,
-            plan.quota_bytes(),
-            usage.hours,
+            so_far.min(allowance.byte_hours),
             hours,
             prices.storage_overage_per_gb_month,
         );
@@ -201,15 +230,9 @@ pub fn overage_lines(
                 Basis::Storage(storage),
             ));
         }
-        let included_bytes = included_share(
-            plan.included_traffic_gb.saturating_mul(GB_BYTES),
-            hours_between(begin, part.from),
-            hours_between(begin, part.to),
-            hours,
-        );
         let traffic = TrafficOverage::of(
             usage.bytes_sent,
-            included_bytes,
+            allowance.traffic_bytes,
             prices.traffic_overage_per_gb,
         );
         let amount = traffic.amount(currency);
@@ -279,6 +302,7 @@ pub(crate) mod tests {
             quota_gb: 10,
             storage_limit_gb: None,
             charge_suspended: None,
+            stop_at_bandwidth_limit: false,
             storage_type: "Standard".into(),
             locations: vec!["NL".into()],
             included_traffic_gb: 1,
@@ -351,7 +375,7 @@ pub(crate) mod tests {
         let period = (date(2026, 1, 31), date(2026, 2, 28));
         let parts = whole(period, plan(1, 1500), usage);
         let closing =
-            close(&account, period, &parts, &plan(2, 1700), true, eur()).expect("closing");
+            close(&account, period, &parts, None, &plan(2, 1700), true, eur()).expect("closing");
         // 2 GB-months at 0.10, 2 GB at 0.50, and the next month at its new price
         assert_eq!(amounts(&closing.lines), [20, 100, 1700]);
         assert_eq!(
@@ -376,7 +400,7 @@ pub(crate) mod tests {
         let period = (date(2026, 1, 15), date(2026, 2, 15));
         let parts = whole(period, plan(1, 1500), Usage::default());
         let nothing =
-            close(&account, period, &parts, &plan(1, 1500), true, eur()).expect("closing");
+            close(&account, period, &parts, None, &plan(1, 1500), true, eur()).expect("closing");
         assert_eq!((nothing.lines.len(), nothing.is_renewed), (0, false));
     }
 
@@ -405,7 +429,7 @@ pub(crate) mod tests {
             part(begin, change, plan(1, 1500), 1),
             part(change, end, larger, 500),
         ];
-        let lines = overage_lines(&account, period, &parts, eur()).expect("lines");
+        let lines = overage_lines(&account, period, &parts, None, eur()).expect("lines");
         // 15 GB for 250 of 744 hours at 0.10: 50.4; 1 GB less 250/744 of 1 GB, at 0.50: 33.2; 5 GB for 494 hours: 33.2; 500 - 494 GB: 3.00
         assert_eq!(amounts(&lines), [50, 33, 33, 300]);
         assert_eq!(
@@ -447,8 +471,8 @@ pub(crate) mod tests {
             };
             let part = |from, to, sent_gb| Part { from, to, plan: plan(1, 1500), usage: usage(from, to, sent_gb) };
             let parts = [part(begin, change, sent_gb[0]), part(change, end, sent_gb[1])];
-            let divided = overage_lines(&account, period, &parts, eur()).expect("lines");
-            let whole = overage_lines(&account, period, &[part(begin, end, sent_gb[0] + sent_gb[1])], eur()).expect("lines");
+            let divided = overage_lines(&account, period, &parts, None, eur()).expect("lines");
+            let whole = overage_lines(&account, period, &[part(begin, end, sent_gb[0] + sent_gb[1])], None, eur()).expect("lines");
             let sum = |lines: &[Line]| amounts(lines).iter().sum::<i64>();
             prop_assert!((sum(&divided) - sum(&whole)).abs() <= 2, "{divided:?} {whole:?}");
             let included = |lines: &[Line]| lines.iter().map(|line| match &line.basis {

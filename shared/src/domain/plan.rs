@@ -33,6 +33,9 @@ pub struct Plan {
     pub locations: Vec<String>,
     /// What may be sent in a period without charge, in units of 2^30 bytes.
     pub included_traffic_gb: u64,
+    /// Whether the keys of an account that has sent all of that stop until its period ends. See [`Plan::traffic_limit_bytes`].
+    #[serde(default)]
+    pub stop_at_bandwidth_limit: bool,
     /// What it costs, per currency it is sold in.
     pub prices: BTreeMap<Currency, Prices>,
     /// Recurring prices that differ from [`Prices::monthly`], per location and currency.

@@ -289,6 +289,7 @@ mod tests {
         };
         Plan {
             charge_suspended: None,
+            stop_at_bandwidth_limit: false,
             id,
             version: 1,
             name: format!("Plan {id}"),

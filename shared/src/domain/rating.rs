@@ -84,6 +84,22 @@ impl StorageOverage {
         price_per_gb_month: Decimal,
     ) -> StorageOverage {
         let included_byte_hours = u128::from(quota_bytes) * u128::from(part_hours);
+        StorageOverage::above(
+            stored_byte_hours,
+            included_byte_hours,
+            hours,
+            price_per_gb_month,
+        )
+    }
+
+    /// The storage of a period of `hours`, or of a part of it, against what is included in that.
+    #[must_use]
+    pub fn above(
+        stored_byte_hours: u128,
+        included_byte_hours: u128,
+        hours: u32,
+        price_per_gb_month: Decimal,
+    ) -> StorageOverage {
         StorageOverage {
             stored_byte_hours,
             included_byte_hours,

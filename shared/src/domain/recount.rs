@@ -387,6 +387,7 @@ mod tests {
                 open_minor: 350,
             }],
             periods: vec![ClosedPeriod {
+                used_before: None,
                 s3uid: "a".into(),
                 from: date(2026, 1, 15),
                 to: date(2026, 2, 15),

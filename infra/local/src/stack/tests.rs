@@ -408,6 +408,44 @@ async fn kept_data_lasts_over_restarts() {
 }
 
 #[tokio::test]
+async fn kept_data_gets_the_indexes_that_came_since() {
+    let directory = tempfile::tempdir().expect("directory");
+    let index = "        - IndexName: by_actor
+          KeySchema:
+            - { AttributeName: acted_by, KeyType: HASH }
+            - { AttributeName: sk, KeyType: RANGE }
+          Projection: { ProjectionType: ALL }
+";
+    let attribute = "        - { AttributeName: acted_by, AttributeType: S }\n";
+    let expiry = "      TimeToLiveSpecification:
+        AttributeName: expires_at_epoch
+        Enabled: true
+";
+    for text in [index, attribute, expiry] {
+        assert!(TEXT.contains(text), "{text}");
+    }
+    let former = TEXT.replace(index, "").replace(attribute, "");
+    let start = |template: &'static str| {
+        Stack::start(Options {
+            template,
+            data: Data::Dir(directory.path().join("data")),
+            ..options()
+        })
+    };
+    drop(
+        start(former.replace(expiry, "").leak())
+            .await
+            .expect("stack"),
+    );
+    let stack = start(TEXT).await.expect("again");
+    let by_nobody = stack.context().database.history_by(1, 10, 0, None);
+    let entries = by_nobody.await.expect("the index is there").entries;
+    assert!(entries.is_empty(), "{entries:?}");
+    drop(stack);
+    start(TEXT).await.expect("a third time");
+}
+
+#[tokio::test]
 async fn what_does_not_fit_together_does_not_start() {
     let refused = async |options: Options| match Stack::start(options).await {
         Ok(_) => "started".to_owned(),

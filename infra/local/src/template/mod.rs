@@ -326,7 +326,7 @@ mod tests {
             .iter()
             .find(|table| table.name == "wharfage-AccountsTable")
             .expect("accounts");
-        assert_eq!(accounts.indexes.len(), 8);
+        assert_eq!(accounts.indexes.len(), 9);
 
         let routes: Vec<&Route> = template
             .functions
