@@ -61,7 +61,7 @@ const PLACE_TAKEN_FOR: SignedDuration = SignedDuration::from_hours(6);
 /// left half done: credit that stands beside debts pays them, places in the series that nobody uses are given to the next invoices, and
 /// a counter that was set back is set to the highest number given.
 pub(crate) async fn recount(context: &Context, client_id: u64) -> Result<(), Fault> {
-    chasing::pay_open(context, client_id).await?;
+    let paid = chasing::pay_open(context, client_id).await;
     let mut seen = Vec::new();
     for _ in 0..TRIES {
         let (books, found) = differences(context, client_id).await?;
@@ -71,6 +71,13 @@ pub(crate) async fn recount(context: &Context, client_id: u64) -> Result<(), Fau
             continue;
         }
         telemetry::add(Figure::LedgerDifferences, found.len() as u64);
+        if let Err(fault) = paid {
+            // An open side that cannot be paid, for example, because its invoice is missing. That is told, and keeps no other client.
+            if found.is_empty() {
+                return Err(fault);
+            }
+            tracing::warn!(error = %fault, "what is open cannot be paid from credit");
+        }
         let now = context.now();
         for difference in found {
             tracing::error!(%difference, "two records of a client's money do not agree");

@@ -17,7 +17,7 @@ use wharfage::error::Fault;
 
 use crate::add_credit::open_account;
 use crate::billing_crashes::{
-    assert_cluster_agrees, at_every_call, billing, chase_all, done_or_refused, end, history,
+    assert_cluster_agrees, at_every_call, billing, chase, chase_all, done_or_refused, end, history,
     invoices_of, outbox, stored, told, unpaid_accounts, wait_until,
 };
 use crate::debts::drain;
@@ -283,6 +283,40 @@ async fn an_account_whose_time_is_over_is_suspended_and_told_once() {
 #[tokio::test]
 async fn an_account_that_is_paid_for_as_its_time_is_over_is_in_use() {
     time_is_over(true).await;
+}
+
+/// All but a few cents is paid at any moment of the suspension: too little is owed to suspend anybody.
+#[tokio::test]
+async fn an_account_that_is_paid_but_for_cents_while_it_is_being_suspended_is_in_use() {
+    let mut app = TestApp::start_idle(&[("CreditLimit", "1000000")]).await;
+    let accounts = unpaid_accounts(&app, 88).await;
+    chase_all(&app, &accounts, 3).await;
+    wait_until(&app, "2026-02-12T00:30:00Z");
+    app.log_in().await;
+    let calls = at_every_call(
+        &app,
+        async |index: usize| accounts[index].clone(),
+        async |(_, open)| billing(&app, &chase(open)).await,
+        async |(account, _)| {
+            // A cent more is left of each than of the one before it, whose rest is paid first.
+            pay(&app, "14.99", &account.s3uid).await.ok();
+            drain(&app).await;
+        },
+        async |(account, open), when| {
+            let left = app.context().database.open_invoices(1).await;
+            let left = left.expect("DynamoDB answers");
+            let left = left.iter().find(|left| left.invoice_id == open.invoice_id);
+            let left_minor = left.map_or(0, OpenInvoice::open_minor);
+            assert!((1..100).contains(&left_minor), "{when}: {left_minor}");
+            let service = stored(&app, &account.s3uid).await.service;
+            let state = (service.status, service.suspension, service.termination());
+            assert_eq!(state, (Status::Active, None, None), "{when}");
+            assert_cluster_agrees(&app, &account.s3uid, when).await;
+            assert_sound(&app, when).await;
+        },
+    )
+    .await;
+    assert!(calls >= 8, "{calls} calls are too few to have been all");
 }
 
 /// An order on account that began while there was room in the credit limit, and whose room somebody else took before it was invoiced.

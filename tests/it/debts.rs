@@ -669,3 +669,18 @@ async fn what_was_held_for_an_order_that_came_to_nothing_pays_what_came_to_be_ow
     assert_eq!(history(&app, &account.s3uid, "invoice_paid").await, 1);
     app.assert_ledger_is_sound("client").await;
 }
+
+/// As the version before let it stand.
+#[tokio::test]
+async fn credit_that_stands_beside_debts_pays_them_before_an_order() {
+    for action in ["create_order", "create_account"] {
+        let app = start(&[]).await;
+        open_account(&app, 2, "owed").await;
+        app.top_up("client", "beside it", 4_000).await;
+        let order = json!({ "plan_id": 2, "bucket_name": "ordered" });
+        app.call("client", action, order).await.ok();
+        assert_eq!(open_amounts(&app).await, Vec::<i64>::new(), "{action}");
+        assert_eq!(app.balances("client").await.credit_minor, 1_000, "{action}");
+        app.assert_ledger_is_sound("client").await;
+    }
+}

@@ -14,6 +14,7 @@ use wharfage::domain::period::start_of;
 use wharfage::telemetry::Invocation;
 
 use crate::add_credit::open_account;
+use crate::billing_crashes::at_every_call;
 use crate::debts::{drain, run_the_day};
 
 const CLIENT: &str = "CLIENT#1";
@@ -336,4 +337,61 @@ async fn pay_and_order(app: &TestApp, bucket_name: &str) -> Value {
     drain(app).await;
     let order = json!({ "id": 1, "plan_id": 2, "bucket_name": bucket_name });
     app.call("admin", "create_order", order).await.ok()
+}
+
+#[tokio::test]
+async fn differences_are_told_though_they_keep_credit_from_paying_what_is_open() {
+    let app = sound().await;
+    let open = key(&app, "OPEN#").await.1;
+    let invoice = open.rsplit('#').next().expect("a number");
+    delete(&app, &format!("INVOICE#{invoice}")).await;
+    app.top_up("client", "credit beside debts", 700).await;
+    let told = told(&app).await;
+    for of in ["open side without an invoice", "credit beside debt", SERIES] {
+        assert!(told.contains(of), "{of}: {told:?}");
+    }
+}
+
+/// A recount that gives a dead process's place back and raises a counter that was set back, and orders that come in between.
+#[tokio::test]
+async fn no_number_is_given_twice_or_left_out_however_a_recount_dies() {
+    let app = TestApp::start_idle(&[("CreditLimit", "1000000")]).await;
+    app.spend_all_credit("client").await;
+    open_account(&app, 2, "first").await;
+    let database = &app.context().database;
+    let orders = std::cell::Cell::new(0);
+    let recount = async || {
+        let body = json!({ "work": "recount", "from": 1, "to": 1 }).to_string();
+        app.handle_directly("billing", &body).await
+    };
+    let order = async || {
+        orders.set(orders.get() + 1);
+        open_account(&app, 2, &format!("meanwhile-{}", orders.get())).await;
+    };
+    let calls = at_every_call(
+        &app,
+        async |index: usize| {
+            let cause = format!("died {index}");
+            let long_ago = app.now() - SignedDuration::from_hours(7);
+            let place = database.take_place(1, eur(), &cause, long_ago).await;
+            place.expect("DynamoDB answers");
+            order().await;
+            // As if somebody had put an old copy of the balances' counter back.
+            set_back(&app, 1).await;
+        },
+        async |()| recount().await,
+        async |()| order().await,
+        async |(), when| {
+            recount().await.expect("it is recounted");
+            order().await;
+            let numbers = numbers(&app).await;
+            let all: Vec<u64> = (1..=numbers.len() as u64).collect();
+            assert_eq!(numbers, all, "{when}");
+            let series = database.series(1, eur()).await.expect("the series");
+            assert_eq!(series, Default::default(), "{when}");
+            app.assert_ledger_is_sound("client").await;
+        },
+    )
+    .await;
+    assert!(calls >= 8, "{calls} calls are too few to have been all");
 }
