@@ -237,7 +237,9 @@ async fn tell_keys(
         };
         provider.add_key(&account.s3uid, &keys).await?;
     }
-    for access_key in &unsettled.removed_keys {
+    // However late another one tells what he read before: no key that was ever removed is given to an account again, so what he removes is
+    // never one that it has by now.
+    for access_key in account.keys_to_remove() {
         provider.remove_key(&account.s3uid, access_key).await?;
     }
     Ok(())

@@ -88,32 +88,40 @@ async fn begin(context: &Context, caller: &Caller, account: Account) -> Result<A
 /// Which key is the account's is decided by its record; the cluster loses the old one after that, and at latest when `resume_tasks` finds
 /// that it has not.
 async fn confirm(context: &Context, caller: &Caller, account: Account) -> Result<Answer, Error> {
-    let Some(next) = &account.next_key else {
+    let Some(next) = account.next_key.clone() else {
         return confirmed_before(context, account).await;
     };
     // As long as the cluster may not have it, nothing works but the old one.
     let account = match account.unsettled {
-        Some(_) => settle_again(context, account.clone(), Parts::KEYS).await?,
-        None => account.clone(),
+        Some(_) => settle_again(context, account, Parts::KEYS).await?,
+        None => account,
     };
     let details =
         json!({ "access_key": next.access_key, "removed_access_key": account.access_key });
     let entry = caller.entry(context, &account, "confirm_key", details);
-    let recorded = account.with_key_confirmed(next, entry.at);
+    // Another of the same may have been quicker, while the cluster was told.
+    let Some(recorded) = account.with_key_confirmed(&next.access_key, entry.at) else {
+        return overtaken(context, &next, account).await;
+    };
     if !context
         .database
         .take_next_key(&account, &recorded, &entry)
         .await?
     {
-        // Another of the same may have been quicker.
         let now = context.database.account(&account.s3uid).await?;
-        return match now {
-            Some(now) if now.access_key == next.access_key => confirmed_before(context, now).await,
-            _ => Err(changed().into()),
-        };
+        let now = now.ok_or_else(changed)?;
+        return overtaken(context, &next, now).await;
     }
     let account = settle(context, recorded, Parts::KEYS).await?;
     Ok(confirmed(&account))
+}
+
+/// Answers a confirmation that came too late for the record: another of the same may have been quicker.
+async fn overtaken(context: &Context, next: &NextKey, now: Account) -> Result<Answer, Error> {
+    if now.access_key != next.access_key {
+        return Err(changed().into());
+    }
+    confirmed_before(context, now).await
 }
 
 /// Answers a confirmation when no key waits for one: whoever confirms may not have heard the first answer.

@@ -543,9 +543,12 @@ impl Account {
         }
     }
 
-    /// The same account, as it is when its second key takes the first one's place at `now`.
+    /// The same account, as it is when its second key takes the first one's place at `now`; none when its second key is not this one, or
+    /// not any more: whoever put it in its place has had the first one removed.
     #[must_use]
-    pub fn with_key_confirmed(&self, next: &NextKey, now: Timestamp) -> Account {
+    pub fn with_key_confirmed(&self, access_key: &str, now: Timestamp) -> Option<Account> {
+        let next = self.next_key.as_ref();
+        let next = next.filter(|next| next.access_key == access_key)?;
         let mut after = self.unsettled_in(Parts::KEYS, now);
         if let Some(unsettled) = &mut after.unsettled {
             unsettled.removed_keys.push(self.access_key.clone());
@@ -554,7 +557,18 @@ impl Account {
         after.secret_key_ciphertext = next.secret_key_ciphertext.clone();
         after.next_key = None;
         after.key_confirmed_at = Some(now);
-        after
+        Some(after)
+    }
+
+    /// The keys that its cluster is to remove: what its mark says, but never a key that the account has.
+    pub fn keys_to_remove(&self) -> impl Iterator<Item = &str> {
+        let unsettled = self.unsettled.as_ref();
+        let removed = unsettled.map_or(&[][..], |unsettled| &unsettled.removed_keys);
+        let next = self.next_key.as_ref().map(|next| &next.access_key);
+        removed
+            .iter()
+            .filter(move |key| **key != self.access_key && Some(*key) != next)
+            .map(String::as_str)
     }
 
     /// Whether its owner can still see it and act on it.
@@ -711,6 +725,7 @@ mod tests {
     use jiff::civil::date;
 
     use super::*;
+    use crate::domain::closing::tests::account;
 
     #[test]
     fn a_cancelling_while_the_closing_is_late_ends_with_the_period_that_has_begun() {
@@ -764,6 +779,34 @@ mod tests {
         assert_eq!(cancelled.undo_cancel(date(2026, 1, 21)), Ok(traffic));
         let used = cancelled.traffic_again();
         assert_eq!(state(&used), (Status::Cancelling, None));
+    }
+
+    #[test]
+    fn a_key_is_confirmed_once_and_no_key_that_an_account_has_is_removed() {
+        let next = |name: &str| {
+            Some(NextKey {
+                access_key: name.into(),
+                secret_key_ciphertext: String::new(),
+            })
+        };
+        let account = Account {
+            access_key: "first".into(),
+            next_key: next("second"),
+            ..account(date(2026, 1, 15))
+        };
+        let confirm = |account: &Account, name| account.with_key_confirmed(name, Timestamp::MIN);
+        assert_eq!(confirm(&account, "third"), None);
+        let confirmed = confirm(&account, "second").expect("it waits");
+        assert_eq!(confirmed.access_key, "second");
+        assert!(confirmed.keys_to_remove().eq(["first"]));
+        // By a second one who asked for the same at once.
+        assert_eq!(confirm(&confirmed, "second"), None);
+        // A mark may say too much.
+        let mut wrong = confirmed;
+        wrong.next_key = next("third");
+        let unsettled = wrong.unsettled.as_mut().expect("a mark");
+        unsettled.removed_keys = ["second", "first", "third"].map(String::from).to_vec();
+        assert!(wrong.keys_to_remove().eq(["first"]));
     }
 
     #[test]
