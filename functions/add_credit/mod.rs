@@ -27,6 +27,8 @@ crate::s3_action!("add_credit");
 
 /// The most that is taken in at once, in minor units: nobody pays a million, but a slip of the hand does.
 const MOST_MINOR: i64 = 100_000_000;
+/// More digits than these are too much in any currency, whether or not the number can be held.
+const MOST_DIGITS: usize = 18;
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     token(call)?;
@@ -35,6 +37,10 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let amount = parameters.required_text(&["amount"])?;
     // The payment's own reference makes a retry harmless: the same money is never added twice.
     let reference = parameters.required_text(&["reference"])?;
+    let reference = reference.trim();
+    if reference.is_empty() {
+        return Err(Rejection::invalid("reference", "must not be empty").into());
+    }
     if reference.len() > 128 {
         return Err(Rejection::invalid("reference", "must be at most 128 bytes long").into());
     }
@@ -53,34 +59,21 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         Some(code) => Currency::from_code(&code.to_uppercase())
             .ok_or_else(|| Rejection::invalid("currency", "must be an ISO 4217 currency"))?,
     };
-    let amount_minor = plans::decimal(&amount)
-        .filter(|amount| !amount.is_zero())
-        .filter(|amount| amount.normalize().scale() <= currency.exponent())
-        .and_then(|amount| to_minor(amount, currency).ok())
-        .ok_or_else(|| {
-            Rejection::invalid(
-                "amount",
-                "must be a positive amount in whole minor units of the currency",
-            )
-        })?;
-    if amount_minor > MOST_MINOR {
-        let most = to_major(MOST_MINOR, currency);
-        return Err(
-            Rejection::invalid("amount", &format!("must be at most {most} at once")).into(),
-        );
-    }
+    let amount_minor = minor_units(&amount, currency)?;
     let payment = Payment {
         client: &client,
         currency,
         amount_minor,
-        reference: &reference,
+        reference,
         is_shared,
         actor: caller.actor(),
     };
     let posting = payment.take_in(context).await?;
-    if posting.amounts_minor.get(&LedgerAccount::Funding) != Some(&-amount_minor)
-        || posting.currency != currency
-    {
+    if posting.currency != currency {
+        let text = "the reference was used with another currency";
+        return Err(Rejection::unprocessable(text).into());
+    }
+    if posting.amounts_minor.get(&LedgerAccount::Funding) != Some(&-amount_minor) {
         return Err(Rejection::unprocessable("the reference was used with another amount").into());
     }
     // For a retry too: the first try may have died before it. Accounts that were suspended for what is paid now work again.
@@ -109,6 +102,31 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         "owed": number(to_major(-balances.receivable_minor, currency)),
         "paid": paid,
     })))
+}
+
+/// An amount as it is written, in minor units.
+fn minor_units(text: &str, currency: Currency) -> Result<i64, Rejection> {
+    let too_much = || {
+        let most = to_major(MOST_MINOR, currency);
+        Rejection::invalid("amount", &format!("must be at most {most} at once"))
+    };
+    let whole = text.trim_start_matches('0');
+    if whole.len() > MOST_DIGITS && whole.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(too_much());
+    }
+    let amount = plans::decimal(text)
+        .filter(|amount| !amount.is_zero())
+        .filter(|amount| amount.normalize().scale() <= currency.exponent())
+        .ok_or_else(|| {
+            Rejection::invalid(
+                "amount",
+                "must be a positive amount in whole minor units of the currency",
+            )
+        })?;
+    let amount_minor = to_minor(amount, currency).ok();
+    amount_minor
+        .filter(|minor| *minor <= MOST_MINOR)
+        .ok_or_else(too_much)
 }
 
 /// Money that came in.
@@ -180,12 +198,29 @@ impl Payment<'_> {
             });
             let lowered = lowered(&touched, false);
             let kept = Some(self.reference).filter(|_| !self.is_shared);
-            let posted = database.post_payment(&posting, kept, &lowered, guard, &entries, &events);
+            // Nothing is billed in any other currency: credit in it would lie there for ever.
+            let billed_in = (left > 0).then_some(self.currency);
+            let posted = database.post_payment(
+                &posting,
+                (kept, billed_in),
+                &lowered,
+                guard,
+                &entries,
+                &events,
+            );
             match posted.await? {
                 Ok(()) => return Ok(posting),
                 Err(conflicts) if conflicts.contains(&Conflict::ReferenceUsed) => {
                     let text = "the reference was used for another customer: send reference_scope=client if both payments have it";
                     return Err(Rejection::unprocessable(text).into());
+                }
+                Err(conflicts) if conflicts.contains(&Conflict::CurrencyChanged) => {
+                    // Unless it was posted before that: the next look tells.
+                    if let Some(first) = database.posting(client_id, &id).await? {
+                        return Ok(first);
+                    }
+                    let text = "the customer's currency was changed meanwhile, try again";
+                    return Err(Rejection::conflict(text).retry_after(1).into());
                 }
                 Err(_) => {}
             }

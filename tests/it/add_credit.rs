@@ -59,9 +59,15 @@ async fn add_credit_adds_once_per_reference() {
         other["amount"] = amount.into();
         other["currency"] = currency.into();
         let reply = app.call("admin", ACTION, other.clone()).await;
-        let wanted = text(ACTION, "the reference was used with another amount");
+        let what = if currency == "EUR" {
+            "the reference was used with another amount"
+        } else {
+            "the reference was used with another currency"
+        };
+        let wanted = text(ACTION, what);
         assert_eq!(reply.refused(422), wanted, "{amount} {currency}");
     }
+    assert_eq!(add(&app, json!("12.34"), "  payment 1 ").await, body);
     // At once, too.
     let calls = (0..5).map(|_| add(&app, json!(1), "payment 2"));
     for body in futures::future::join_all(calls).await {
@@ -228,6 +234,62 @@ async fn a_suspension_is_lifted_though_settling_died_in_the_middle() {
     }
 }
 
+/// Whichever of the two begins first, and wherever the other one comes in between.
+#[tokio::test]
+async fn add_credit_and_a_change_of_currency_leave_no_credit_in_another_currency() {
+    for is_payment_first in [true, false] {
+        let mut refused = 0;
+        for index in 0.. {
+            assert!(index < 20, "no end");
+            let app = TestApp::start_idle(&[]).await;
+            let id = app.client_id("client");
+            app.spend_all_credit("client").await;
+            let payment = json!({ "id": id, "amount": 5, "reference": "x" });
+            let pay = async || app.call_directly("admin", ACTION, payment.clone()).await;
+            let currency = json!({ "id": id, "currency": "USD" });
+            let change = async || {
+                let action = "update_client";
+                app.call_directly("admin", action, currency.clone()).await
+            };
+            let (is_whole, paid, changed) = if is_payment_first {
+                let stalled = app.tap.stall_at(index, Moment::Before, pay()).await;
+                let changed = change().await;
+                match stalled {
+                    Ok(paid) => (true, paid, changed),
+                    Err(stalled) => (false, stalled.go_on().await, changed),
+                }
+            } else {
+                let stalled = app.tap.stall_at(index, Moment::Before, change()).await;
+                let paid = pay().await;
+                match stalled {
+                    Ok(changed) => (true, paid, changed),
+                    Err(stalled) => (false, paid, stalled.go_on().await),
+                }
+            };
+            let when = format!("{is_payment_first} {index}");
+            assert!([200, 409].contains(&changed.status), "{when}");
+            let client = app.client("client").await;
+            assert_eq!(changed.status == 200, client.currency.code() == "USD");
+            let credit_minor = app.balances("client").await.credit_minor;
+            if paid.status == 200 {
+                assert_eq!(paid.ok()["currency"], client.currency.code(), "{when}");
+                assert_eq!(credit_minor, 500, "{when}");
+            } else {
+                refused += 1;
+                assert!(paid.retry_after.is_some(), "{when}");
+                let wanted = "the customer's currency was changed meanwhile, try again";
+                assert_eq!(paid.refused(409), text(ACTION, wanted), "{when}");
+                assert_eq!(credit_minor, 0, "{when}");
+                assert_eq!(pay().await.ok()["currency"], "USD", "{when}");
+            }
+            if is_whole {
+                break;
+            }
+        }
+        assert_eq!(refused > 0, is_payment_first);
+    }
+}
+
 #[tokio::test]
 async fn add_credit_refuses_bad_tokens_and_parameters() {
     let app = TestApp::start_idle(&[]).await;
@@ -259,10 +321,14 @@ async fn add_credit_refuses_bad_tokens_and_parameters() {
         json!("x"),
         json!("1 EUR"),
         json!(1e300),
-        json!("9".repeat(40)),
     ];
     contract.refuses("amount", rule, &values).await;
-    let too_much = [json!("1000000.01"), json!("10000000000")];
+    let too_much = [
+        json!("1000000.01"),
+        json!("10000000000"),
+        json!("9".repeat(23)),
+        json!("9".repeat(40)),
+    ];
     contract
         .refuses("amount", "must be at most 1000000.00 at once", &too_much)
         .await;
@@ -273,6 +339,9 @@ async fn add_credit_refuses_bad_tokens_and_parameters() {
     let values = [json!("r".repeat(129)), json!("é".repeat(65))];
     contract
         .refuses("reference", "must be at most 128 bytes long", &values)
+        .await;
+    contract
+        .refuses("reference", "must not be empty", &[json!("  ")])
         .await;
     let values = ["clients", "ALL", "0"].map(Value::from);
     contract

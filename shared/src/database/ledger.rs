@@ -129,14 +129,15 @@ impl Database {
     }
 
     /// Posts a payment, as [`Database::post`] does, and has its reference stand for this client alone, so that one payment is not noted for
-    /// two: another's is [`Conflict::ReferenceUsed`]. With no `reference` to keep, it may stand for others too.
+    /// two: another's is [`Conflict::ReferenceUsed`]. With no `reference` to keep, it may stand for others too. With a currency, only as
+    /// long as the client is billed in it: else it is [`Conflict::CurrencyChanged`].
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn post_payment(
         &self,
         posting: &Posting,
-        reference: Option<&str>,
+        (reference, billed_in): (Option<&str>, Option<Currency>),
         lowered: &[Lowered<'_>],
         guard: Guard,
         entries: &[Entry],
@@ -153,6 +154,17 @@ impl Database {
                     .condition_expression("attribute_not_exists(pk) OR client_id = :client")
                     .expression_attribute_values(":client", number(posting.client_id)),
                 Conflict::ReferenceUsed,
+            );
+        }
+        if let Some(currency) = billed_in {
+            transaction.check(
+                ConditionCheck::builder()
+                    .table_name(&self.tables.clients)
+                    .key("pk", string(keys::client(posting.client_id)))
+                    .key("sk", string(keys::CLIENT))
+                    .condition_expression("currency = :currency")
+                    .expression_attribute_values(":currency", attribute(currency)?),
+                Conflict::CurrencyChanged,
             );
         }
         transaction.commit().await

@@ -26,6 +26,8 @@ pub enum Conflict {
     IdempotencyKeyUsed,
     /// The reference is of another client's payment.
     ReferenceUsed,
+    /// The client is billed in another currency by now.
+    CurrencyChanged,
     /// The same task is under way.
     UnderWay,
     /// Others write the same items all the time. Nothing was written.
