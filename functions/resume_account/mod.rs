@@ -36,7 +36,8 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let (s3uid, actor) = (&account.s3uid, caller.actor());
     let resumed = match (account.service.suspension, until) {
         (_, Some(_)) if !is_unpaid => {
-            let text = "nothing is overdue on the S3 account: until is for one that is not paid for";
+            let text =
+                "nothing is overdue on the S3 account: until is for one that is not paid for";
             return Err(Rejection::conflict(text).into());
         }
         (None, None) => return not_suspended(context, account).await,
