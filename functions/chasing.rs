@@ -190,9 +190,12 @@ pub(crate) fn has_overdue(context: &Context, open: &[OpenInvoice], s3uid: &str) 
 /// The overdue invoices of an account, the one due first first, but for those in a currency in which little is overdue.
 fn overdue<'a>(context: &Context, open: &'a [OpenInvoice], s3uid: &str) -> Vec<&'a OpenInvoice> {
     let today = date_of(context.now());
+    let dunning = &context.rules.dunning;
+    // An operator may suspend on the due date itself.
+    let is_late = |due_on| is_overdue(due_on, today) || dunning.is_suspension_due(due_on, today);
     let overdue = || {
         open.iter()
-            .filter(|open| open.s3uid == s3uid && is_overdue(open.due_on, today))
+            .filter(|open| open.s3uid == s3uid && is_late(open.due_on))
     };
     let is_enough = |first: &&OpenInvoice| {
         let of_currency = overdue().filter(|open| open.currency == first.currency);

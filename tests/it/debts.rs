@@ -684,3 +684,23 @@ async fn credit_that_stands_beside_debts_pays_them_before_an_order() {
         app.assert_ledger_is_sound("client").await;
     }
 }
+
+#[tokio::test]
+async fn an_operator_may_suspend_on_the_due_date_itself() {
+    let mut app = start(&[("SuspensionDays", "0"), ("TerminationDays", "5")]).await;
+    let account = open_account(&app, 2, "no-patience").await;
+    on(&mut app, date(2026, 1, 29)).await;
+    // A run takes one step of an invoice: the reminder came first.
+    run_the_day(&app).await;
+    let suspended = stored(&app, &account.s3uid).await;
+    assert_eq!(
+        state(&suspended),
+        (Status::Suspended, Some(Suspension::Unpaid))
+    );
+    let told = (date(2026, 2, 3), TerminationReason::Unpaid);
+    assert_eq!(suspended.service.termination(), Some(told));
+    add(&app, "15.00", "at once").await;
+    drain(&app).await;
+    let paid = stored(&app, &account.s3uid).await;
+    assert_eq!(state(&paid), (Status::Active, None));
+}
