@@ -240,7 +240,8 @@ fn is_traffic_again(account: &Account, plan: &Plan) -> bool {
     account.service.traffic_spent_in.is_some() && (is_more || !plan.stop_at_bandwidth_limit)
 }
 
-/// Has what a change gave back pay for what the client owes.
+/// Has accounts resumed that were suspended for what the credit note of a change took off their invoices; what became credit beside more
+/// open invoices than one transaction lowers pays those.
 async fn spend(context: &Context, account: &Account, latest: &LatestChange) -> Result<(), Fault> {
     if latest.amount_minor >= 0 {
         return Ok(());

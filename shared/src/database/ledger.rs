@@ -290,16 +290,14 @@ impl Database {
         currency: Currency,
         place: &Place,
     ) -> Result<bool, Fault> {
-        let sent = self
+        let update = self
             .balances_update(client_id, currency)
             .update_expression("REMOVE #taken, #since")
             .condition_expression("#taken = :number")
             .expression_attribute_names("#taken", keys::place_taken(&place.cause))
             .expression_attribute_names("#since", keys::place_taken_since(&place.cause))
-            .expression_attribute_values(":number", number(place.number))
-            .send()
-            .await;
-        Ok(written_if_held("UpdateItem", &self.tables.ledger, sent)?.is_some())
+            .expression_attribute_values(":number", number(place.number));
+        Ok(self.update_balances(update).await?.is_some())
     }
 
     /// Gives the next place to a cause that has none: the series as it is then. `None` when it has one.
