@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3ErrorCode, S3Request, S3Result};
@@ -49,6 +49,19 @@ impl S3Auth for Keys {
     }
 }
 
+/// The account of a key, unless it is suspended.
+pub(crate) fn active_user(c: &Connection, access_key: &str) -> Result<String, Fault> {
+    let uid = c
+        .prepare_cached("SELECT uid FROM access_keys WHERE access_key = ?1")?
+        .query_row(params![access_key], |row| row.get::<_, String>(0))
+        .optional()?
+        .ok_or(S3ErrorCode::InvalidAccessKeyId)?;
+    if known_user(c, &uid)?.suspended {
+        return Err(user_suspended().into());
+    }
+    Ok(uid)
+}
+
 pub(crate) struct Owners(pub(crate) Arc<Store>);
 
 #[async_trait::async_trait]
@@ -65,14 +78,7 @@ impl S3Access for Owners {
         let (uid, bucket) = self
             .0
             .read(move |c| {
-                let uid = c
-                    .prepare_cached("SELECT uid FROM access_keys WHERE access_key = ?1")?
-                    .query_row(params![access_key], |row| row.get::<_, String>(0))
-                    .optional()?
-                    .ok_or(S3ErrorCode::InvalidAccessKeyId)?;
-                if known_user(c, &uid)?.suspended {
-                    return Err(user_suspended().into());
-                }
+                let uid = active_user(c, &access_key)?;
                 // A bucket about to be made is nobody's yet.
                 let Some(name) = bucket.filter(|_| !creates) else {
                     return Ok((uid, None));

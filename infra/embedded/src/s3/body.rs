@@ -38,6 +38,8 @@ pub(crate) struct Expected {
     pub length_bytes: Option<u64>,
     /// How much the quota leaves room for.
     pub allowed_bytes: Option<u64>,
+    /// How much a form's policy allows.
+    pub most_bytes: Option<u64>,
     pub md5: Option<String>,
     pub checksums: Checksums,
     /// Where further checksums appear once the body has been read.
@@ -164,7 +166,11 @@ where
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(broken_body)?;
             size_bytes += chunk.len() as u64;
-            if size_bytes > BODY_MAX_BYTES {
+            if size_bytes
+                > expected
+                    .most_bytes
+                    .map_or(BODY_MAX_BYTES, |most| most.min(BODY_MAX_BYTES))
+            {
                 return Err(S3ErrorCode::EntityTooLarge.into());
             }
             if expected

@@ -6,9 +6,10 @@ use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};
 
 use super::store::Store;
-use super::{buckets, listing, multipart, objects};
+use super::{buckets, cors, listing, multipart, objects};
 use crate::Now;
 
+#[derive(Clone)]
 pub(crate) struct Front {
     pub store: Arc<Store>,
     pub now: Now,
@@ -34,6 +35,9 @@ operations! {
     get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput = buckets::location;
     get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput = buckets::get_versioning;
     put_bucket_versioning(PutBucketVersioningInput) -> PutBucketVersioningOutput = buckets::put_versioning;
+    get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput = cors::get;
+    put_bucket_cors(PutBucketCorsInput) -> PutBucketCorsOutput = cors::put;
+    delete_bucket_cors(DeleteBucketCorsInput) -> DeleteBucketCorsOutput = cors::delete;
     list_objects(ListObjectsInput) -> ListObjectsOutput = listing::list_v1;
     list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = listing::list_v2;
     list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput = listing::list_versions;

@@ -6,13 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use hyper::body::{Body as _, Bytes, Frame, Incoming, SizeHint};
-use hyper::{Method, Request, Response};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, Uri};
 use s3s::service::S3Service;
-use s3s::{Body, HttpError, S3Error, S3ErrorCode, StdError};
+use s3s::{Body, HttpError, StdError};
 
 use super::admin::Admin;
+use super::front::Front;
 use super::store::lock;
 use super::usage::{Meter, Usage};
+use super::{cors, forms};
 
 /// A client that is refused before its upload has ended reads the answer only after it: up to
 /// this much is read and thrown away rather than cut off.
@@ -21,6 +24,7 @@ const DRAIN_MAX_BYTES: u64 = 64 * 1024 * 1024;
 #[derive(Clone)]
 pub(crate) struct Gateway {
     pub(crate) s3: S3Service,
+    pub(crate) front: Arc<Front>,
     pub(crate) admin: Arc<Admin>,
     pub(crate) usage: Arc<Usage>,
 }
@@ -45,17 +49,13 @@ impl hyper::service::Service<Request<Incoming>> for Gateway {
 
 impl Gateway {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Sent>, HttpError> {
-        if is_form(&request) {
-            // s3s would collect the whole file in memory before anybody could refuse it.
-            let error = S3Error::with_message(
-                S3ErrorCode::NotImplemented,
-                "Uploads from HTML forms are not offered.",
-            );
-            let response = error
-                .to_http_response()
+        if request.method() == Method::OPTIONS {
+            let response = cors::preflight(&self.front.store, &request)
+                .await
                 .map_err(|error| HttpError::new(Box::new(error)))?;
             return Ok(response.map(|body| Sent { body, meter: None }));
         }
+        let cors_headers = cors::headers(&self.front.store, &request).await;
         let meter = Arc::new(Meter::new(Arc::clone(&self.usage)));
         let left = Arc::new(Mutex::new(None));
         let awaits_continue = request.headers().contains_key(http::header::EXPECT);
@@ -67,8 +67,16 @@ impl Gateway {
             meter: Arc::clone(&meter),
             left: Arc::clone(&left),
         };
-        let request = Request::from_parts(parts, Body::http_body_unsync(received));
-        let response = self.s3.call(request).await?;
+        let mut response = if is_form(&parts) {
+            // s3s would collect the whole file in memory before anybody could refuse it.
+            forms::answer(&self.front, parts, received)
+                .await
+                .map_err(|error| HttpError::new(Box::new(error)))?
+        } else {
+            let request = Request::from_parts(parts, Body::http_body_unsync(received));
+            self.s3.call(request).await?
+        };
+        response.headers_mut().extend(cors_headers);
         let unread = lock(&left).take();
         if let Some(unread) = unread {
             drain(unread, &meter).await;
@@ -80,10 +88,29 @@ impl Gateway {
     }
 }
 
-fn is_form<B>(request: &Request<B>) -> bool {
-    request.method() == Method::POST
+/// What a request speaks of: a bucket, or what is in it.
+pub(crate) struct Addressed {
+    pub bucket: Option<String>,
+    pub is_bucket: bool,
+}
+
+pub(crate) fn addressed<B>(request: &Request<B>) -> Addressed {
+    addressed_by(request.uri())
+}
+
+pub(crate) fn addressed_by(uri: &Uri) -> Addressed {
+    let path = uri.path().trim_start_matches('/');
+    let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+    Addressed {
+        bucket: (!bucket.is_empty()).then(|| bucket.to_owned()),
+        is_bucket: key.is_empty(),
+    }
+}
+
+fn is_form(request: &Parts) -> bool {
+    request.method == Method::POST
         && request
-            .headers()
+            .headers
             .get(http::header::CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
             .is_some_and(|value| {
@@ -111,7 +138,7 @@ async fn drain(mut body: Incoming, meter: &Meter) {
 }
 
 /// A request's body on its way in.
-struct Received {
+pub(crate) struct Received {
     body: Option<Incoming>,
     /// Whether the client is sending. One that awaits "100 Continue" begins when the body is first
     /// read, and should not begin at all when it is refused.

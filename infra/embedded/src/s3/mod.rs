@@ -12,7 +12,8 @@
 //!   caller is known to own the bucket: what strangers try is not the owner's traffic. Bytes belong to the
 //!   hour in which they moved.
 //! - Objects written in parts carry no checksum of the whole; their ETag is that of AWS.
-//! - Encryption headers, object locks, public ACLs and HTML forms are refused rather than ignored.
+//! - Encryption headers, object locks and public ACLs are refused rather than ignored.
+//! - A page's question whether it may (a CORS preflight) is nobody's traffic: nobody signs it.
 //!
 //! Every accepted write outlives the process, however it ends. A loss of power may take the latest ones:
 //! nothing is forced to the disk.
@@ -21,7 +22,9 @@ mod access;
 mod admin;
 mod body;
 mod buckets;
+mod cors;
 mod fault;
+mod forms;
 mod front;
 mod gateway;
 mod listing;
@@ -108,15 +111,17 @@ impl Cluster {
         }
         let store = Arc::new(Store::open(&data_dir, !ephemeral)?);
         let usage = Arc::new(Usage::new(Arc::clone(&now)));
-        let mut s3 = S3ServiceBuilder::new(Front {
+        let front = Front {
             store: Arc::clone(&store),
             now: Arc::clone(&now),
             region,
-        });
+        };
+        let mut s3 = S3ServiceBuilder::new(front.clone());
         s3.set_auth(Keys(Arc::clone(&store)));
         s3.set_access(Owners(Arc::clone(&store)));
         let gateway = Gateway {
             s3: s3.build(),
+            front: Arc::new(front),
             admin: Arc::new(Admin {
                 store: Arc::clone(&store),
                 usage: Arc::clone(&usage),

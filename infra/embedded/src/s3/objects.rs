@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures::Stream;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use s3s::dto::*;
-use s3s::{S3Error, S3ErrorCode, S3Request, S3Response};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, StdError};
 
 use super::access::caller;
 use super::body::{self, Expected, Outgoing, Staged, receive, segments};
@@ -117,6 +119,43 @@ pub(crate) async fn put(
         checksum_sha256: checksums.sha256,
         ..PutObjectOutput::default()
     }))
+}
+
+/// What a form uploads: a PUT, but for the size that its policy asks for.
+pub(crate) async fn put_form<S>(
+    front: &Front,
+    uid: String,
+    input: PutObjectInput,
+    file: S,
+    size_range: (u64, u64),
+) -> Result<(Bucket, Version), Fault>
+where
+    S: Stream<Item = Result<Bytes, StdError>> + Unpin,
+{
+    refuse_unsupported!(input);
+    let mut meta = meta_of!(input);
+    let (least_bytes, most_bytes) = size_range;
+    let condition = WriteCondition::default();
+    let target = Target::new(uid, input.bucket, input.key);
+    let expected = Expected {
+        allowed_bytes: target.admit(front, condition.clone(), None).await?,
+        most_bytes: Some(most_bytes),
+        md5: input.content_md5,
+        checksums: Checksums {
+            crc32: input.checksum_crc32,
+            crc32c: input.checksum_crc32c,
+            crc64nvme: input.checksum_crc64nvme,
+            sha1: input.checksum_sha1,
+            sha256: input.checksum_sha256,
+        },
+        ..Expected::default()
+    };
+    let staged = receive(&front.store, Some(file), expected).await?;
+    if (staged.size_bytes as u64) < least_bytes {
+        return Err(S3ErrorCode::EntityTooSmall.into());
+    }
+    meta.checksums = staged.checksums.clone();
+    target.commit(front, condition, staged, meta).await
 }
 
 /// Until when a version is kept. Both modes are one here: nobody may delete it sooner.

@@ -261,6 +261,7 @@ fn prepare(writer: &mut Connection) -> rusqlite::Result<i64> {
         // Written by a later release; guessing at its tables would damage them.
         _ => return Err(rusqlite::Error::InvalidQuery),
     }
+    transaction.execute_batch(include_str!("cors.sql"))?;
     let starts = transaction.query_row(
         "UPDATE settings SET value = value + 1 WHERE name = 'starts' RETURNING value",
         [],

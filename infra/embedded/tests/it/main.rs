@@ -2,7 +2,9 @@
 
 mod access;
 mod admin;
+mod cors;
 mod durability;
+mod forms;
 mod listing;
 mod multipart;
 mod objects;
