@@ -210,7 +210,7 @@ where
     /// The fields before the file; the file's content comes next. What comes after it is ignored.
     async fn fields(&mut self) -> Result<Fields, Fault> {
         let mut left = FIELDS_MAX_BYTES;
-        let mut fields = BTreeMap::new();
+        let mut fields = BTreeMap::<String, String>::new();
         let delimiter = self.delimiter.clone();
         self.until(&delimiter, &mut left).await?;
         loop {
@@ -232,7 +232,7 @@ where
                 let file_name = file_name.rsplit(['/', '\\']).next().unwrap_or_default();
                 for (name, value) in &mut fields {
                     if !["policy", "signature", "x-amz-signature"].contains(&name.as_str()) {
-                        *value = String::replace(value, FILE_NAME, file_name);
+                        *value = value.replace(FILE_NAME, file_name);
                     }
                 }
                 return Ok(Fields(fields));

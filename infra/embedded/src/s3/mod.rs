@@ -19,9 +19,11 @@
 //! nothing is forced to the disk.
 
 mod access;
+mod acl;
 mod admin;
 mod body;
 mod buckets;
+mod checksums;
 mod cors;
 mod fault;
 mod forms;
