@@ -269,7 +269,7 @@ fn decode_md5(text: &str) -> Result<[u8; 16], Fault> {
 }
 
 /// s3s checks signed bodies as they stream, with error types it keeps to itself: only their text tells them apart.
-fn broken_body(error: StdError) -> Fault {
+pub(crate) fn broken_body(error: StdError) -> Fault {
     let text = error.to_string();
     let told: S3Error = if text.contains("Sha256Mismatch") {
         custom(

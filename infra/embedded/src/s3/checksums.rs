@@ -160,7 +160,11 @@ impl Algorithm {
     /// The checksum of all bytes, from those of its parts: their digests and sizes.
     fn combined(self, parts: &[(Vec<u8>, i64)]) -> Option<String> {
         let algorithm = self.crc()?;
-        let number = |digest: &[u8]| digest.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let number = |digest: &[u8]| {
+            digest
+                .iter()
+                .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+        };
         let mut parts = parts.iter();
         let mut whole = number(&parts.next()?.0);
         for (digest, size_bytes) in parts {
@@ -245,7 +249,12 @@ impl Checksums {
     pub(crate) fn without_counts(&self) -> Self {
         let bare = |value: &Option<String>| {
             let value = value.as_deref()?;
-            Some(value.split_once('-').map_or(value, |(sum, _)| sum).to_owned())
+            Some(
+                value
+                    .split_once('-')
+                    .map_or(value, |(sum, _)| sum)
+                    .to_owned(),
+            )
         };
         Self {
             crc32: bare(&self.crc32),
@@ -344,13 +353,22 @@ mod tests {
             crc64nvme: Some(STANDARD.encode(s3s::crypto::Crc64Nvme::checksum(bytes))),
             ..Checksums::default()
         };
-        let of_parts: Vec<_> = parts.iter().map(|part| (sums(part), part.len() as i64)).collect();
+        let of_parts: Vec<_> = parts
+            .iter()
+            .map(|part| (sums(part), part.len() as i64))
+            .collect();
         for algorithm in [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64nvme] {
             let combined = algorithm.of_parts(
                 Kind::FullObject,
-                of_parts.iter().map(|(sums, size_bytes)| (sums, *size_bytes)),
+                of_parts
+                    .iter()
+                    .map(|(sums, size_bytes)| (sums, *size_bytes)),
             );
-            assert_eq!(combined.as_ref(), sums(&whole).get(algorithm), "{algorithm:?}");
+            assert_eq!(
+                combined.as_ref(),
+                sums(&whole).get(algorithm),
+                "{algorithm:?}"
+            );
         }
     }
 }

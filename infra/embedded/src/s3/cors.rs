@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::access::caller;
 use super::fault::{Fault, custom};
 use super::front::Front;
-use super::gateway::addressed;
+use super::hosts::addressed;
 use super::records::{find_bucket, own_bucket};
 use super::store::Store;
 
@@ -269,7 +269,7 @@ pub(crate) async fn headers<B>(store: &Arc<Store>, request: &Request<B>) -> Head
     let Some(origin) = text(request.headers(), ORIGIN).map(str::to_owned) else {
         return HeaderMap::new();
     };
-    let Some(bucket) = addressed(request).bucket else {
+    let Some(bucket) = addressed(request.uri(), request.headers()).bucket else {
         return HeaderMap::new();
     };
     let method = request.method().clone();
@@ -326,7 +326,7 @@ async fn allowed<B>(store: &Arc<Store>, request: &Request<B>) -> Result<HeaderMa
         .filter(|name| !name.is_empty())
         .collect();
     let method = method.to_owned();
-    let found = match addressed(request).bucket {
+    let found = match addressed(request.uri(), request.headers()).bucket {
         Some(bucket) => rules_for(store, bucket).await?,
         None => Found::NoRules,
     };

@@ -28,7 +28,7 @@ use super::access::{Keys, active_user};
 use super::admin::digest;
 use super::fault::{Fault, custom, invalid_argument, refusal};
 use super::front::Front;
-use super::gateway::addressed_by;
+use super::hosts::{addressed, bucket_of_host};
 use super::objects::{put_form, told_version_id};
 use super::records::{Bucket, Version, own_bucket};
 use super::usage::Meter;
@@ -60,7 +60,7 @@ async fn upload<B>(front: &Front, head: &Parts, body: B) -> Result<HttpResponse,
 where
     B: hyper::body::Body<Data = Bytes, Error = StdError> + Unpin,
 {
-    let addressed = addressed_by(&head.uri);
+    let addressed = addressed(&head.uri, &head.headers);
     let Some(bucket_name) = addressed.bucket.filter(|_| addressed.is_bucket) else {
         return Err(S3ErrorCode::MethodNotAllowed.into());
     };
@@ -416,7 +416,7 @@ fn bad_credential() -> Fault {
         .into()
 }
 
-fn hmac<H: Checksum>(key: &[u8], message: &[u8]) -> Vec<u8> {
+pub(crate) fn hmac<H: Checksum>(key: &[u8], message: &[u8]) -> Vec<u8> {
     const BLOCK_BYTES: usize = 64;
     let mut block = [0; BLOCK_BYTES];
     if key.len() > BLOCK_BYTES {
@@ -598,7 +598,10 @@ fn created(
         .and_then(|host| host.to_str().ok())
         .unwrap_or_default();
     let encoded = utf8_percent_encode(key, IN_ADDRESS);
-    let location = format!("http://{host}/{}/{encoded}", bucket.name);
+    let location = match bucket_of_host(host) {
+        Some(_) => format!("http://{host}/{encoded}"),
+        None => format!("http://{host}/{}/{encoded}", bucket.name),
+    };
     let redirect = fields
         .get("success_action_redirect")
         .or_else(|| fields.get("redirect"))

@@ -50,7 +50,6 @@ operations! {
     head_object(HeadObjectInput) -> HeadObjectOutput = objects::head;
     get_object_attributes(GetObjectAttributesInput) -> GetObjectAttributesOutput = objects::get_attributes;
     delete_object(DeleteObjectInput) -> DeleteObjectOutput = objects::delete;
-    delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput = objects::delete_many;
     copy_object(CopyObjectInput) -> CopyObjectOutput = objects::copy;
     get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput = objects::get_tagging;
     put_object_tagging(PutObjectTaggingInput) -> PutObjectTaggingOutput = objects::put_tagging;

@@ -481,7 +481,11 @@ fn checksums_of_whole(
         .unwrap_or(Algorithm::Crc64nvme);
     let kind = match upload.checksum_kind {
         Some(kind) => kind,
-        None => algorithm.kind(asked_kind.or(Some(Kind::FullObject)).filter(|_| algorithm.is_crc()))?,
+        None => algorithm.kind(
+            asked_kind
+                .or(Some(Kind::FullObject))
+                .filter(|_| algorithm.is_crc()),
+        )?,
     };
     if asked_kind.is_some_and(|asked| asked != kind) {
         return Err(S3Error::with_message(
@@ -541,8 +545,12 @@ fn repeated(
     wanted: &[CompletedPart],
 ) -> Result<Completed, Fault> {
     let answer: String = c
-        .prepare_cached("SELECT answer FROM completed_uploads WHERE id = ?1 AND bucket_id = ?2 AND key = ?3")?
-        .query_row(params![upload_id, bucket.id, key.as_bytes()], |row| row.get(0))
+        .prepare_cached(
+            "SELECT answer FROM completed_uploads WHERE id = ?1 AND bucket_id = ?2 AND key = ?3",
+        )?
+        .query_row(params![upload_id, bucket.id, key.as_bytes()], |row| {
+            row.get(0)
+        })
         .optional()?
         .ok_or(S3ErrorCode::NoSuchUpload)?;
     let completed: Completed = serde_json::from_str(&answer)?;

@@ -61,7 +61,13 @@ macro_rules! refuse_unsupported {
             ));
         }
         $crate::s3::acl::check_canned($input.acl.as_ref().map(|acl| acl.as_str()))?;
-        $crate::s3::acl::refuse_grants!($input, grant_full_control, grant_read, grant_read_acp, grant_write_acp);
+        $crate::s3::acl::refuse_grants!(
+            $input,
+            grant_full_control,
+            grant_read,
+            grant_read_acp,
+            grant_write_acp
+        );
     };
 }
 pub(crate) use refuse_unsupported;
@@ -932,7 +938,11 @@ pub(crate) async fn get_attributes(
     if input.sse_customer_algorithm.is_some() {
         return Err(not_offered("Encryption is not offered."));
     }
-    let asked: Vec<&str> = input.object_attributes.iter().map(|name| name.as_str()).collect();
+    let asked: Vec<&str> = input
+        .object_attributes
+        .iter()
+        .map(|name| name.as_str())
+        .collect();
     if asked.is_empty() || asked.iter().any(|name| !ATTRIBUTES.contains(name)) {
         return Err(invalid_argument("Invalid attribute name specified.").into());
     }
