@@ -4,6 +4,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use crc_fast::CrcAlgorithm;
+use http::HeaderMap;
 use s3s::crypto::{Checksum as _, Crc32, Crc32c, Sha1, Sha256};
 use s3s::dto::{ChecksumAlgorithm, ChecksumType};
 use s3s::{S3Error, S3ErrorCode};
@@ -94,6 +95,18 @@ impl Algorithm {
                 invalid("Checksum algorithm provided is unsupported. Please try again with any of the valid \
                          types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]".to_owned())
             })
+    }
+
+    /// What a body is to be summed up with: s3s does not look at the header that the SDKs send.
+    pub(crate) fn asked_for_body(
+        headers: &HeaderMap,
+        found: Option<&ChecksumAlgorithm>,
+    ) -> Result<Option<Self>, Fault> {
+        let named = headers
+            .get("x-amz-sdk-checksum-algorithm")
+            .and_then(|name| name.to_str().ok())
+            .map(|name| ChecksumAlgorithm::from(name.to_owned()));
+        Self::asked(named.as_ref().or(found))
     }
 
     fn length(self) -> usize {

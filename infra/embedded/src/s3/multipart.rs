@@ -223,7 +223,7 @@ pub(crate) async fn upload_part(
         upload_id: input.upload_id,
         number: input.part_number,
     };
-    let asked = Algorithm::asked(input.checksum_algorithm.as_ref())?;
+    let asked = Algorithm::asked_for_body(&req.headers, input.checksum_algorithm.as_ref())?;
     let (allowed_bytes, algorithm) = target.admit(front, length_bytes).await?;
     let expected = Expected {
         length_bytes,

@@ -86,7 +86,7 @@ pub(crate) async fn put(
     if input.write_offset_bytes.is_some() {
         return Err(not_offered("Appending to objects is not offered."));
     }
-    let algorithms = Algorithm::asked(input.checksum_algorithm.as_ref())?;
+    let algorithms = Algorithm::asked_for_body(&req.headers, input.checksum_algorithm.as_ref())?;
     let mut meta = meta_of!(input);
     meta.retain_until_ms = retain_until_ms;
     let condition = WriteCondition {
@@ -938,10 +938,12 @@ pub(crate) async fn get_attributes(
     if input.sse_customer_algorithm.is_some() {
         return Err(not_offered("Encryption is not offered."));
     }
+    // The SDKs send one header for all names.
     let asked: Vec<&str> = input
         .object_attributes
         .iter()
-        .map(|name| name.as_str())
+        .flat_map(|names| names.as_str().split(','))
+        .map(str::trim)
         .collect();
     if asked.is_empty() || asked.iter().any(|name| !ATTRIBUTES.contains(name)) {
         return Err(invalid_argument("Invalid attribute name specified.").into());

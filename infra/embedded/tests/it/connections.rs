@@ -19,34 +19,52 @@ fn head(request: &Request<Full<Bytes>>, length: usize) -> Vec<u8> {
     head.into_bytes()
 }
 
-/// One answer, whole, and whether the connection is to be used again.
-async fn answer(stream: &mut TcpStream) -> (String, bool) {
-    let mut read = Vec::new();
-    loop {
-        let text = String::from_utf8_lossy(&read).into_owned();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let head = head.to_ascii_lowercase();
-            let length = head
-                .split_once("content-length: ")
-                .and_then(|(_, rest)| rest.split("\r\n").next()?.parse().ok())
-                .unwrap_or(0);
-            if body.len() >= length {
-                return (text, !head.contains("connection: close"));
-            }
+/// A connection, and what was read of it and not looked at yet.
+struct Connection {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(lab: &Lab) -> Self {
+        Self {
+            stream: TcpStream::connect(lab.cluster().address()).await.unwrap(),
+            read: Vec::new(),
         }
-        let count = stream.read_buf(&mut read).await.unwrap();
-        assert!(count > 0, "the connection ended: {text}");
     }
-}
 
-/// Whether the server ends the connection.
-async fn ends(stream: &mut TcpStream) -> bool {
-    let mut rest = Vec::new();
-    matches!(stream.read_to_end(&mut rest).await, Ok(0) | Err(_))
-}
+    async fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
 
-async fn connect(lab: &Lab) -> TcpStream {
-    TcpStream::connect(lab.cluster().address()).await.unwrap()
+    /// One answer, whole, and whether the connection is to be used again.
+    async fn answer(&mut self) -> (String, bool) {
+        loop {
+            let text = String::from_utf8_lossy(&self.read).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let head = head.to_ascii_lowercase();
+                let length = head
+                    .split_once("content-length: ")
+                    .and_then(|(_, rest)| rest.split("\r\n").next()?.parse().ok())
+                    .unwrap_or(0);
+                if body.len() >= length {
+                    let whole = text.len() - body.len() + length;
+                    self.read.drain(..whole);
+                    return (
+                        text[..whole].to_owned(),
+                        !head.contains("connection: close"),
+                    );
+                }
+            }
+            let count = self.stream.read_buf(&mut self.read).await.unwrap();
+            assert!(count > 0, "the connection ended: {text}");
+        }
+    }
+
+    /// Whether the server ends the connection.
+    async fn ends(&mut self) -> bool {
+        matches!(self.stream.read_buf(&mut self.read).await, Ok(0) | Err(_))
+    }
 }
 
 #[tokio::test]
@@ -65,25 +83,25 @@ async fn a_body_that_was_not_sent_is_not_waited_for() {
             .unsigned("expect", "100-continue")
             .body(pattern(100_000))
             .with_header();
-        let mut stream = connect(&lab).await;
-        stream.write_all(&head(&request, 100_000)).await.unwrap();
-        let (text, is_kept) = answer(&mut stream).await;
+        let mut connection = Connection::open(&lab).await;
+        connection.send(&head(&request, 100_000)).await;
+        let (text, is_kept) = connection.answer().await;
         assert!(text.starts_with("HTTP/1.1 4"), "{text}");
         assert!(!is_kept, "{text}");
-        assert!(ends(&mut stream).await);
+        assert!(connection.ends().await);
     }
     // Whoever is let in is told to go on, and keeps the connection.
-    let mut stream = connect(&lab).await;
+    let mut connection = Connection::open(&lab).await;
     for _ in 0..3 {
         let accepted = Raw::new("PUT", "/alices/k")
             .unsigned("expect", "100-continue")
             .body("content")
             .with_header();
-        stream.write_all(&head(&accepted, 7)).await.unwrap();
-        let (text, _) = answer(&mut stream).await;
+        connection.send(&head(&accepted, 7)).await;
+        let (text, _) = connection.answer().await;
         assert!(text.starts_with("HTTP/1.1 100"), "{text}");
-        stream.write_all(b"content").await.unwrap();
-        let (text, is_kept) = answer(&mut stream).await;
+        connection.send(b"content").await;
+        let (text, is_kept) = connection.answer().await;
         assert!(text.starts_with("HTTP/1.1 200") && is_kept, "{text}");
     }
 }
@@ -93,7 +111,7 @@ async fn a_body_that_is_on_its_way_is_read_before_the_next_request() {
     let lab = Lab::start();
     lab.user_with("alice", "alices").await;
     let bytes = pattern(3_000_000);
-    let mut stream = connect(&lab).await;
+    let mut connection = Connection::open(&lab).await;
     for _ in 0..5 {
         let refused = Raw::new("PUT", "/nobodys/k")
             .body(bytes.clone())
@@ -102,27 +120,27 @@ async fn a_body_that_is_on_its_way_is_read_before_the_next_request() {
         sent.extend_from_slice(&bytes);
         let next = Raw::new("GET", "/alices?location").with_header();
         sent.extend_from_slice(&head(&next, 0));
-        stream.write_all(&sent).await.unwrap();
-        let (text, is_kept) = answer(&mut stream).await;
+        connection.send(&sent).await;
+        let (text, is_kept) = connection.answer().await;
         assert!(text.starts_with("HTTP/1.1 404") && is_kept, "{text}");
-        let (text, is_kept) = answer(&mut stream).await;
+        let (text, is_kept) = connection.answer().await;
         assert!(text.starts_with("HTTP/1.1 200") && is_kept, "{text}");
     }
     // More than is worth reading: the answer comes at once, and is the connection's last.
     let large = 10_000_000_000;
     let refused = Raw::new("PUT", "/nobodys/k").with_header();
-    stream.write_all(&head(&refused, large)).await.unwrap();
-    stream.write_all(&bytes).await.unwrap();
-    let (text, is_kept) = answer(&mut stream).await;
+    connection.send(&head(&refused, large)).await;
+    connection.send(&bytes).await;
+    let (text, is_kept) = connection.answer().await;
     assert!(text.starts_with("HTTP/1.1 404") && !is_kept, "{text}");
 }
 
 #[tokio::test]
 async fn the_admin_api_ends_connections_whose_bodies_it_did_not_read() {
     let lab = Lab::start();
-    let mut stream = connect(&lab).await;
+    let mut connection = Connection::open(&lab).await;
     let refused = "PUT /_admin/v1/users/x HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n";
-    stream.write_all(refused.as_bytes()).await.unwrap();
-    let (text, is_kept) = answer(&mut stream).await;
+    connection.send(refused.as_bytes()).await;
+    let (text, is_kept) = connection.answer().await;
     assert!(text.starts_with("HTTP/1.1 40") && !is_kept, "{text}");
 }
