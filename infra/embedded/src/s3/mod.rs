@@ -5,7 +5,8 @@
 //! Where implementations of S3 differ, this one decides so:
 //! - A bucket name is unique in the cluster. Making one's own bucket again is `BucketAlreadyOwnedByYou` (409);
 //!   over the admin API it is 200.
-//! - A bucket with unfinished uploads can be deleted, and they go with it. One with old versions cannot.
+//! - A bucket with unfinished uploads can be deleted over S3, and they go with it. One with old versions
+//!   cannot; over the admin API neither can, without a purge.
 //! - The quota counts everything stored: old versions and unfinished uploads too. A write is refused when it
 //!   leaves the account above its quota, unless it leaves it with less than before.
 //! - Usage counts bodies as they cross the wire (the framing of signed chunks included), from the moment the

@@ -418,6 +418,11 @@ async fn unfinished_uploads_go_with_their_bucket() {
         .send()
         .await
         .unwrap();
+    // Whoever administers has to say that he means it.
+    let (status, _) = lab
+        .admin("DELETE", "buckets/alices", serde_json::Value::Null)
+        .await;
+    assert_eq!(status, 409);
     delete().await.unwrap();
     assert_eq!(lab.files(), 0);
     let (_, user) = lab
