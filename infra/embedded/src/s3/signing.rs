@@ -215,25 +215,35 @@ fn pairs(uri: &Uri) -> Vec<(String, String)> {
 pub(crate) async fn prepare(store: &Arc<Store>, head: &mut Parts) -> Result<(), Refused> {
     let query = pairs(&head.uri);
     let Some(signed) = Signed::find(head, &query)? else {
+        // An address of version 2 has headers among its parameters, and signs them as headers.
+        if query.iter().any(|(name, _)| name == "Signature") {
+            hoist(head, &query, |name| {
+                name.starts_with("x-amz-") || matches!(name, "content-type" | "content-md5")
+            })?;
+        }
         return Ok(());
     };
     signed.check_headers(&head.headers)?;
     rename_region(store, head, &query, &signed).await?;
     if matches!(signed.place, Place::Query) {
-        hoist(head, &query)?;
+        hoist(head, &query, |name| {
+            name.starts_with("x-amz-")
+                && !SIGNATURE_PARAMETERS.contains(&name)
+                && !CHECKSUM_PARAMETERS.contains(&name)
+        })?;
     }
     Ok(())
 }
 
-/// SDKs move headers into the addresses they sign.
-fn hoist(head: &mut Parts, query: &[(String, String)]) -> Result<(), Refused> {
+/// SDKs move headers into the addresses they sign: these come back.
+fn hoist(
+    head: &mut Parts,
+    query: &[(String, String)],
+    is_header: impl Fn(&str) -> bool,
+) -> Result<(), Refused> {
     for (name, value) in query {
         let name = name.to_ascii_lowercase();
-        if !name.starts_with("x-amz-")
-            || SIGNATURE_PARAMETERS.contains(&name.as_str())
-            || CHECKSUM_PARAMETERS.contains(&name.as_str())
-            || head.headers.contains_key(&name)
-        {
+        if !is_header(&name) || head.headers.contains_key(&name) {
             continue;
         }
         let header = HeaderName::try_from(&name)

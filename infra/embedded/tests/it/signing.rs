@@ -240,3 +240,31 @@ async fn a_bucket_may_be_in_the_host() {
     let buckets = alice.list_buckets().send().await.unwrap();
     assert_eq!(buckets.buckets().len(), 2);
 }
+
+#[tokio::test]
+async fn an_address_signed_the_older_way_has_its_headers() {
+    let lab = Lab::start();
+    let alice = lab.user_with("alice", "alices").await;
+    let put = |more: &str, header: Option<&str>| {
+        let target = format!(
+            "/alices/k?AWSAccessKeyId=AKalice&Expires=4070908800&Signature=GYQCDVXtImvqcSiCXF1iiwQyQik%3D{more}"
+        );
+        let mut request = Request::put(target).header("host", "localhost");
+        if let Some(header) = header {
+            request = request.header(header, "/alices/secret");
+        }
+        request.body(Full::from("content")).unwrap()
+    };
+    let refused = told(403, "SignatureDoesNotMatch");
+    assert_eq!(ask(&lab, put("", None)).await, refused);
+    let moved = "&x-amz-meta-color=red";
+    assert_eq!(
+        ask(&lab, put(moved, Some("x-amz-copy-source"))).await,
+        refused
+    );
+    let more = format!("{moved}&x-amz-copy-source=/alices/secret");
+    assert_eq!(ask(&lab, put(&more, None)).await, refused);
+    assert_eq!(ask(&lab, put(moved, None)).await.0, 200);
+    let found = alice.head_object().bucket("alices").key("k").send().await;
+    assert_eq!(found.unwrap().metadata().unwrap()["color"], "red");
+}
