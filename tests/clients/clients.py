@@ -212,7 +212,7 @@ class Boto3:
         refused(lambda: self._s3.copy_object(Bucket=self._name, Key="x", CopySource=source, CopySourceIfMatch='"0"'), "PreconditionFailed")
 
     def metadata(self):
-        given = dict(ContentType="text/html; charset=utf-8", CacheControl="max-age=60", ContentDisposition='attachment; filename="ä b.txt"',
+        given = dict(ContentType="text/html; charset=utf-8", CacheControl="max-age=60", ContentDisposition="attachment; filename*=utf-8''%C3%A4%20b.txt",
                      ContentEncoding="gzip", ContentLanguage="de", Metadata={"plain": "value", "with-dash": "a, b"})
         self._put("described", **given)
         head = self._s3.head_object(Bucket=self._name, Key="described")
