@@ -341,6 +341,14 @@ impl Admin {
         self.store
             .write(move |w| {
                 let bucket = find_bucket(w, &name)?.ok_or(S3ErrorCode::NoSuchBucket)?;
+                // Its client may be about to complete an upload: whoever administers asks for a purge first.
+                if !records::is_empty(w, &bucket)? {
+                    return Err(S3Error::with_message(
+                        S3ErrorCode::BucketNotEmpty,
+                        "The bucket has objects, old versions, delete markers or unfinished uploads",
+                    )
+                    .into());
+                }
                 records::delete_bucket(w, &bucket)?;
                 Ok(DELETED)
             })

@@ -20,6 +20,7 @@ use s3s::stream::{ByteStream, RemainingLength};
 use s3s::{S3Error, S3ErrorCode, StdError, TrailingHeaders};
 use tokio::io::{AsyncWriteExt, BufWriter};
 
+use super::checksums::Algorithm;
 use super::fault::{Fault, custom, quota_exceeded, refusal};
 use super::records::Checksums;
 use super::store::Store;
@@ -38,8 +39,12 @@ pub(crate) struct Expected {
     pub length_bytes: Option<u64>,
     /// How much the quota leaves room for.
     pub allowed_bytes: Option<u64>,
+    /// How much a form's policy allows.
+    pub most_bytes: Option<u64>,
     pub md5: Option<String>,
     pub checksums: Checksums,
+    /// What is computed whether or not the client sends it. Where nothing is asked for it is CRC64NVME.
+    pub algorithms: Vec<Algorithm>,
     /// Where further checksums appear once the body has been read.
     pub trailers: Option<TrailingHeaders>,
     pub trailer_names: Vec<String>,
@@ -63,21 +68,57 @@ impl Expected {
         self
     }
 
+    /// The algorithms of the checksums at the end of the body.
+    fn announced(&self) -> impl Iterator<Item = Algorithm> {
+        Algorithm::ALL
+            .into_iter()
+            .filter(|algorithm| self.trailer_names.contains(&algorithm.header()))
+    }
+
+    /// Refuses what is summed up with anything but the algorithm its upload began with.
+    pub(crate) fn check_algorithm(&self, algorithm: Algorithm) -> Result<(), Fault> {
+        match self
+            .checksums
+            .algorithms()
+            .chain(self.announced())
+            .find(|sent| *sent != algorithm)
+        {
+            None => Ok(()),
+            Some(sent) => Err(S3Error::with_message(
+                S3ErrorCode::InvalidRequest,
+                format!(
+                    "Checksum Type mismatch occurred, expected checksum Type: {}, actual checksum Type: {}",
+                    algorithm.name().to_ascii_lowercase(),
+                    sent.name().to_ascii_lowercase()
+                ),
+            )
+            .into()),
+        }
+    }
+
+    /// What is computed because somebody asks for it.
+    pub(crate) fn wanted(&self) -> Vec<Algorithm> {
+        let mut wanted: Vec<_> = self
+            .checksums
+            .algorithms()
+            .chain(self.announced())
+            .collect();
+        wanted.extend(&self.algorithms);
+        wanted
+    }
+
     fn hasher(&self) -> ChecksumHasher {
-        let wanted = |header: &str, sent: &Option<String>| {
-            sent.is_some()
-                || self
-                    .trailer_names
-                    .iter()
-                    .any(|name| name.strip_prefix("x-amz-checksum-") == Some(header))
-        };
-        let sent = &self.checksums;
+        let mut wanted = self.wanted();
+        if wanted.is_empty() {
+            wanted.push(Algorithm::Crc64nvme);
+        }
+        let wants = |algorithm| wanted.contains(&algorithm);
         ChecksumHasher {
-            crc32: wanted("crc32", &sent.crc32).then(Crc32::new),
-            crc32c: wanted("crc32c", &sent.crc32c).then(Crc32c::new),
-            crc64nvme: wanted("crc64nvme", &sent.crc64nvme).then(Crc64Nvme::new),
-            sha1: wanted("sha1", &sent.sha1).then(Sha1::new),
-            sha256: wanted("sha256", &sent.sha256).then(Sha256::new),
+            crc32: wants(Algorithm::Crc32).then(Crc32::new),
+            crc32c: wants(Algorithm::Crc32c).then(Crc32c::new),
+            crc64nvme: wants(Algorithm::Crc64nvme).then(Crc64Nvme::new),
+            sha1: wants(Algorithm::Sha1).then(Sha1::new),
+            sha256: wants(Algorithm::Sha256).then(Sha256::new),
         }
     }
 
@@ -148,6 +189,7 @@ where
         return Err(S3ErrorCode::EntityTooLarge.into());
     }
     let md5 = expected.md5.as_deref().map(decode_md5).transpose()?;
+    expected.checksums.check_form()?;
     let mut staged = Staged {
         store: Arc::clone(store),
         blob: store.next_sequence(),
@@ -164,7 +206,11 @@ where
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(broken_body)?;
             size_bytes += chunk.len() as u64;
-            if size_bytes > BODY_MAX_BYTES {
+            if size_bytes
+                > expected
+                    .most_bytes
+                    .map_or(BODY_MAX_BYTES, |most| most.min(BODY_MAX_BYTES))
+            {
                 return Err(S3ErrorCode::EntityTooLarge.into());
             }
             if expected
@@ -198,21 +244,20 @@ where
         sha1: found.checksum_sha1,
         sha256: found.checksum_sha256,
     };
-    for sent in [&expected.checksums, &expected.trailing()] {
-        if !agree(sent, &staged.checksums) {
-            return Err(S3ErrorCode::BadDigest.into());
+    let trailing = expected.trailing();
+    for algorithm in expected.announced() {
+        if trailing.get(algorithm).is_none() {
+            return Err(custom(
+                http::StatusCode::BAD_REQUEST,
+                "MalformedTrailerError",
+                "The request contained trailing data that was not well-formed or did not conform to our published schema.",
+            )
+            .into());
         }
     }
+    expected.checksums.check(&staged.checksums)?;
+    trailing.check(&staged.checksums)?;
     Ok(staged)
-}
-
-fn agree(sent: &Checksums, found: &Checksums) -> bool {
-    let same = |sent: &Option<String>, found: &Option<String>| sent.is_none() || sent == found;
-    same(&sent.crc32, &found.crc32)
-        && same(&sent.crc32c, &found.crc32c)
-        && same(&sent.crc64nvme, &found.crc64nvme)
-        && same(&sent.sha1, &found.sha1)
-        && same(&sent.sha256, &found.sha256)
 }
 
 fn decode_md5(text: &str) -> Result<[u8; 16], Fault> {
@@ -224,7 +269,7 @@ fn decode_md5(text: &str) -> Result<[u8; 16], Fault> {
 }
 
 /// s3s checks signed bodies as they stream, with error types it keeps to itself: only their text tells them apart.
-fn broken_body(error: StdError) -> Fault {
+pub(crate) fn broken_body(error: StdError) -> Fault {
     let text = error.to_string();
     let told: S3Error = if text.contains("Sha256Mismatch") {
         custom(

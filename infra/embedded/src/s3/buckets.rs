@@ -7,6 +7,7 @@ use s3s::dto::*;
 use s3s::{S3ErrorCode, S3Request, S3Response};
 
 use super::access::caller;
+use super::acl::{check_canned, refuse_grants};
 use super::fault::{Fault, refusal};
 use super::front::Front;
 use super::records::{self, Versioning, buckets_of, own_bucket, timestamp};
@@ -70,7 +71,8 @@ pub(crate) async fn list(
     }))
 }
 
-/// Making a bucket one has already is refused with `BucketAlreadyOwnedByYou`, as everywhere but in us-east-1.
+/// Making a bucket one has already is refused with `BucketAlreadyOwnedByYou`, as everywhere but in us-east-1:
+/// clients know the code, and those that want the bucket either way take it for success.
 pub(crate) async fn create(
     front: &Front,
     req: S3Request<CreateBucketInput>,
@@ -79,11 +81,15 @@ pub(crate) async fn create(
     let meter = req.extensions.get::<Arc<Meter>>().cloned();
     let input = req.input;
     let has_locks = input.object_lock_enabled_for_bucket == Some(true);
-    if let Some(acl) = &input.acl
-        && acl.as_str() != BucketCannedACL::PRIVATE
-    {
-        return Err(S3ErrorCode::AccessControlListNotSupported.into());
-    }
+    check_canned(input.acl.as_ref().map(BucketCannedACL::as_str))?;
+    refuse_grants!(
+        input,
+        grant_full_control,
+        grant_read,
+        grant_read_acp,
+        grant_write,
+        grant_write_acp
+    );
     let name = input.bucket.clone();
     let now = Arc::clone(&front.now);
     let owner = uid.clone();

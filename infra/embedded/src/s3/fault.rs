@@ -53,7 +53,15 @@ impl From<Fault> for S3Error {
 
 /// A standard refusal with the words clients know it by.
 pub(crate) fn refusal(code: S3ErrorCode) -> S3Error {
-    let message = match &code {
+    match words(&code) {
+        Some(message) => S3Error::with_message(code, message),
+        None => S3Error::new(code),
+    }
+}
+
+/// The words of a standard refusal.
+pub(crate) fn words(code: &S3ErrorCode) -> Option<&'static str> {
+    Some(match code {
         S3ErrorCode::AccessDenied => "Access Denied",
         S3ErrorCode::NoSuchBucket => "The specified bucket does not exist",
         S3ErrorCode::NoSuchKey => "The specified key does not exist.",
@@ -63,7 +71,7 @@ pub(crate) fn refusal(code: S3ErrorCode) -> S3Error {
              or the upload may have been aborted or completed."
         }
         S3ErrorCode::BucketNotEmpty => {
-            "The bucket you tried to delete is not empty: it has objects, old versions, delete markers or unfinished uploads"
+            "The bucket you tried to delete is not empty: it has objects, old versions or delete markers"
         }
         S3ErrorCode::BucketAlreadyExists => "The requested bucket name is not available.",
         S3ErrorCode::BucketAlreadyOwnedByYou => {
@@ -99,9 +107,27 @@ pub(crate) fn refusal(code: S3ErrorCode) -> S3Error {
             "The specified method is not allowed against this resource."
         }
         S3ErrorCode::NotImplemented => "A header or operation you asked for is not implemented.",
-        _ => return S3Error::new(code),
-    };
-    S3Error::with_message(code, message)
+        S3ErrorCode::SignatureDoesNotMatch => {
+            "The request signature we calculated does not match the signature you provided. \
+             Check your key and signing method."
+        }
+        S3ErrorCode::MalformedXML => {
+            "The XML you provided was not well-formed or did not validate against our published schema"
+        }
+        S3ErrorCode::InvalidURI => "Couldn't parse the specified URI.",
+        S3ErrorCode::KeyTooLongError => "Your key is too long",
+        S3ErrorCode::InvalidTag => "The tag provided was not a valid tag.",
+        S3ErrorCode::InvalidRequest => "The request is not valid.",
+        S3ErrorCode::InvalidArgument => "An argument is not valid.",
+        S3ErrorCode::MissingContentLength => "You must provide the Content-Length HTTP header.",
+        S3ErrorCode::MissingRequestBodyError => "Request body is empty.",
+        S3ErrorCode::MaxMessageLengthExceeded => "Your request was too big.",
+        S3ErrorCode::RequestTimeTooSkewed => {
+            "The difference between the request time and the current time is too large."
+        }
+        S3ErrorCode::InternalError => "We encountered an internal error. Please try again.",
+        _ => return None,
+    })
 }
 
 /// A refusal the AWS documentation does not know.
@@ -117,6 +143,19 @@ pub(crate) fn custom(
 
 pub(crate) fn invalid_argument(message: impl Into<Cow<'static, str>>) -> S3Error {
     S3Error::with_message(S3ErrorCode::InvalidArgument, message)
+}
+
+pub(crate) fn bad_digest(algorithm: &str) -> Fault {
+    S3Error::with_message(
+        S3ErrorCode::BadDigest,
+        format!("The {algorithm} you specified did not match the calculated checksum."),
+    )
+    .into()
+}
+
+/// What is asked for by a name and is not there to be had.
+pub(crate) fn not_offered(what: impl Into<Cow<'static, str>>) -> Fault {
+    S3Error::with_message(S3ErrorCode::NotImplemented, what).into()
 }
 
 pub(crate) fn quota_exceeded() -> S3Error {

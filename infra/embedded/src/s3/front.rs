@@ -6,9 +6,10 @@ use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};
 
 use super::store::Store;
-use super::{buckets, listing, multipart, objects};
+use super::{acl, buckets, cors, listing, multipart, objects};
 use crate::Now;
 
+#[derive(Clone)]
 pub(crate) struct Front {
     pub store: Arc<Store>,
     pub now: Now,
@@ -34,14 +35,21 @@ operations! {
     get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput = buckets::location;
     get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput = buckets::get_versioning;
     put_bucket_versioning(PutBucketVersioningInput) -> PutBucketVersioningOutput = buckets::put_versioning;
+    get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput = cors::get;
+    put_bucket_cors(PutBucketCorsInput) -> PutBucketCorsOutput = cors::put;
+    delete_bucket_cors(DeleteBucketCorsInput) -> DeleteBucketCorsOutput = cors::delete;
+    get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput = acl::get_bucket;
+    put_bucket_acl(PutBucketAclInput) -> PutBucketAclOutput = acl::put_bucket;
+    get_object_acl(GetObjectAclInput) -> GetObjectAclOutput = acl::get_object;
+    put_object_acl(PutObjectAclInput) -> PutObjectAclOutput = acl::put_object;
     list_objects(ListObjectsInput) -> ListObjectsOutput = listing::list_v1;
     list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = listing::list_v2;
     list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput = listing::list_versions;
     put_object(PutObjectInput) -> PutObjectOutput = objects::put;
     get_object(GetObjectInput) -> GetObjectOutput = objects::get;
     head_object(HeadObjectInput) -> HeadObjectOutput = objects::head;
+    get_object_attributes(GetObjectAttributesInput) -> GetObjectAttributesOutput = objects::get_attributes;
     delete_object(DeleteObjectInput) -> DeleteObjectOutput = objects::delete;
-    delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput = objects::delete_many;
     copy_object(CopyObjectInput) -> CopyObjectOutput = objects::copy;
     get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput = objects::get_tagging;
     put_object_tagging(PutObjectTaggingInput) -> PutObjectTaggingOutput = objects::put_tagging;

@@ -6,21 +6,27 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use hyper::body::{Body as _, Bytes, Frame, Incoming, SizeHint};
+use hyper::header::{CONNECTION, HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response};
 use s3s::service::S3Service;
-use s3s::{Body, HttpError, S3Error, S3ErrorCode, StdError};
+use s3s::{Body, HttpError, S3Error, StdError};
 
 use super::admin::Admin;
+use super::front::Front;
+use super::hosts::addressed;
 use super::store::lock;
 use super::usage::{Meter, Usage};
+use super::{answers, cors, forms, signing};
 
 /// A client that is refused before its upload has ended reads the answer only after it: up to
-/// this much is read and thrown away rather than cut off.
+/// this much is read and thrown away. Whoever has more to send loses the connection then.
 const DRAIN_MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 #[derive(Clone)]
 pub(crate) struct Gateway {
     pub(crate) s3: S3Service,
+    pub(crate) front: Arc<Front>,
     pub(crate) admin: Arc<Admin>,
     pub(crate) usage: Arc<Usage>,
 }
@@ -34,8 +40,15 @@ impl hyper::service::Service<Request<Incoming>> for Gateway {
         let gateway = self.clone();
         Box::pin(async move {
             // No bucket's name begins with an underscore.
-            if request.uri().path().starts_with("/_admin/") {
-                let response = gateway.admin.answer(request).await;
+            let is_admin = request.uri().path().starts_with("/_admin/")
+                && !addressed(request.uri(), request.headers()).by_host;
+            if is_admin {
+                let has_body = !request.body().is_end_stream();
+                let mut response = gateway.admin.answer(request).await;
+                // A refusal may come before the body was read.
+                if has_body && !response.status().is_success() {
+                    close(response.headers_mut());
+                }
                 return Ok(response.map(|body| Sent { body, meter: None }));
             }
             gateway.answer(request).await
@@ -45,19 +58,17 @@ impl hyper::service::Service<Request<Incoming>> for Gateway {
 
 impl Gateway {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Sent>, HttpError> {
-        if is_form(&request) {
-            // s3s would collect the whole file in memory before anybody could refuse it.
-            let error = S3Error::with_message(
-                S3ErrorCode::NotImplemented,
-                "Uploads from HTML forms are not offered.",
-            );
-            let response = error
-                .to_http_response()
+        let resource = request.uri().path().to_owned();
+        if request.method() == Method::OPTIONS {
+            let mut response = cors::preflight(&self.front.store, &request)
+                .await
                 .map_err(|error| HttpError::new(Box::new(error)))?;
+            answers::finish(&mut response, &resource, None);
             return Ok(response.map(|body| Sent { body, meter: None }));
         }
+        let cors_headers = cors::headers(&self.front.store, &request).await;
         let meter = Arc::new(Meter::new(Arc::clone(&self.usage)));
-        let left = Arc::new(Mutex::new(None));
+        let left = Arc::new(Mutex::new(Left::Nothing));
         let awaits_continue = request.headers().contains_key(http::header::EXPECT);
         let (mut parts, body) = request.into_parts();
         parts.extensions.insert(Arc::clone(&meter));
@@ -67,11 +78,44 @@ impl Gateway {
             meter: Arc::clone(&meter),
             left: Arc::clone(&left),
         };
-        let request = Request::from_parts(parts, Body::http_body_unsync(received));
-        let response = self.s3.call(request).await?;
-        let unread = lock(&left).take();
-        if let Some(unread) = unread {
-            drain(unread, &meter).await;
+        let mut element = None;
+        let mut response = if is_form(&parts) {
+            // s3s would collect the whole file in memory before anybody could refuse it.
+            forms::answer(&self.front, parts, received)
+                .await
+                .map_err(|error| HttpError::new(Box::new(error)))?
+        } else {
+            match signing::prepare(&self.front.store, &mut parts).await {
+                Ok(()) => {
+                    let request = Request::from_parts(parts, Body::http_body_unsync(received));
+                    self.s3.call(request).await?
+                }
+                Err(refused) => {
+                    drop(received);
+                    element = refused.element;
+                    S3Error::from(refused.fault)
+                        .to_http_response()
+                        .map_err(|error| HttpError::new(Box::new(error)))?
+                }
+            }
+        };
+        answers::finish(&mut response, &resource, element);
+        response.headers_mut().extend(cors_headers);
+        let left = std::mem::replace(&mut *lock(&left), Left::Nothing);
+        let is_read = match left {
+            Left::Nothing => true,
+            Left::Sending(unread) if unread.size_hint().lower() > DRAIN_MAX_BYTES => {
+                // The answer does not wait for it, nor is the client cut off before it could read the answer.
+                let meter = Arc::clone(&meter);
+                tokio::spawn(async move { drain(unread, &meter).await });
+                false
+            }
+            Left::Sending(unread) => drain(unread, &meter).await,
+            Left::Awaited => false,
+        };
+        if !is_read {
+            // What comes next would be taken for the rest of this body.
+            close(response.headers_mut());
         }
         Ok(response.map(|body| Sent {
             body,
@@ -80,10 +124,23 @@ impl Gateway {
     }
 }
 
-fn is_form<B>(request: &Request<B>) -> bool {
-    request.method() == Method::POST
+fn close(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// What an operation left of a request's body.
+enum Left {
+    Nothing,
+    /// The client is sending it.
+    Sending(Incoming),
+    /// The client waits to be told whether to send it, and may do so or not when it is refused.
+    Awaited,
+}
+
+fn is_form(request: &Parts) -> bool {
+    request.method == Method::POST
         && request
-            .headers()
+            .headers
             .get(http::header::CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
             .is_some_and(|value| {
@@ -94,31 +151,33 @@ fn is_form<B>(request: &Request<B>) -> bool {
             })
 }
 
-async fn drain(mut body: Incoming, meter: &Meter) {
-    if body.size_hint().lower() > DRAIN_MAX_BYTES {
-        return;
-    }
+/// Reads what is left of a body, within bounds; says whether that was all of it.
+async fn drain(mut body: Incoming, meter: &Meter) -> bool {
     let mut drained_bytes = 0;
-    while let Some(Ok(frame)) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await
-    {
+    loop {
+        let frame = match std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            None => return true,
+            Some(Err(_)) => return false,
+            Some(Ok(frame)) => frame,
+        };
         let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
         meter.received(bytes);
         drained_bytes += bytes;
         if drained_bytes > DRAIN_MAX_BYTES {
-            return;
+            return false;
         }
     }
 }
 
 /// A request's body on its way in.
-struct Received {
+pub(crate) struct Received {
     body: Option<Incoming>,
     /// Whether the client is sending. One that awaits "100 Continue" begins when the body is first
     /// read, and should not begin at all when it is refused.
     touched: bool,
     meter: Arc<Meter>,
     /// Where the rest goes when the operation does not read to the end.
-    left: Arc<Mutex<Option<Incoming>>>,
+    left: Arc<Mutex<Left>>,
 }
 
 impl hyper::body::Body for Received {
@@ -159,11 +218,14 @@ impl hyper::body::Body for Received {
 
 impl Drop for Received {
     fn drop(&mut self) {
-        if self.touched
-            && let Some(body) = self.body.take()
+        if let Some(body) = self.body.take()
             && !body.is_end_stream()
         {
-            *lock(&self.left) = Some(body);
+            *lock(&self.left) = if self.touched {
+                Left::Sending(body)
+            } else {
+                Left::Awaited
+            };
         }
     }
 }

@@ -12,8 +12,10 @@ use s3s::{S3ErrorCode, S3Request, S3Response};
 
 use super::access::caller;
 use super::buckets::owner;
+use super::checksums::{Algorithm, Kind, tell_checksums};
 use super::fault::{Fault, invalid_argument};
 use super::front::Front;
+use super::multipart::{checksums_from, find_upload};
 use super::records::{self, find_version, own_bucket, timestamp};
 
 const PAGE_MAX: usize = 1000;
@@ -603,27 +605,32 @@ pub(crate) async fn list_parts(
         .store
         .read(move |c| {
             let bucket = own_bucket(c, &uid, &input.bucket)?;
-            super::multipart::find_upload(c, &bucket, &input.key, &input.upload_id)?
-                .ok_or(S3ErrorCode::NoSuchUpload)?;
+            let upload = find_upload(c, &bucket, &input.key, &input.upload_id)?
+                .ok_or(S3ErrorCode::NoSuchUpload)?
+                .meta()?;
             let after = input.part_number_marker.unwrap_or_default();
             let mut parts: Vec<Part> = c
                 .prepare_cached(
-                    "SELECT number, size_bytes, etag, modified_ms FROM parts
+                    "SELECT number, size_bytes, etag, modified_ms, checksums FROM parts
                      WHERE upload_id = ?1 AND number > ?2 ORDER BY number LIMIT ?3",
                 )?
                 .query_map(params![input.upload_id, after, limit as i64 + 1], |row| {
-                    Ok(Part {
+                    let mut part = Part {
                         part_number: row.get(0)?,
                         size: row.get(1)?,
                         e_tag: Some(ETag::Strong(row.get(2)?)),
                         last_modified: Some(timestamp(row.get(3)?)),
                         ..Part::default()
-                    })
+                    };
+                    tell_checksums!(part, checksums_from(row.get(4)?));
+                    Ok(part)
                 })?
                 .collect::<rusqlite::Result<_>>()?;
             let is_truncated = limit > 0 && parts.len() > limit;
             parts.truncate(limit);
             Ok(ListPartsOutput {
+                checksum_algorithm: upload.checksum_algorithm.map(Algorithm::told),
+                checksum_type: upload.checksum_kind.map(Kind::told),
                 next_part_number_marker: parts.last().and_then(|part| part.part_number),
                 is_truncated: Some(is_truncated),
                 parts: Some(parts),

@@ -1,34 +1,46 @@
-//! An S3 cluster for many accounts, with the admin access a hosting company needs: path-style S3
-//! with signatures on one listener, and a JSON API under `/_admin/v1/` for accounts, keys, quotas,
+//! An S3 cluster for many accounts, with the admin access a hosting company needs: S3 with
+//! signatures, by path or by host, on one listener, and a JSON API under `/_admin/v1/` for accounts, keys, quotas,
 //! buckets, purges and usage.
 //!
 //! Where implementations of S3 differ, this one decides so:
 //! - A bucket name is unique in the cluster. Making one's own bucket again is `BucketAlreadyOwnedByYou` (409);
 //!   over the admin API it is 200.
-//! - A bucket with unfinished uploads is not empty: deleting it is refused, as with old versions.
+//! - A bucket with unfinished uploads can be deleted over S3, and they go with it. One with old versions
+//!   cannot; over the admin API neither can, without a purge.
 //! - The quota counts everything stored: old versions and unfinished uploads too. A write is refused when it
 //!   leaves the account above its quota, unless it leaves it with less than before.
 //! - Usage counts bodies as they cross the wire (the framing of signed chunks included), from the moment the
 //!   caller is known to own the bucket: what strangers try is not the owner's traffic. Bytes belong to the
 //!   hour in which they moved.
-//! - Objects written in parts carry no checksum of the whole; their ETag is that of AWS.
-//! - Encryption headers, object locks, public ACLs and HTML forms are refused rather than ignored.
+//! - Every content has a checksum: the one the client asks for, or CRC64NVME. Completing an upload again is
+//!   answered the same for a day.
+//! - Any region may be signed with. Nothing may be added to a signed request that begins with `x-amz-`.
+//! - Encryption headers, object locks and ACLs that are not private are refused rather than ignored.
+//! - A page's question whether it may (a CORS preflight) is nobody's traffic: nobody signs it.
 //!
 //! Every accepted write outlives the process, however it ends. A loss of power may take the latest ones:
 //! nothing is forced to the disk.
 
 mod access;
+mod acl;
 mod admin;
+mod answers;
 mod body;
 mod buckets;
+mod checksums;
+mod cors;
+mod deletions;
 mod fault;
+mod forms;
 mod front;
 mod gateway;
+mod hosts;
 mod listing;
 mod multipart;
 mod objects;
 mod purge;
 mod records;
+mod signing;
 mod store;
 mod usage;
 
@@ -45,8 +57,10 @@ use crate::Now;
 use crate::server::{self, Server};
 use access::{Keys, Owners};
 use admin::Admin;
+use deletions::Deletions;
 use front::Front;
 use gateway::Gateway;
+use hosts::Hosts;
 use store::Store;
 use usage::Usage;
 
@@ -108,15 +122,20 @@ impl Cluster {
         }
         let store = Arc::new(Store::open(&data_dir, !ephemeral)?);
         let usage = Arc::new(Usage::new(Arc::clone(&now)));
-        let mut s3 = S3ServiceBuilder::new(Front {
+        let front = Front {
             store: Arc::clone(&store),
             now: Arc::clone(&now),
             region,
-        });
+        };
+        let mut s3 = S3ServiceBuilder::new(front.clone());
+        let front = Arc::new(front);
+        s3.set_host(Hosts);
+        s3.set_route(Deletions(Arc::clone(&front)));
         s3.set_auth(Keys(Arc::clone(&store)));
         s3.set_access(Owners(Arc::clone(&store)));
         let gateway = Gateway {
             s3: s3.build(),
+            front,
             admin: Arc::new(Admin {
                 store: Arc::clone(&store),
                 usage: Arc::clone(&usage),

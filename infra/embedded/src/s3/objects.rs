@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures::Stream;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use s3s::dto::*;
-use s3s::{S3Error, S3ErrorCode, S3Request, S3Response};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, StdError};
 
 use super::access::caller;
 use super::body::{self, Expected, Outgoing, Staged, receive, segments};
-use super::fault::{Fault, custom, invalid_argument, quota_exceeded, refusal};
+use super::checksums::{Algorithm, Kind, checksums_of, tell_checksums};
+use super::fault::{Fault, custom, invalid_argument, not_offered, quota_exceeded, refusal, words};
 use super::front::Front;
 use super::records::{
     Bucket, Checksums, Meta, NULL_VERSION, NewVersion, Version, Versioning, WriteCondition,
     add_version, blobs_of, check_quota, delete_version, exceeds, find_version, known_user, matches,
-    newest, own_bucket, promote, set_meta, timestamp,
+    newest, own_bucket, promote, set_meta, timestamp, version_parts,
 };
 use super::store::{Store, Writing};
 
@@ -39,8 +42,7 @@ macro_rules! meta_of {
             website_redirect_location: $input.website_redirect_location.clone(),
             user: $input.metadata.clone().unwrap_or_default(),
             tags: $crate::s3::objects::tags_from_header($input.tagging.as_deref())?,
-            checksums: Checksums::default(),
-            retain_until_ms: None,
+            ..Meta::default()
         }
     };
 }
@@ -54,14 +56,18 @@ macro_rules! refuse_unsupported {
             || $input.object_lock_mode.is_some()
             || $input.object_lock_legal_hold_status.is_some()
         {
-            return Err(S3ErrorCode::NotImplemented.into());
+            return Err($crate::s3::fault::not_offered(
+                "Encryption, legal holds and, but for a PUT, retention are not offered.",
+            ));
         }
-        if let Some(acl) = &$input.acl
-            && !["private", "bucket-owner-read", "bucket-owner-full-control"]
-                .contains(&acl.as_str())
-        {
-            return Err(S3ErrorCode::AccessControlListNotSupported.into());
-        }
+        $crate::s3::acl::check_canned($input.acl.as_ref().map(|acl| acl.as_str()))?;
+        $crate::s3::acl::refuse_grants!(
+            $input,
+            grant_full_control,
+            grant_read,
+            grant_read_acp,
+            grant_write_acp
+        );
     };
 }
 pub(crate) use refuse_unsupported;
@@ -78,20 +84,64 @@ pub(crate) async fn put(
     )?;
     refuse_unsupported!(input);
     if input.write_offset_bytes.is_some() {
-        return Err(S3ErrorCode::NotImplemented.into());
+        return Err(not_offered("Appending to objects is not offered."));
     }
+    let algorithms = Algorithm::asked_for_body(&req.headers, input.checksum_algorithm.as_ref())?;
     let mut meta = meta_of!(input);
     meta.retain_until_ms = retain_until_ms;
     let condition = WriteCondition {
-        if_match: input.if_match,
-        if_none_match: input.if_none_match,
+        if_match: input.if_match.take(),
+        if_none_match: input.if_none_match.take(),
     };
     let length_bytes = length(input.content_length)?;
-    let target = Target::new(uid, input.bucket, input.key);
+    let target = Target::new(
+        uid,
+        std::mem::take(&mut input.bucket),
+        std::mem::take(&mut input.key),
+    );
     let allowed_bytes = target.admit(front, condition.clone(), length_bytes).await?;
     let expected = Expected {
         length_bytes,
         allowed_bytes,
+        md5: input.content_md5.take(),
+        checksums: checksums_of!(input),
+        algorithms: algorithms.into_iter().collect(),
+        ..Expected::default()
+    }
+    .with_trailers(&req.headers, req.trailing_headers);
+    let staged = receive(&front.store, input.body.take(), expected).await?;
+    let checksums = staged.checksums.clone();
+    meta.checksums = checksums.clone();
+    let (bucket, version) = target.commit(front, condition, staged, meta).await?;
+    let mut output = PutObjectOutput {
+        e_tag: Some(version.e_tag()),
+        version_id: told_version_id(&bucket, &version),
+        checksum_type: Some(Kind::FullObject.told()),
+        ..PutObjectOutput::default()
+    };
+    tell_checksums!(output, checksums);
+    Ok(S3Response::new(output))
+}
+
+/// What a form uploads: a PUT, but for the size that its policy asks for.
+pub(crate) async fn put_form<S>(
+    front: &Front,
+    uid: String,
+    input: PutObjectInput,
+    file: S,
+    size_range: (u64, u64),
+) -> Result<(Bucket, Version), Fault>
+where
+    S: Stream<Item = Result<Bytes, StdError>> + Unpin,
+{
+    refuse_unsupported!(input);
+    let mut meta = meta_of!(input);
+    let (least_bytes, most_bytes) = size_range;
+    let condition = WriteCondition::default();
+    let target = Target::new(uid, input.bucket, input.key);
+    let expected = Expected {
+        allowed_bytes: target.admit(front, condition.clone(), None).await?,
+        most_bytes: Some(most_bytes),
         md5: input.content_md5,
         checksums: Checksums {
             crc32: input.checksum_crc32,
@@ -101,22 +151,13 @@ pub(crate) async fn put(
             sha256: input.checksum_sha256,
         },
         ..Expected::default()
+    };
+    let staged = receive(&front.store, Some(file), expected).await?;
+    if (staged.size_bytes as u64) < least_bytes {
+        return Err(S3ErrorCode::EntityTooSmall.into());
     }
-    .with_trailers(&req.headers, req.trailing_headers);
-    let staged = receive(&front.store, input.body, expected).await?;
-    let checksums = staged.checksums.clone();
-    meta.checksums = checksums.clone();
-    let (bucket, version) = target.commit(front, condition, staged, meta).await?;
-    Ok(S3Response::new(PutObjectOutput {
-        e_tag: Some(version.e_tag()),
-        version_id: told_version_id(&bucket, &version),
-        checksum_crc32: checksums.crc32,
-        checksum_crc32c: checksums.crc32c,
-        checksum_crc64nvme: checksums.crc64nvme,
-        checksum_sha1: checksums.sha1,
-        checksum_sha256: checksums.sha256,
-        ..PutObjectOutput::default()
-    }))
+    meta.checksums = staged.checksums.clone();
+    target.commit(front, condition, staged, meta).await
 }
 
 /// Until when a version is kept. Both modes are one here: nobody may delete it sooner.
@@ -366,6 +407,15 @@ async fn locate(
 }
 
 impl Located {
+    /// The checksums, which are those of the whole.
+    fn told_checksums(&self, are_wanted: bool) -> (Checksums, Option<ChecksumType>) {
+        if !are_wanted || self.is_partial || self.meta.checksums.is_none() {
+            return (Checksums::default(), None);
+        }
+        let kind = self.meta.checksum_kind.unwrap_or(Kind::FullObject);
+        (self.meta.checksums.clone(), Some(kind.told()))
+    }
+
     fn select_part(&mut self, number: i32) -> Result<(), Fault> {
         let out_of_range = || {
             Fault::from(custom(
@@ -398,7 +448,7 @@ impl Located {
 }
 
 /// The version asked for, or the current one; a delete marker is told as what it is.
-fn existing(
+pub(crate) fn existing(
     c: &rusqlite::Connection,
     bucket: &Bucket,
     key: &str,
@@ -458,13 +508,7 @@ pub(crate) async fn get(
             opened => break (located, opened?),
         }
     };
-    // The checksums are those of the whole.
-    let wants_checksums = input.checksum_mode.is_some() && !located.is_partial;
-    let checksums = if wants_checksums {
-        located.meta.checksums.clone()
-    } else {
-        Checksums::default()
-    };
+    let (checksums, checksum_type) = located.told_checksums(input.checksum_mode.is_some());
     let content_range = located.content_range();
     let Located {
         bucket,
@@ -472,7 +516,8 @@ pub(crate) async fn get(
         meta,
         ..
     } = located;
-    Ok(S3Response::new(GetObjectOutput {
+    let mut output = GetObjectOutput {
+        checksum_type,
         accept_ranges: Some("bytes".to_owned()),
         content_length: Some((located.to - located.from) as i64),
         content_range,
@@ -493,13 +538,10 @@ pub(crate) async fn get(
         expires: meta.expires,
         website_redirect_location: meta.website_redirect_location,
         metadata: Some(meta.user),
-        checksum_crc32: checksums.crc32,
-        checksum_crc32c: checksums.crc32c,
-        checksum_crc64nvme: checksums.crc64nvme,
-        checksum_sha1: checksums.sha1,
-        checksum_sha256: checksums.sha256,
         ..GetObjectOutput::default()
-    }))
+    };
+    tell_checksums!(output, checksums);
+    Ok(S3Response::new(output))
 }
 
 async fn open(store: &Arc<Store>, located: &Located) -> Result<Outgoing, Fault> {
@@ -531,11 +573,7 @@ pub(crate) async fn head(
         },
     )
     .await?;
-    let checksums = if wants_checksums && !located.is_partial {
-        located.meta.checksums.clone()
-    } else {
-        Checksums::default()
-    };
+    let (checksums, checksum_type) = located.told_checksums(wants_checksums);
     let content_range = located.content_range();
     let Located {
         bucket,
@@ -543,7 +581,8 @@ pub(crate) async fn head(
         meta,
         ..
     } = located;
-    Ok(S3Response::new(HeadObjectOutput {
+    let mut output = HeadObjectOutput {
+        checksum_type,
         accept_ranges: Some("bytes".to_owned()),
         content_length: Some((located.to - located.from) as i64),
         content_range,
@@ -562,13 +601,10 @@ pub(crate) async fn head(
         expires: meta.expires,
         website_redirect_location: meta.website_redirect_location,
         metadata: Some(meta.user),
-        checksum_crc32: checksums.crc32,
-        checksum_crc32c: checksums.crc32c,
-        checksum_crc64nvme: checksums.crc64nvme,
-        checksum_sha1: checksums.sha1,
-        checksum_sha256: checksums.sha256,
         ..HeadObjectOutput::default()
-    }))
+    };
+    tell_checksums!(output, checksums);
+    Ok(S3Response::new(output))
 }
 
 /// What a deletion did: a marker was made, or a version (perhaps itself a marker) removed.
@@ -685,7 +721,10 @@ pub(crate) async fn delete_many(
                     // One key's refusal is not the others'; a failure of ours undoes all of them.
                     Err(Fault::Refused(refused)) => errors.push(Error {
                         code: Some(refused.code().as_str().to_owned()),
-                        message: refused.message().map(str::to_owned),
+                        message: refused
+                            .message()
+                            .or_else(|| words(refused.code()))
+                            .map(str::to_owned),
                         key: Some(object.key),
                         version_id: object.version_id,
                     }),
@@ -772,6 +811,18 @@ pub(crate) async fn open_source(
         if_unmodified_since,
     }
     .check_copy(&located.version)?;
+    // A download's range ends where the object does; a copy's would leave a hole without a word.
+    if let Some(Range::Int {
+        last: Some(last), ..
+    }) = range
+        && last >= located.size_bytes()
+    {
+        return Err(invalid_argument(format!(
+            "Range specified is not valid for source object of size: {}",
+            located.size_bytes()
+        ))
+        .into());
+    }
     let content = open(&front.store, &located).await?;
     Ok(OpenedSource {
         version_id: told_version_id(&located.bucket, &located.version),
@@ -792,6 +843,7 @@ pub(crate) async fn copy(
         return Err(S3ErrorCode::NotImplemented.into());
     }
     let source = Source::new(&input.copy_source)?;
+    let algorithm = Algorithm::asked(input.checksum_algorithm.as_ref())?;
     let replaces_meta = input
         .metadata_directive
         .as_ref()
@@ -825,7 +877,6 @@ pub(crate) async fn copy(
     let mut meta = if replaces_meta {
         Meta {
             tags: opened.meta.tags.clone(),
-            checksums: opened.meta.checksums.clone(),
             ..given.clone()
         }
     } else {
@@ -842,21 +893,125 @@ pub(crate) async fn copy(
     let expected = Expected {
         length_bytes: Some(opened.length_bytes),
         allowed_bytes,
+        algorithms: match algorithm {
+            Some(algorithm) => vec![algorithm],
+            None => opened.meta.checksums.algorithms().collect(),
+        },
         ..Expected::default()
     };
-    // The checksums of an object copied whole stay right, whatever parts it came in.
+    // What was uploaded in parts is one piece from here on, and so are its checksums.
     let staged = receive(&front.store, Some(opened.content), expected).await?;
+    meta.checksums = staged.checksums.clone();
+    meta.checksum_kind = None;
+    let mut result = CopyObjectResult {
+        checksum_type: Some(Kind::FullObject.told()),
+        ..CopyObjectResult::default()
+    };
+    tell_checksums!(result, staged.checksums.clone());
     let (bucket, version) = target.commit(front, condition, staged, meta).await?;
+    result.e_tag = Some(version.e_tag());
+    result.last_modified = Some(version.modified());
     Ok(S3Response::new(CopyObjectOutput {
-        copy_object_result: Some(CopyObjectResult {
-            e_tag: Some(version.e_tag()),
-            last_modified: Some(version.modified()),
-            ..CopyObjectResult::default()
-        }),
+        copy_object_result: Some(result),
         copy_source_version_id: opened.version_id,
         version_id: told_version_id(&bucket, &version),
         ..CopyObjectOutput::default()
     }))
+}
+
+/// What `x-amz-object-attributes` may name.
+const ATTRIBUTES: [&str; 5] = [
+    ObjectAttributes::CHECKSUM,
+    ObjectAttributes::ETAG,
+    ObjectAttributes::OBJECT_PARTS,
+    ObjectAttributes::OBJECT_SIZE,
+    ObjectAttributes::STORAGE_CLASS,
+];
+const LISTED_PARTS_MAX: i32 = 1000;
+
+pub(crate) async fn get_attributes(
+    front: &Front,
+    req: S3Request<GetObjectAttributesInput>,
+) -> Result<S3Response<GetObjectAttributesOutput>, Fault> {
+    let uid = caller(&req)?.uid;
+    let input = req.input;
+    if input.sse_customer_algorithm.is_some() {
+        return Err(not_offered("Encryption is not offered."));
+    }
+    // The SDKs send one header for all names.
+    let asked: Vec<&str> = input
+        .object_attributes
+        .iter()
+        .flat_map(|names| names.as_str().split(','))
+        .map(str::trim)
+        .collect();
+    if asked.is_empty() || asked.iter().any(|name| !ATTRIBUTES.contains(name)) {
+        return Err(invalid_argument("Invalid attribute name specified.").into());
+    }
+    let [checksum, etag, parts, size, class] = ATTRIBUTES.map(|name| asked.contains(&name));
+    let max_parts = input.max_parts.unwrap_or(LISTED_PARTS_MAX);
+    let after = input.part_number_marker.unwrap_or_default();
+    if max_parts < 0 || after < 0 {
+        return Err(invalid_argument("Part numbers and their count cannot be negative").into());
+    }
+    let max_parts = max_parts.min(LISTED_PARTS_MAX);
+    let output = front
+        .store
+        .read(move |c| {
+            let bucket = own_bucket(c, &uid, &input.bucket)?;
+            let version = existing(c, &bucket, &input.key, input.version_id.as_deref())?;
+            let meta = version.meta()?;
+            let object_parts = match version.parts_count().filter(|_| parts) {
+                None => None,
+                Some(total) => {
+                    let mut found = version_parts(c, &version, after, i64::from(max_parts) + 1)?;
+                    let is_truncated = found.len() > max_parts as usize;
+                    found.truncate(max_parts as usize);
+                    Some(GetObjectAttributesParts {
+                        is_truncated: Some(is_truncated),
+                        max_parts: Some(max_parts),
+                        next_part_number_marker: found.last().map(|part| part.number),
+                        part_number_marker: Some(after),
+                        total_parts_count: Some(total),
+                        parts: Some(
+                            found
+                                .into_iter()
+                                .map(|part| {
+                                    let mut told = ObjectPart {
+                                        part_number: Some(part.number),
+                                        size: Some(part.size_bytes),
+                                        ..ObjectPart::default()
+                                    };
+                                    tell_checksums!(told, part.checksums);
+                                    told
+                                })
+                                .collect(),
+                        ),
+                    })
+                }
+            };
+            let checksum = (checksum && !meta.checksums.is_none()).then(|| {
+                let kind = meta.checksum_kind.unwrap_or(Kind::FullObject);
+                let mut told = Checksum {
+                    checksum_type: Some(kind.told()),
+                    ..Checksum::default()
+                };
+                tell_checksums!(told, meta.checksums.without_counts());
+                told
+            });
+            Ok(GetObjectAttributesOutput {
+                checksum,
+                object_parts,
+                e_tag: etag.then(|| version.e_tag()),
+                object_size: size.then_some(version.size_bytes),
+                storage_class: class.then(|| StorageClass::from_static(StorageClass::STANDARD)),
+                last_modified: Some(version.modified()),
+                version_id: told_version_id(&bucket, &version),
+                ..GetObjectAttributesOutput::default()
+            })
+        })
+        .await?;
+    Ok(S3Response::new(output))
 }
 
 pub(crate) async fn get_tagging(

@@ -9,6 +9,7 @@ use s3s::S3ErrorCode;
 use s3s::dto::{ETag, ETagCondition, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::checksums::{Algorithm, Kind};
 use super::fault::{Fault, custom, invalid_argument, no_such_user, quota_exceeded};
 use super::store::Writing;
 use crate::Now;
@@ -132,11 +133,28 @@ pub(crate) fn create_bucket(
     Ok((bucket, true))
 }
 
-/// Deletes the bucket if nothing at all is in it, unfinished uploads included.
-pub(crate) fn delete_bucket(w: &Writing<'_>, bucket: &Bucket) -> Result<(), Fault> {
-    if !is_empty(w, bucket)? {
+/// Deletes the bucket if no version and no delete marker is in it; unfinished uploads go with it.
+pub(crate) fn delete_bucket(w: &mut Writing<'_>, bucket: &Bucket) -> Result<(), Fault> {
+    let has_versions: bool = w
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM versions WHERE bucket_id = ?1)")?
+        .query_row(params![bucket.id], |row| row.get(0))?;
+    if has_versions {
         return Err(S3ErrorCode::BucketNotEmpty.into());
     }
+    let blobs: Vec<Option<i64>> = w
+        .prepare_cached(
+            "DELETE FROM parts WHERE upload_id IN (SELECT id FROM uploads WHERE bucket_id = ?1) RETURNING blob_id",
+        )?
+        .query_map(params![bucket.id], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for blob in blobs.into_iter().flatten() {
+        w.discard(blob);
+    }
+    w.prepare_cached("DELETE FROM uploads WHERE bucket_id = ?1")?
+        .execute(params![bucket.id])?;
+    // The bucket's id may be given again.
+    w.prepare_cached("DELETE FROM completed_uploads WHERE bucket_id = ?1")?
+        .execute(params![bucket.id])?;
     w.prepare_cached("DELETE FROM buckets WHERE id = ?1")?
         .execute(params![bucket.id])?;
     Ok(())
@@ -219,12 +237,18 @@ pub(crate) struct Meta {
     pub tags: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Checksums::is_none")]
     pub checksums: Checksums,
+    /// What the checksums are of: the content, unless it says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checksum_kind: Option<Kind>,
+    /// Of an upload: what its parts are summed up with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checksum_algorithm: Option<Algorithm>,
     /// Until then this version cannot be deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retain_until_ms: Option<i64>,
 }
 
-/// Base64, as clients sent and the cluster checked them.
+/// Base64, as the cluster computed and clients are told them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Checksums {
@@ -241,7 +265,7 @@ pub(crate) struct Checksums {
 }
 
 impl Checksums {
-    fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -450,7 +474,60 @@ pub(crate) fn delete_blobs(w: &mut Writing<'_>, age: i64) -> Result<(), Fault> {
     for blob in blobs {
         w.discard(blob);
     }
+    w.prepare_cached("DELETE FROM version_parts WHERE sequence = ?1")?
+        .execute(params![-age])?;
     Ok(())
+}
+
+/// A part of a version that was uploaded in parts.
+pub(crate) struct VersionPart {
+    pub number: i32,
+    pub size_bytes: i64,
+    pub checksums: Checksums,
+}
+
+pub(crate) fn add_version_part(
+    w: &Writing<'_>,
+    version: &Version,
+    part: &VersionPart,
+) -> Result<(), Fault> {
+    w.prepare_cached(
+        "INSERT INTO version_parts (sequence, number, size_bytes, checksums) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![
+        -version.age,
+        part.number,
+        part.size_bytes,
+        serde_json::to_string(&part.checksums)?
+    ])?;
+    Ok(())
+}
+
+/// The parts of a version after number `after`. Versions of earlier releases have none.
+pub(crate) fn version_parts(
+    c: &Connection,
+    version: &Version,
+    after: i32,
+    limit: i64,
+) -> Result<Vec<VersionPart>, Fault> {
+    let rows: Vec<(i32, i64, String)> = c
+        .prepare_cached(
+            "SELECT number, size_bytes, checksums FROM version_parts
+             WHERE sequence = ?1 AND number > ?2 ORDER BY number LIMIT ?3",
+        )?
+        .query_map(params![-version.age, after, limit], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    rows.into_iter()
+        .map(|(number, size_bytes, checksums)| {
+            Ok(VersionPart {
+                number,
+                size_bytes,
+                checksums: serde_json::from_str(&checksums)?,
+            })
+        })
+        .collect()
 }
 
 /// Makes the newest of what is left of a key its current version.

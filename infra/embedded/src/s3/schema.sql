@@ -79,9 +79,31 @@ CREATE TABLE parts (
     size_bytes INTEGER NOT NULL,
     etag TEXT NOT NULL,
     modified_ms INTEGER NOT NULL,
+    -- As JSON.
+    checksums TEXT,
     PRIMARY KEY (upload_id, number)
 ) WITHOUT ROWID;
 CREATE INDEX parts_by_blob ON parts (blob_id);
+
+-- The parts of a version that was uploaded in parts.
+CREATE TABLE version_parts (
+    sequence INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    checksums TEXT NOT NULL,
+    PRIMARY KEY (sequence, number)
+) WITHOUT ROWID;
+
+-- What completed uploads were answered, for whoever did not hear it and asks again.
+CREATE TABLE completed_uploads (
+    id TEXT PRIMARY KEY,
+    bucket_id INTEGER NOT NULL,
+    key BLOB NOT NULL,
+    completed_ms INTEGER NOT NULL,
+    answer TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX completed_by_date ON completed_uploads (completed_ms);
+CREATE INDEX completed_by_bucket ON completed_uploads (bucket_id);
 
 -- Outlives the buckets and users it speaks of. `hour` is in hours since 1970.
 CREATE TABLE usage (

@@ -22,7 +22,7 @@ use rusqlite::{
 
 use super::fault::Fault;
 
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 /// Enough for every statement the cluster has.
 const CACHED_STATEMENTS: usize = 128;
 /// Each start of the cluster numbers its writes from a range of its own, 2^40 wide, so that no two
@@ -255,12 +255,18 @@ fn prepare(writer: &mut Connection) -> rusqlite::Result<i64> {
         }
         1 => {
             transaction.execute_batch(include_str!("schema-2.sql"))?;
+            transaction.execute_batch(include_str!("schema-3.sql"))?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
+        2 => {
+            transaction.execute_batch(include_str!("schema-3.sql"))?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         SCHEMA_VERSION => {}
         // Written by a later release; guessing at its tables would damage them.
         _ => return Err(rusqlite::Error::InvalidQuery),
     }
+    transaction.execute_batch(include_str!("cors.sql"))?;
     let starts = transaction.query_row(
         "UPDATE settings SET value = value + 1 WHERE name = 'starts' RETURNING value",
         [],

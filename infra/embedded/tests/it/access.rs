@@ -117,15 +117,6 @@ async fn wrong_keys_and_strangers_are_refused() {
     let response = send(lab.cluster().endpoint(), anonymous).await;
     assert_eq!(response.status(), 403);
     assert!(String::from_utf8_lossy(response.body()).contains("<Code>AccessDenied</Code>"));
-    let form = Request::post("/alices")
-        .header("host", "x")
-        .header("content-type", "multipart/form-data; boundary=x");
-    let response = send(
-        lab.cluster().endpoint(),
-        form.body(Full::default()).unwrap(),
-    )
-    .await;
-    assert_eq!(response.status(), 501);
 }
 
 #[tokio::test]

@@ -116,6 +116,59 @@ async fn an_upload_cut_off_leaves_nothing() {
     assert_eq!(lab.bucket_figures("alices").await["stored_bytes"], 0);
 }
 
+/// Takes away what the third schema brought.
+fn without_third_schema(database: &rusqlite::Connection) {
+    database
+        .execute_batch(
+            "DROP TABLE version_parts; DROP TABLE completed_uploads; ALTER TABLE parts DROP COLUMN checksums;",
+        )
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_database_of_the_second_schema_is_brought_up_to_date() {
+    let mut lab = Lab::start();
+    let alice = lab.user_with("alice", "alices").await;
+    put(&alice, "alices", "k", pattern(10)).await;
+    let created = alice
+        .create_multipart_upload()
+        .bucket("alices")
+        .key("m")
+        .send()
+        .await
+        .unwrap();
+    let id = created.upload_id.unwrap();
+    let upload = |client: &aws_sdk_s3::Client, number: i32| {
+        client
+            .upload_part()
+            .bucket("alices")
+            .key("m")
+            .upload_id(&id)
+            .part_number(number)
+            .body(crate::support::body(pattern(6 << 20)))
+            .send()
+    };
+    let first = upload(&alice, 1).await.unwrap().e_tag.unwrap();
+    {
+        let database = rusqlite::Connection::open(lab.data_dir().join("metadata.sqlite")).unwrap();
+        without_third_schema(&database);
+        database.pragma_update(None, "user_version", 2).unwrap();
+    }
+    lab.restart();
+    let alice = lab.client_of("alice");
+    assert_eq!(read(&alice, "alices", "k").await, pattern(10));
+    // An upload goes on, with parts of both.
+    let second = upload(&alice, 2).await.unwrap().e_tag.unwrap();
+    let done = crate::multipart::complete(&alice, "alices", "m", &id, &[(1, first), (2, second)])
+        .await
+        .unwrap();
+    assert_eq!(
+        (done.checksum_type(), done.checksum_crc64_nvme()),
+        (None, None)
+    );
+    assert_eq!(read(&alice, "alices", "m").await.len(), 12 << 20);
+}
+
 #[tokio::test]
 async fn a_database_of_the_first_schema_is_brought_up_to_date() {
     let mut lab = Lab::start();
@@ -131,6 +184,7 @@ async fn a_database_of_the_first_schema_is_brought_up_to_date() {
             let drop = format!("ALTER TABLE usage DROP COLUMN requests_{class}");
             database.execute_batch(&drop).unwrap();
         }
+        without_third_schema(&database);
         database.pragma_update(None, "user_version", 1).unwrap();
     }
     lab.restart();

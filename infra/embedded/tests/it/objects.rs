@@ -491,3 +491,136 @@ async fn what_is_not_offered_says_so() {
         assert_eq!(refusal(made), told(400, "InvalidBucketName"), "{name}");
     }
 }
+
+#[tokio::test]
+async fn buckets_and_objects_are_private_and_say_so() {
+    let lab = Lab::start();
+    let alice = lab.user_with("alice", "alices").await;
+    put(&alice, "alices", "k", "v").await;
+    let bucket = alice
+        .get_bucket_acl()
+        .bucket("alices")
+        .send()
+        .await
+        .unwrap();
+    let object = alice
+        .get_object_acl()
+        .bucket("alices")
+        .key("k")
+        .send()
+        .await
+        .unwrap();
+    for (owner, grants) in [
+        (bucket.owner(), bucket.grants()),
+        (object.owner(), object.grants()),
+    ] {
+        assert_eq!(owner.unwrap().id(), Some("alice"));
+        assert_eq!(grants.len(), 1);
+        assert_eq!(grants[0].permission().unwrap().as_str(), "FULL_CONTROL");
+        assert_eq!(grants[0].grantee().unwrap().id(), Some("alice"));
+    }
+    use aws_sdk_s3::types::{AccessControlPolicy, BucketCannedAcl, ObjectCannedAcl};
+    let policy = AccessControlPolicy::builder()
+        .set_owner(bucket.owner)
+        .set_grants(bucket.grants)
+        .build();
+    let to_bucket = || alice.put_bucket_acl().bucket("alices");
+    let to_object = || alice.put_object_acl().bucket("alices").key("k");
+    to_bucket()
+        .acl(BucketCannedAcl::Private)
+        .send()
+        .await
+        .unwrap();
+    to_bucket()
+        .access_control_policy(policy.clone())
+        .send()
+        .await
+        .unwrap();
+    to_object()
+        .acl(ObjectCannedAcl::Private)
+        .send()
+        .await
+        .unwrap();
+    to_object()
+        .acl(ObjectCannedAcl::BucketOwnerFullControl)
+        .send()
+        .await
+        .unwrap();
+    to_object()
+        .access_control_policy(policy)
+        .send()
+        .await
+        .unwrap();
+    let refused = told(400, "AccessControlListNotSupported");
+    let public = to_bucket()
+        .acl(BucketCannedAcl::PublicReadWrite)
+        .send()
+        .await;
+    assert_eq!(refusal(public), refused);
+    let public = to_object().acl(ObjectCannedAcl::PublicRead).send().await;
+    assert_eq!(
+        aws_sdk_s3::error::ProvideErrorMetadata::message(&public.unwrap_err()),
+        Some(
+            "The ACL \"public-read\" is not offered: buckets and objects are private to their account."
+        )
+    );
+    let granted = to_object().grant_read("id=bob").send().await;
+    assert_eq!(refusal(granted), refused);
+    let granted = alice
+        .put_object()
+        .bucket("alices")
+        .key("g")
+        .grant_read("id=bob")
+        .send()
+        .await;
+    assert_eq!(refusal(granted), refused);
+    let none = alice
+        .get_object_acl()
+        .bucket("alices")
+        .key("none")
+        .send()
+        .await;
+    assert_eq!(refusal(none), told(404, "NoSuchKey"));
+}
+
+#[tokio::test]
+async fn every_answer_has_an_id_and_every_refusal_words() {
+    use crate::raw::{Raw, element};
+    let lab = Lab::start();
+    let alice = lab.user_with("alice", "alices").await;
+    put(&alice, "alices", "k", "v").await;
+    let mut ids = std::collections::BTreeSet::new();
+    for request in [
+        Raw::new("GET", "/"),
+        Raw::new("GET", "/alices/k"),
+        Raw::new("HEAD", "/alices/k"),
+        Raw::new("DELETE", "/alices/none"),
+        Raw::new("GET", "/alices/none?a&<b>"),
+        Raw::new("GET", "/alices?policy"),
+        Raw::new("POST", "/alices"),
+        Raw::new("PUT", "/alices?versioning").body("<x/>"),
+        Raw::new("PUT", "/Alices"),
+        Raw::new("OPTIONS", "/alices/k"),
+        Raw::new("GET", "/alices/k")
+            .region("US")
+            .unsigned("x-amz-acl", "private"),
+    ] {
+        let request = request.with_header();
+        let asked = format!("{} {}", request.method(), request.uri());
+        let answer = crate::support::send(lab.cluster().endpoint(), request).await;
+        let id = answer.headers()["x-amz-request-id"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        if answer.status().as_u16() >= 400 {
+            assert_eq!(element(&answer, "RequestId").as_ref(), Some(&id), "{asked}");
+            assert!(
+                element(&answer, "Message").is_some_and(|text| text.len() > 10),
+                "{asked}"
+            );
+            assert!(element(&answer, "Resource").is_some(), "{asked}");
+        }
+        ids.insert(id);
+    }
+    assert_eq!(ids.len(), 11);
+}
