@@ -29,6 +29,7 @@ mod delete_account;
 mod delete_bucket;
 mod delete_file;
 mod delete_payment_account;
+mod deployment;
 mod end_access;
 mod eq_callback_php;
 mod fairness;

@@ -469,6 +469,146 @@ fn the_environment_of_ten_locations_fits_into_what_lambda_takes() {
     assert!(bytes <= MOST_BYTES, "{bytes}");
 }
 
+/// A version of a function keeps the environment it was published with, and SAM does not see that a parameter has another value.
+#[test]
+fn a_setting_that_changes_publishes_the_functions_anew() {
+    let template = template();
+    let content = |id: &str| match &template["Resources"][id]["Properties"]["Content"] {
+        Value::Tagged(tagged) => tagged.value.clone(),
+        other => panic!("{id}: {other:?}"),
+    };
+    let settings = content("FunctionSettings");
+    let kept: BTreeSet<&str> = settings.as_str().expect("a text").lines().collect();
+    let globals = &template["Globals"]["Function"];
+    let variables = globals["Environment"]["Variables"]
+        .as_mapping()
+        .expect("variables");
+    let mut expected = BTreeSet::from([format!("Tracing=${{{}}}", reference(&globals["Tracing"]))]);
+    for (name, value) in variables {
+        let Value::Tagged(value) = value else {
+            // A text of the template's own, which SAM sees.
+            continue;
+        };
+        let (name, value) = (name.as_str(), value.value.as_str());
+        expected.insert(format!(
+            "{}=${{{}}}",
+            name.expect("a name"),
+            value.expect("a reference")
+        ));
+    }
+    assert_eq!(kept, expected.iter().map(String::as_str).collect());
+    let network = serde_yaml_ng::to_string(&content("NetworkSettings")).expect("YAML");
+    let mut number = 0;
+    for (binary, function) in functions_of(&template) {
+        let properties = function["Properties"].as_mapping().expect("properties");
+        let description = match &properties["VersionDescription"] {
+            Value::Tagged(tagged) => tagged.value.as_str().expect("a text"),
+            other => panic!("{binary}: {other:?}"),
+        };
+        assert!(
+            description.contains("${FunctionSettings.VersionNumber}"),
+            "{binary}"
+        );
+        // A version of a function that did not change is not published, and asking for one fails.
+        assert_eq!(
+            description.contains("${NetworkSettings.VersionNumber}"),
+            properties.contains_key("VpcConfig"),
+            "{binary}"
+        );
+        for (name, value) in properties {
+            let name = name.as_str().expect("a name");
+            // These are not of a version: of the function, its role, or what invokes it.
+            let elsewhere = [
+                "Policies",
+                "Events",
+                "EventInvokeConfig",
+                "ReservedConcurrentExecutions",
+                "VersionDescription",
+            ];
+            if elsewhere.contains(&name) {
+                continue;
+            }
+            let text = serde_yaml_ng::to_string(value).expect("YAML");
+            for parameter in template["Parameters"].as_mapping().expect("some").keys() {
+                let parameter = parameter.as_str().expect("a name");
+                let is_used = text.contains(&format!("!Ref {parameter}\n"))
+                    || text.contains(&format!("${{{parameter}}}"));
+                assert!(
+                    !is_used || (name == "VpcConfig" && network.contains(parameter)),
+                    "{binary}: {name} depends on {parameter}, which no document of settings has"
+                );
+            }
+        }
+        number += 1;
+    }
+    assert_eq!(number, FUNCTIONS.len());
+}
+
+#[test]
+fn whatever_invokes_a_function_invokes_its_alias() {
+    let template = template();
+    let globals = &template["Globals"]["Function"];
+    assert_eq!(globals["AutoPublishAlias"].as_str(), Some("live"));
+    assert_eq!(
+        globals["AutoPublishAliasAllProperties"].as_bool(),
+        Some(true)
+    );
+    for (binary, function) in functions_of(&template) {
+        for property in ["AutoPublishAlias", "AutoPublishAliasAllProperties"] {
+            assert!(function["Properties"][property].is_null(), "{binary}");
+        }
+    }
+    // SAM leads its events to the alias, `.ci/check-deployment`; who invokes by hand is told the alias.
+    let output = &template["Outputs"]["CreateFirstAdminFunctionName"]["Value"];
+    let Value::Tagged(output) = output else {
+        panic!("{output:?}");
+    };
+    assert_eq!(
+        output.value.as_str(),
+        Some("CreateFirstAdminFunction.Alias")
+    );
+}
+
+#[test]
+fn a_canary_is_watched_by_alarms_and_chosen_by_a_parameter() {
+    let template = template();
+    let parameter = &template["Parameters"]["DeploymentPreference"];
+    let choices = parameter["AllowedValues"].as_sequence().expect("choices");
+    assert_eq!(parameter["Default"].as_str(), Some("AllAtOnce"));
+    let kinds = template["Mappings"]["Deployments"]
+        .as_mapping()
+        .expect("kinds");
+    assert_eq!(kinds.keys().collect::<Vec<_>>(), Vec::from_iter(choices));
+    for (kind, deployment) in kinds {
+        let by_code_deploy = deployment["ByCodeDeploy"].as_str();
+        let is_canary = kind.as_str().expect("a kind").starts_with("Canary");
+        assert_eq!(by_code_deploy, Some(&*is_canary.to_string()), "{kind:?}");
+    }
+    let preference = &template["Globals"]["Function"]["DeploymentPreference"];
+    assert_eq!(reference(&preference["Type"]), "DeploymentPreference");
+    let known = resources(&template, "AWS::CloudWatch::Alarm");
+    let alarms = preference["Alarms"].as_sequence().expect("alarms");
+    assert!((1..=10).contains(&alarms.len()), "CodeDeploy takes ten");
+    for alarm in alarms {
+        let alarm = reference(alarm);
+        let properties = &known[alarm.as_str()]["Properties"];
+        // One that rings where nothing was measured, as after the install, would stop every deployment.
+        assert_ne!(properties["TreatMissingData"].as_str(), Some("breaching"));
+    }
+}
+
+#[test]
+fn a_domain_of_ones_own_closes_the_other_address() {
+    let template = template();
+    let closed = &template["Resources"]["Api"]["Properties"]["DisableExecuteApiEndpoint"];
+    let Value::Tagged(closed) = closed else {
+        panic!("{closed:?}");
+    };
+    assert_eq!(closed.tag, "If");
+    let expected: Value = serde_yaml_ng::from_str("[HasDomain, true, false]").expect("YAML");
+    assert_eq!(closed.value, expected);
+}
+
 /// The resource that a `!GetAtt Name.Arn` names.
 fn reference(value: &Value) -> String {
     let text = match value {

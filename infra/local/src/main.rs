@@ -34,6 +34,9 @@ struct Arguments {
         value_parser = cluster
     )]
     clusters: Vec<GivenCluster>,
+    /// Let the cluster of this location be administered over plain http, where whoever is on the way reads secret keys; can be repeated
+    #[arg(long, value_name = "CODE")]
+    plain_http: Vec<String>,
     /// Keep nothing, whatever --data-dir says
     #[arg(long)]
     ephemeral: bool,
@@ -72,7 +75,7 @@ fn instant(text: &str) -> Result<Timestamp, String> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let mut arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         // Help and version.
         Err(answer) if !answer.use_stderr() => answer.exit(),
@@ -83,6 +86,12 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Err(problem) =
+        GivenCluster::allow_plain_http(&mut arguments.clusters, &arguments.plain_http)
+    {
+        eprintln!("local: {problem}");
+        return ExitCode::from(2);
+    }
     let mut filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::WARN.into())
         .from_env_lossy();

@@ -210,7 +210,7 @@ impl Template {
 
 /// Resource types of which there is nothing to be seen on one machine: who may do what, who watches, how the world finds it.
 /// A type that is not here is refused, so that nothing is left out unnoticed.
-const KNOWN_AND_NOT_RUN: [&str; 12] = [
+const KNOWN_AND_NOT_RUN: [&str; 15] = [
     // The gateway answers on loopback, under no name.
     "AWS::ApiGatewayV2::ApiMapping",
     "AWS::ApiGatewayV2::DomainName",
@@ -226,6 +226,10 @@ const KNOWN_AND_NOT_RUN: [&str; 12] = [
     // Nobody is refused: one person has the machine. What roles allow is checked by the tests.
     "AWS::IAM::ManagedPolicy",
     "AWS::S3::BucketPolicy",
+    // Functions have no versions: they are told what the parameters say at every start.
+    "AWS::AppConfig::Application",
+    "AWS::AppConfig::ConfigurationProfile",
+    "AWS::AppConfig::HostedConfigurationVersion",
     // The key is known by its id.
     "AWS::KMS::Alias",
 ];
