@@ -58,6 +58,7 @@ mod processes;
 mod quota_events;
 mod races;
 mod recount;
+mod releases;
 mod replay;
 mod resume_account;
 mod revoke_api_key;
