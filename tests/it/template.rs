@@ -600,7 +600,10 @@ fn a_canary_is_watched_by_alarms_and_chosen_by_a_parameter() {
 #[test]
 fn a_domain_of_ones_own_closes_the_other_address() {
     let template = template();
-    let closed = &template["Resources"]["Api"]["Properties"]["DisableExecuteApiEndpoint"];
+    let api = &template["Resources"]["Api"]["Properties"];
+    // SAM puts it into a `servers` entry without an address, of which API Gateway warns.
+    assert!(api["FailOnWarnings"].is_null());
+    let closed = &api["DisableExecuteApiEndpoint"];
     let Value::Tagged(closed) = closed else {
         panic!("{closed:?}");
     };
