@@ -103,7 +103,9 @@ fn every_statement_names_its_actions_and_the_stack() {
     let anywhere = BTreeSet::from([
         "NewKey",
         "NewSettings",
-        "AccessLogDelivery",
+        "LogDelivery",
+        "Subscriptions",
+        "CanaryStops",
         "AlarmStates",
         "Networks",
         "DnsState",
