@@ -40,7 +40,7 @@ macro_rules! s3_action {
             module: "s3",
             name: NAME,
             speaks_as: $speaks_as,
-            allows_get: false,
+            allows_get: |_| false,
             handler: |context, call| Box::pin(handle(context, call)),
         };
         /// Its Lambda function.

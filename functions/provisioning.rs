@@ -86,8 +86,14 @@ pub(crate) async fn place(
     token(call)?;
     let parameters = &call.parameters;
     let plan_id = parameters.required_number(&["plan_id"], ID)?;
-    let bucket_name = parameters.required_text(&["bucket_name", "bucket"])?;
-    bucket_name::check(&bucket_name).map_err(|rule| Rejection::invalid("bucket_name", rule))?;
+    let bucket_name = parameters.text(&["bucket_name", "bucket"])?;
+    match &bucket_name {
+        Some(name) => {
+            bucket_name::check(name).map_err(|rule| Rejection::invalid("bucket_name", rule))?;
+        }
+        None if context.rules.generates_bucket_names => {}
+        None => return Err(Rejection::missing("bucket_name").into()),
+    }
     let location = parameters
         .text(&["location"])?
         .unwrap_or_else(|| context.rules.default_location.clone());
@@ -100,10 +106,12 @@ pub(crate) async fn place(
     let (caller, plan) = futures::try_join!(authenticate(context, call), plan)?;
     let client_id = caller.acts_for(call)?;
     let now = context.now();
+    // An order whose name is made up is the same order when it comes again, and its name the first one.
+    let named = bucket_name.as_deref().unwrap_or_default();
     let fingerprint = Fingerprint {
         own: format!(
             "{FINGERPRINT}{}",
-            hash(&format!("{action}\n{plan_id}\n{bucket_name}\n{location}"))
+            hash(&format!("{action}\n{plan_id}\n{named}\n{location}"))
         ),
         of_the_text: hash(&format!(
             "{action}\n{}",
@@ -180,7 +188,8 @@ pub(crate) async fn place(
         storage_type: plan.storage_type,
         quota_gb: plan.quota_gb,
         location,
-        bucket_name,
+        bucket_name: bucket_name
+            .unwrap_or_else(|| bucket_name::made_up(client_id, &context.random.id())),
         payment: if amount_minor == 0 {
             Payment::Free
         } else {

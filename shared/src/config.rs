@@ -174,6 +174,10 @@ pub struct Rules {
     pub small_debt: Amounts,
     /// Whether periods that begin while a member of staff has the account suspended are charged, where the plan does not say.
     pub charge_suspended: bool,
+    /// Whether an order without a bucket name gets one made up.
+    pub generates_bucket_names: bool,
+    /// Whether `auth.php` takes API keys in its address.
+    pub allows_login_by_get: bool,
 }
 
 /// The environment lacks something or has it wrong.
@@ -284,16 +288,12 @@ impl Config {
                 .get(),
                 credit_limit: amounts("CREDIT_LIMIT", &need("CREDIT_LIMIT")?)?,
                 small_debt: amounts("SMALL_DEBT", &need("SMALL_DEBT")?)?,
-                charge_suspended: match need("CHARGE_SUSPENDED")?.as_str() {
-                    "yes" => true,
-                    "no" => false,
-                    other => {
-                        return Err(ConfigError::Invalid {
-                            name: "CHARGE_SUSPENDED",
-                            problem: format!("{other:?} is neither yes nor no"),
-                        });
-                    }
-                },
+                charge_suspended: yes_or_no("CHARGE_SUSPENDED", &need("CHARGE_SUSPENDED")?)?,
+                // These two are set for the functions that ask for them, and for no other.
+                generates_bucket_names: get("GENERATE_BUCKET_NAMES")
+                    .map_or(Ok(false), |text| yes_or_no("GENERATE_BUCKET_NAMES", &text))?,
+                allows_login_by_get: get("ALLOW_LOGIN_BY_GET")
+                    .map_or(Ok(false), |text| yes_or_no("ALLOW_LOGIN_BY_GET", &text))?,
             },
         };
         let default = &config.rules.default_location;
@@ -316,6 +316,17 @@ fn number<N: std::str::FromStr>(name: &'static str, value: &str) -> Result<N, Co
         name,
         problem: format!("{value:?} is not a number in range"),
     })
+}
+
+fn yes_or_no(name: &'static str, value: &str) -> Result<bool, ConfigError> {
+    match value {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        other => Err(ConfigError::Invalid {
+            name,
+            problem: format!("{other:?} is neither yes nor no"),
+        }),
+    }
 }
 
 fn amounts(name: &'static str, value: &str) -> Result<Amounts, ConfigError> {

@@ -6,6 +6,7 @@ mod bad_input;
 mod billing;
 mod billing_crashes;
 mod billing_properties;
+mod bodies;
 mod calls;
 mod cancel_payment_account_deletion;
 mod change_plan;

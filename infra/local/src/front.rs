@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::serve::ListenerExt;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
 use jiff::{Span, Timestamp};
 use serde::Deserialize;
@@ -19,11 +20,23 @@ use crate::engine::{Advanced, Engine};
 use crate::error::Error;
 use crate::gateway::{REQUEST_MAX_BYTES, refusal};
 
+/// What answers requests.
+#[derive(Clone)]
+struct Front {
+    engine: Arc<Engine>,
+    /// How long a request's body may take to come.
+    body_timeout: Duration,
+}
+
 /// Serves until it is aborted.
-pub(crate) async fn serve(listener: TcpListener, engine: Arc<Engine>) {
+pub(crate) async fn serve(listener: TcpListener, engine: Arc<Engine>, body_timeout: Duration) {
+    let front = Front {
+        engine,
+        body_timeout,
+    };
     let router = axum::Router::new()
         .fallback(answer)
-        .with_state(engine)
+        .with_state(front)
         .into_make_service_with_connect_info::<SocketAddr>();
     let listener = listener.tap_io(|stream| {
         // Small answers would otherwise wait for the acknowledgement of the previous ones.
@@ -35,14 +48,23 @@ pub(crate) async fn serve(listener: TcpListener, engine: Arc<Engine>) {
 }
 
 async fn answer(
-    State(engine): State<Arc<Engine>>,
+    State(front): State<Front>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, REQUEST_MAX_BYTES).await else {
-        return respond(refusal(StatusCode::PAYLOAD_TOO_LARGE));
+    let body = to_bytes(body, REQUEST_MAX_BYTES);
+    let body = match tokio::time::timeout(front.body_timeout, body).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return respond(refusal(StatusCode::PAYLOAD_TOO_LARGE)),
+        Err(_) => {
+            let mut response = respond(refusal(StatusCode::REQUEST_TIMEOUT));
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+            return response;
+        }
     };
+    let engine = front.engine;
     let request = http::Request::from_parts(parts, body);
     // On a task of its own: a caller who hangs up does not stop a function, on Lambda as here.
     let answered = tokio::spawn(async move {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use jiff::Timestamp;
@@ -21,6 +22,8 @@ pub type AdjustEnvironment = Box<dyn FnOnce(&mut BTreeMap<String, String>) + Sen
 pub struct Options {
     /// Where the API listens; port 0 is any free one. The S3 clusters take the ports after it where they can.
     pub listen: SocketAddr,
+    /// How long a request's body may take to come.
+    pub body_timeout: Duration,
     /// Where data is kept.
     pub data: Data,
     /// Clusters that run elsewhere, in place of the stack's own or as further locations.
@@ -55,6 +58,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            body_timeout: Duration::from_secs(30),
             data: Data::Ephemeral,
             clusters: Vec::new(),
             clock: None,

@@ -27,7 +27,7 @@ use crate::events::Events;
 use crate::gateway::Gateway;
 use crate::invoke::LifeHolder;
 use crate::options::Options;
-use crate::processes::Fleet;
+use crate::processes::{Fleet, Told};
 use crate::queues::{self, Drained, Queues};
 use crate::runner::Runner;
 use crate::seed::{self, Seeded};
@@ -119,10 +119,16 @@ impl Stack {
             .entry("Locations".into())
             .or_insert_with(|| clusters::locations_json(&clusters, &options.clusters, &secrets));
         let mut template = Template::read(options.template, &parameters)?;
-        let memory_mb = template
+        let told = template
             .functions
             .iter()
-            .map(|function| (function.binary.clone(), function.memory_mb))
+            .map(|function| {
+                let told = Told {
+                    memory_mb: function.memory_mb,
+                    environment: function.environment.clone(),
+                };
+                (function.binary.clone(), told)
+            })
             .collect();
         let wiring = Wiring::new(std::mem::take(&mut template.functions), options.functions)?;
 
@@ -171,6 +177,8 @@ impl Stack {
         ] {
             environment.insert(name.into(), value.into());
         }
+        let common_environment = environment.clone();
+        environment.append(&mut template.own_environments);
         let config = Config::from_lookup(|name| environment.get(name).cloned())?;
         let product_clock: Arc<dyn Clock> = Arc::<VirtualClock>::clone(&clock);
         let connector = options
@@ -191,7 +199,7 @@ impl Stack {
 
         let life = LifeHolder::new();
         let fleet = options.processes.map(|binaries| {
-            let mut environment = environment.clone();
+            let mut environment = common_environment;
             if let Some(file) = &clock_file {
                 environment.insert("CLOCK_FILE".into(), absolute(file));
             }
@@ -199,7 +207,7 @@ impl Stack {
                 adjust(&mut environment);
             }
             let logs = place.directory().join("logs");
-            Arc::new(Fleet::new(binaries, memory_mb, environment, &logs))
+            Arc::new(Fleet::new(binaries, told, environment, &logs))
         });
         let runner = match &fleet {
             Some(fleet) => Runner::processes(Arc::clone(fleet), life.life()),
@@ -223,8 +231,8 @@ impl Stack {
             Arc::downgrade(&dynamodb),
             runner,
         ));
-        let mut tasks =
-            vec![tokio::spawn(front::serve(listener, Arc::clone(&engine))).abort_handle()];
+        let serving = front::serve(listener, Arc::clone(&engine), options.body_timeout);
+        let mut tasks = vec![tokio::spawn(serving).abort_handle()];
         if options.background {
             tasks.push(tokio::spawn(Arc::clone(&engine.queues).poll()).abort_handle());
             // A clock that stands still makes nothing due.
@@ -288,7 +296,7 @@ impl Stack {
         &self.secrets
     }
 
-    /// The environment that the template gives the functions, completed with this stack's endpoints.
+    /// The environment that the template gives the functions, single ones too, completed with this stack's endpoints.
     #[must_use]
     pub fn environment(&self) -> &BTreeMap<String, String> {
         &self.environment

@@ -112,8 +112,10 @@ pub fn token(call: &Call) -> Result<String, Rejection> {
 pub async fn session(context: &Context, call: &Call, token: &str) -> Result<Session, Error> {
     let database = &context.database;
     let session = database.session(&hash(token)).await?;
-    let session = session.filter(|session| session.is_valid(context.now(), call.source_ip));
+    // To whoever calls from another address, a token is wrong, and nothing else.
+    let session = session.filter(|session| session.is_for(call.source_ip));
     match session {
+        Some(session) if session.is_over(context.now()) => Err(Rejection::expired_token().into()),
         Some(session)
             if session.role != Role::Admin || database.is_of_this_epoch(&session).await? =>
         {
