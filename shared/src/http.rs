@@ -2,6 +2,7 @@
 
 pub mod envelope;
 pub mod parameters;
+pub mod takes;
 pub mod tokens;
 
 use std::net::IpAddr;
@@ -15,6 +16,7 @@ use crate::context::Context;
 use crate::error::{Error, Rejection};
 use crate::http::envelope::Answer;
 use crate::http::parameters::Parameters;
+use crate::http::takes::Takes;
 use crate::telemetry::{self, Figure};
 
 /// Handles one call of a wire action.
@@ -31,6 +33,8 @@ pub struct Action {
     pub speaks_as: &'static str,
     /// Whether GET with a query string is allowed beside POST.
     pub allows_get: bool,
+    /// The parameters it takes, beside `action`. Every other is refused.
+    pub takes: Takes,
     /// What it does.
     pub handler: ActionHandler,
 }
@@ -126,6 +130,9 @@ fn read(request: &Request, route: Route) -> Read {
                 .ok_or((None, Rejection::bad_request("unknown action")))?
         }
     };
+    let parameters = parameters
+        .only(action.takes)
+        .map_err(|rejection| (Some(action), rejection))?;
     let idempotency_key = match request
         .headers()
         .get("idempotency-key")
