@@ -34,5 +34,7 @@ pub(crate) fn code<'a>(context: &'a Context, named: &str) -> Option<&'a str> {
 /// The codes of this service's locations.
 pub(crate) fn codes(context: &Context) -> Vec<&str> {
     let clusters = context.clusters.iter();
-    clusters.map(|cluster| cluster.location.code.as_str()).collect()
+    clusters
+        .map(|cluster| cluster.location.code.as_str())
+        .collect()
 }

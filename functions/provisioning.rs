@@ -136,7 +136,10 @@ pub(crate) async fn place(
         .filter(|plan| caller.is_admin() || plan.is_visible_to(&client.tags))
         .ok_or_else(|| Rejection::not_found("S3 plan not found"))?;
     if !plan.locations.contains(&location) {
-        let rule = format!("must be {}, where the plan is offered", plan.locations.join(" or "));
+        let rule = format!(
+            "must be {}, where the plan is offered",
+            plan.locations.join(" or ")
+        );
         return Err(Rejection::invalid("location", &rule).into());
     }
     check_counted(context, &plan, &location)?;

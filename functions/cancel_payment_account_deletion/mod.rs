@@ -9,7 +9,7 @@ use wharfage::http::tokens::ACCOUNT;
 
 use crate::services;
 
-crate::s3_action!("cancel_payment_account_deletion", takes [ACCOUNT]);
+crate::s3_action!("cancel_payment_account_deletion", takes[ACCOUNT]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let today = date_of(context.now());

@@ -18,7 +18,7 @@ use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::parameters::ID;
-use wharfage::http::tokens::{Caller, account_name, caller_and_account, token, ACCOUNT};
+use wharfage::http::tokens::{ACCOUNT, Caller, account_name, caller_and_account, token};
 
 use crate::closing;
 use crate::invoicing::{self, Bill, Draft};

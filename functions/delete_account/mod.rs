@@ -10,7 +10,7 @@ use wharfage::domain::task::{Callback, Task, Work};
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{account_name, caller_and_account, token, ACCOUNT};
+use wharfage::http::tokens::{ACCOUNT, account_name, caller_and_account, token};
 
 use crate::suspension;
 

@@ -6,7 +6,7 @@ use wharfage::context::Context;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{account_name, caller_and_account, token, ACCOUNT, BUCKET};
+use wharfage::http::tokens::{ACCOUNT, BUCKET, account_name, caller_and_account, token};
 
 use crate::files;
 

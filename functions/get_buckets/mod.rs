@@ -9,7 +9,7 @@ use wharfage::http::tokens::ACCOUNT;
 use crate::bucket_lists;
 use crate::delete_account::bare_not_found;
 
-crate::s3_action!("get_buckets", takes [ACCOUNT]);
+crate::s3_action!("get_buckets", takes[ACCOUNT]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     bucket_lists::handle(context, call, NAME)

@@ -8,7 +8,7 @@ use wharfage::http::tokens::ACCOUNT;
 
 use crate::bucket_lists;
 
-crate::s3_action!("get_buckets_rmq", takes [ACCOUNT]);
+crate::s3_action!("get_buckets_rmq", takes[ACCOUNT]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     bucket_lists::handle(context, call, NAME).await

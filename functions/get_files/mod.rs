@@ -11,7 +11,7 @@ use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::parameters::ID;
-use wharfage::http::tokens::{account_name, caller_and_account, token, ACCOUNT, BUCKET};
+use wharfage::http::tokens::{ACCOUNT, BUCKET, account_name, caller_and_account, token};
 
 use crate::files;
 

@@ -10,7 +10,7 @@ use wharfage::http::tokens::{authenticate, token};
 
 use crate::invoices;
 
-crate::s3_action!("get_invoice", takes [&["id", "invoice_id"]]);
+crate::s3_action!("get_invoice", takes[&["id", "invoice_id"]]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     token(call)?;

@@ -10,7 +10,7 @@ use wharfage::domain::usage::Usage;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{account_name, caller_and_account, token, ACCOUNT};
+use wharfage::http::tokens::{ACCOUNT, account_name, caller_and_account, token};
 
 crate::s3_action!("get_usage", takes [ACCOUNT, &["by", "period_from", "period_to"]]);
 

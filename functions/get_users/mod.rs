@@ -20,7 +20,7 @@ use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::parameters::ID;
-use wharfage::http::tokens::{Caller, authenticate, s3uid, token, ACCOUNT, BUCKET};
+use wharfage::http::tokens::{ACCOUNT, BUCKET, Caller, authenticate, s3uid, token};
 
 use crate::locations::location;
 use crate::services;
@@ -134,8 +134,9 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
 async fn groups(context: &Context, query: &Query) -> Result<Vec<Group>, Fault> {
     let mut groups = context.database.groups().await?;
     groups.retain(|group| {
-        let is =
-            |wanted: &Option<String>, is: &String| wanted.as_ref().is_none_or(|wanted| wanted == is);
+        let is = |wanted: &Option<String>, is: &String| {
+            wanted.as_ref().is_none_or(|wanted| wanted == is)
+        };
         query.plan_id.is_none_or(|plan_id| plan_id == group.plan_id)
             && is(&query.location, &group.location)
             && is(&query.billing, &group.billing)
@@ -146,10 +147,7 @@ async fn groups(context: &Context, query: &Query) -> Result<Vec<Group>, Fault> {
 
 /// A page of anybody's accounts of a status, by number, and the number after which the next page begins. No index has the status: so
 /// many are looked at as one request may, and a page may be short.
-async fn looked_at(
-    context: &Context,
-    query: &Query,
-) -> Result<(Vec<Account>, Option<u64>), Error> {
+async fn looked_at(context: &Context, query: &Query) -> Result<(Vec<Account>, Option<u64>), Error> {
     let rule = "goes with status, suspension and next_token only beside one of id, email, s3uid, account_id and bucket_name";
     if query.page.order != AccountOrder::Number {
         return Err(Rejection::invalid("order", rule).into());

@@ -16,7 +16,7 @@ use wharfage::http::tokens::{authenticate, token};
 
 use crate::locations::location;
 
-crate::s3_action!("list_plans", takes [&["id", "location"]]);
+crate::s3_action!("list_plans", takes[&["id", "location"]]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     token(call)?;

@@ -11,7 +11,7 @@ use wharfage::domain::period::date_of;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{caller_and_account, ACCOUNT};
+use wharfage::http::tokens::{ACCOUNT, caller_and_account};
 
 use crate::{chasing, services, suspension};
 

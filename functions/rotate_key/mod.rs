@@ -8,7 +8,7 @@ use wharfage::domain::account::{Account, NextKey, NotAllowed, Parts};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{Caller, account_name, caller_and_account, token, ACCOUNT};
+use wharfage::http::tokens::{ACCOUNT, Caller, account_name, caller_and_account, token};
 
 use crate::services::check_in_use;
 use crate::suspension::{settle, settle_again};

@@ -81,7 +81,8 @@ impl Database {
                 rows.extend(row);
             }
             if cursor.read_ahead.is_empty() && !cursor.is_finished {
-                self.read_ahead(listing, cursor, after, page, read_ahead).await?;
+                self.read_ahead(listing, cursor, after, page, read_ahead)
+                    .await?;
             }
         }
         Ok(rows)

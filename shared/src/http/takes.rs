@@ -39,11 +39,12 @@ impl Takes {
     /// Checks that each name is one of these.
     ///
     /// # Errors
-    /// 400 for the first that is not, with the nearest name there is.
+    /// 400 for one that is not, with the nearest name there is.
     pub fn check<'a>(&self, names: impl Iterator<Item = &'a String>) -> Result<(), Rejection> {
         let unknown = names
             .map(String::as_str)
-            .find(|name| !self.has(name) && !self.unused.contains(name));
+            .filter(|name| !self.has(name) && !self.unused.contains(name))
+            .min();
         match unknown {
             None => Ok(()),
             Some(name) => Err(Rejection::unknown(
@@ -101,12 +102,21 @@ mod tests {
 
     fn refused(name: &str) -> String {
         let text = TAKES.check([name.to_owned()].iter()).unwrap_err().text;
-        text.strip_prefix("unknown parameter").expect("it says so").to_owned()
+        text.strip_prefix("unknown parameter")
+            .expect("it says so")
+            .to_owned()
     }
 
     #[test]
     fn what_is_taken_or_known_to_be_sent_passes() {
-        let names = ["token", "action", "bucket", "monthly_eur", "monthly_", "stage"];
+        let names = [
+            "token",
+            "action",
+            "bucket",
+            "monthly_eur",
+            "monthly_",
+            "stage",
+        ];
         assert_eq!(TAKES.check(names.map(str::to_owned).iter()), Ok(()));
         assert_eq!(TAKES.check([].iter()), Ok(()));
     }
@@ -152,6 +162,13 @@ mod tests {
 
     #[test]
     fn every_name_that_is_taken_can_be_shown() {
-        assert!(TAKES.names.iter().copied().flatten().all(|name| name.len() <= LONGEST_SHOWN));
+        assert!(
+            TAKES
+                .names
+                .iter()
+                .copied()
+                .flatten()
+                .all(|name| name.len() <= LONGEST_SHOWN)
+        );
     }
 }
