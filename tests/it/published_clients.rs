@@ -59,7 +59,7 @@ async fn a_client_orders_fills_lists_and_leaves() {
     let app = TestApp::start().await;
     let staff = Client::log_in(&app, "admin").await;
     let plan = json!({
-        "name": "Dutch", "quota": 10, "monthly_eur": "1.50", "monthly_usd": 2, "locations": "nl", "price[nl][eur]": "1.25",
+        "name": "Dutch", "quota": 10, "monthly_eur": "1.50", "monthly_usd": 2, "locations": "nl", "price[nl][EUR]": "1.25",
     });
     let made = staff.call("create_plan", plan).await;
     assert_eq!(made["plan"]["locations"], "NL");
@@ -165,7 +165,7 @@ async fn staff_name_an_account_alone_whosever_it_is() {
             ("rotate_key", json!({})),
             ("suspend_account", json!({})),
             ("resume_account", json!({})),
-            ("change_plan", json!({ "plan_id": 3 })),
+            ("change_plan", json!({ "plan_id": 2 })),
             ("delete_payment_account", json!({})),
             ("cancel_payment_account_deletion", json!({})),
         ] {
