@@ -41,6 +41,7 @@ use wharfage::telemetry::{self, Figure};
 use crate::allowance::check_ended;
 use crate::chasing;
 use crate::invoicing::{self, Bill, Draft};
+use crate::locations::location;
 use crate::plans::check_counted;
 use crate::suspension::Stopped;
 
@@ -55,6 +56,16 @@ const MOST_ATTEMPTS: u32 = 30;
 const MOST_LOOKS: u32 = 50;
 /// Seconds after which to ask again for an order under way.
 const RETRY_AFTER_SECONDS: u32 = 5;
+
+/// What an order is made of.
+pub(crate) const NAMES: &[&str] = &[
+    "id",
+    "plan_id",
+    "bucket_name",
+    "bucket",
+    "location",
+    "idempotency_key",
+];
 
 /// What a fingerprint of what is ordered begins with.
 const FINGERPRINT: &str = "2:";
@@ -94,12 +105,8 @@ pub(crate) async fn place(
         None if context.rules.generates_bucket_names => {}
         None => return Err(Rejection::missing("bucket_name").into()),
     }
-    let location = parameters
-        .text(&["location"])?
-        .unwrap_or_else(|| context.rules.default_location.clone());
-    if context.clusters.get(&location).is_none() {
-        return Err(Rejection::invalid("location", "is not a location of this service").into());
-    }
+    let location =
+        location(context, call)?.unwrap_or_else(|| context.rules.default_location.clone());
     let idempotency_key = idempotency_key(call)?;
 
     let plan = async { Ok(context.database.plan(plan_id).await?) };
@@ -137,7 +144,11 @@ pub(crate) async fn place(
         .filter(|plan| caller.is_admin() || plan.is_visible_to(&client.tags))
         .ok_or_else(|| Rejection::not_found("S3 plan not found"))?;
     if !plan.locations.contains(&location) {
-        return Err(Rejection::invalid("location", "the plan is not offered there").into());
+        let rule = format!(
+            "must be {}, where the plan is offered",
+            plan.locations.join(" or ")
+        );
+        return Err(Rejection::invalid("location", &rule).into());
     }
     check_counted(context, &plan, &location)?;
     let price = plan

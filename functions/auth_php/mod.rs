@@ -8,7 +8,8 @@ use wharfage::domain::client::Role;
 use wharfage::domain::credential::{Session, hash};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{self, token};
+use wharfage::http::takes::Takes;
+use wharfage::http::tokens::{self, TOKEN, token};
 use wharfage::http::{Action, Call};
 
 use crate::ACTIONS;
@@ -22,6 +23,10 @@ const SESSIONS: &[&Action] = &[
         name: "login",
         speaks_as: "login",
         allows_get: |rules| rules.allows_login_by_get,
+        takes: Takes {
+            names: &[&["key", "ttl", "fix_ip"]],
+            unused: &[],
+        },
         handler: |context, call| Box::pin(login(context, call)),
     },
     &Action {
@@ -29,6 +34,10 @@ const SESSIONS: &[&Action] = &[
         name: "info",
         speaks_as: "info",
         allows_get: |_| true,
+        takes: Takes {
+            names: &[TOKEN],
+            unused: &[],
+        },
         handler: |context, call| Box::pin(info(context, call)),
     },
     &Action {
@@ -36,6 +45,10 @@ const SESSIONS: &[&Action] = &[
         name: "logout",
         speaks_as: "logout",
         allows_get: |_| false,
+        takes: Takes {
+            names: &[TOKEN],
+            unused: &[],
+        },
         handler: |context, call| Box::pin(logout(context, call)),
     },
 ];

@@ -7,6 +7,7 @@ use wharfage::context::Context;
 use wharfage::domain::task::{Answer as TaskAnswer, Obstacle, Work};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::envelope::{Answer, with_head};
+use wharfage::http::takes::Takes;
 use wharfage::http::{Action, Call};
 
 use crate::bucket_lists;
@@ -19,6 +20,10 @@ const CHECKS: &[&Action] = &[&Action {
     name: "check",
     speaks_as: "check",
     allows_get: |_| true,
+    takes: Takes {
+        names: &[&["key"]],
+        unused: &["token", "status", "stage", "id"],
+    },
     handler: |context, call| Box::pin(check(context, call)),
 }];
 

@@ -69,6 +69,21 @@ impl Rejection {
         )
     }
 
+    /// 400: a parameter that the action does not take, by its name, unless that is not to be repeated, and with the one that was meant,
+    /// perhaps.
+    #[must_use]
+    pub fn unknown(parameter: Option<&str>, meant: Option<&str>) -> Rejection {
+        let mut text = String::from("unknown parameter");
+        match parameter {
+            Some(parameter) => text.extend([": ", parameter]),
+            None => text.push_str(", and not one that can be shown"),
+        }
+        if let Some(meant) = meant {
+            text.extend([" (did you mean ", meant, "?)"]);
+        }
+        Rejection::new(StatusCode::BAD_REQUEST, text)
+    }
+
     /// 400: the request as a whole cannot be read.
     #[must_use]
     pub fn bad_request(text: impl Into<String>) -> Rejection {

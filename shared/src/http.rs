@@ -2,6 +2,7 @@
 
 pub mod envelope;
 pub mod parameters;
+pub mod takes;
 pub mod tokens;
 
 use std::collections::BTreeSet;
@@ -17,6 +18,7 @@ use crate::context::Context;
 use crate::error::{Error, Rejection};
 use crate::http::envelope::Answer;
 use crate::http::parameters::Parameters;
+use crate::http::takes::Takes;
 use crate::telemetry::{self, Figure};
 
 /// Handles one call of a wire action.
@@ -33,6 +35,8 @@ pub struct Action {
     pub speaks_as: &'static str,
     /// Whether GET is allowed beside POST, which an operator may have to say.
     pub allows_get: fn(&Rules) -> bool,
+    /// The parameters it takes, beside `action`. Every other is refused.
+    pub takes: Takes,
     /// What it does.
     pub handler: ActionHandler,
 }
@@ -130,6 +134,9 @@ fn read(request: &Request, route: Route, rules: &Rules) -> Read {
         }
     };
     check_method(request, (action.allows_get)(rules))
+        .map_err(|rejection| (Some(action), rejection))?;
+    let parameters = parameters
+        .only(action.takes)
         .map_err(|rejection| (Some(action), rejection))?;
     let idempotency_key = match request
         .headers()

@@ -207,8 +207,8 @@ async fn create_order_refuses_bad_tokens_and_parameters() {
     contract
         .refuses(
             "location",
-            "is not a location of this service",
-            &[json!("XX"), json!("nl"), json!("NL ")],
+            "must be DE or NL",
+            &[json!("XX"), json!("N"), json!("NL ")],
         )
         .await;
     let rule = "must be at most 255 characters long";
@@ -389,7 +389,7 @@ async fn create_order_knows_plans_by_who_may_see_them_and_where_they_are_offered
     elsewhere["location"] = "DE".into();
     elsewhere["id"] = app.client_id("client").into();
     let reply = app.call("admin", ACTION, elsewhere).await;
-    let rule = "invalid parameter location: the plan is not offered there";
+    let rule = "invalid parameter location: must be NL, where the plan is offered";
     assert_eq!(reply.refused(400), text(ACTION, rule));
 
     let mut for_nobody = order(2);

@@ -204,7 +204,12 @@ impl Contract<'_> {
             let mut without = self.parameters.clone();
             without.as_object_mut().expect("an object").remove(*name);
             let reply = self.app.call(self.who, self.action, without).await;
-            let wanted = text(self.action, &format!("missing parameter {name}"));
+            // What is missing is named by each name that would do.
+            let named = match *name {
+                "s3uid" => "s3uid or account_id",
+                name => name,
+            };
+            let wanted = text(self.action, &format!("missing parameter {named}"));
             assert_eq!(reply.refused(400), wanted);
             for none in [Value::Null, "".into()] {
                 assert_eq!(self.with(name, &none).await.refused(400), wanted);
@@ -268,7 +273,7 @@ impl Contract<'_> {
         self.takes_a_text(name).await;
     }
 
-    /// Only the account's own client and an admin who names that client reach the account; for all others it is as if it were not
+    /// Only the account's own client and an admin who names that client, or nobody, reach the account; for all others it is as if it were not
     /// there. The call's parameters are sent with each of the names.
     pub async fn hides_the_account_from_others(&self, account: &TestAccount) {
         let app = self.app;
@@ -281,8 +286,9 @@ impl Contract<'_> {
             ("client2", json!({ "s3uid": account.s3uid, "id": owner })),
             ("client2", json!({ "account_id": account.id })),
             ("client2", json!({ "account_id": account.id, "id": owner })),
-            ("admin", json!({ "s3uid": account.s3uid })),
             ("admin", json!({ "s3uid": account.s3uid, "id": other })),
+            ("admin", json!({ "s3uid": NO_S3UID })),
+            ("admin", json!({ "account_id": account.id + 1_000_000 })),
             ("admin", json!({ "account_id": account.id, "id": other })),
             ("admin", json!({ "s3uid": NO_S3UID, "id": owner })),
         ];

@@ -17,13 +17,15 @@ use serde_json::{Map, Value};
 use serde_qs::DuplicateKeyBehavior;
 
 use crate::error::Rejection;
+use crate::http::takes::Takes;
 
 /// The largest body taken.
 pub const BODY_LIMIT_BYTES: usize = 64 * 1024;
 
-/// What a request carries, by name. Debug shows the names only: values may be secret.
+/// What a request carries, by name. Debug shows the names only: values may be secret. Beside it, what its action takes, once that is known:
+/// nothing else is read then.
 #[derive(Default)]
-pub struct Parameters(Map<String, Value>);
+pub struct Parameters(Map<String, Value>, Option<Takes>);
 
 impl fmt::Debug for Parameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,7 +51,7 @@ impl<'de> Deserialize<'de> for Parameters {
                         return Err(A::Error::custom("a parameter stands twice"));
                     }
                 }
-                Ok(Parameters(map))
+                Ok(Parameters(map, None))
             }
         }
         deserializer.deserialize_map(Names)
@@ -61,10 +63,10 @@ impl<'de> Deserialize<'de> for Parameters {
 /// # Errors
 /// 400, 413 or 415, with what is wrong.
 pub fn read(request: &Request) -> Result<(Parameters, BTreeSet<String>), Rejection> {
-    let Parameters(mut parameters) = read_form(request.uri().query().unwrap_or_default())?;
+    let mut parameters = read_form(request.uri().query().unwrap_or_default())?.0;
     let in_address = parameters.keys().cloned().collect();
     parameters.extend(read_body(request)?.0);
-    Ok((Parameters(parameters), in_address))
+    Ok((Parameters(parameters, None), in_address))
 }
 
 /// Any request may have a body: published clients send forms by GET, too.
@@ -159,11 +161,29 @@ fn read_form(form: &str) -> Result<Parameters, Rejection> {
 }
 
 impl Parameters {
+    /// The same, once each name that came is one that the action takes.
+    ///
+    /// # Errors
+    /// 400 for another, with the nearest name there is.
+    pub fn only(mut self, takes: Takes) -> Result<Parameters, Rejection> {
+        takes.check(self.0.keys())?;
+        self.1 = Some(takes);
+        Ok(self)
+    }
+
+    /// What came under a name. An action that reads a name which it does not say it takes would never see it: tests are told.
+    fn value(&self, name: &str) -> Option<&Value> {
+        debug_assert!(
+            self.1.is_none_or(|takes| takes.has(name)),
+            "the action reads {name}, which is not among what it takes"
+        );
+        self.0.get(name)
+    }
+
     /// The first of these names that has a value. An empty text and JSON's null are no value.
     fn get<'a>(&'a self, names: &[&'a str]) -> Option<(&'a str, &'a Value)> {
         names.iter().find_map(|name| {
-            self.0
-                .get(*name)
+            self.value(name)
                 .filter(|value| !value.is_null() && value.as_str() != Some(""))
                 .map(|value| (*name, value))
         })
@@ -180,7 +200,7 @@ impl Parameters {
     /// Whether a parameter is there, be it empty.
     #[must_use]
     pub fn is_given(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.value(name).is_some()
     }
 
     /// An object: JSON's, or a form's `name[key]=…`.
@@ -188,7 +208,7 @@ impl Parameters {
     /// # Errors
     /// When it is something else.
     pub fn object(&self, name: &str) -> Result<Option<&Map<String, Value>>, Rejection> {
-        match self.0.get(name) {
+        match self.value(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Object(object)) => Ok(Some(object)),
             Some(_) => Err(Rejection::invalid(name, "must be an object")),
