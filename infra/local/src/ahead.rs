@@ -13,23 +13,25 @@ use crate::error::Error;
 /// What a clock may be ahead without anybody being told: a system clock that was set right is not a move.
 const UNNOTICED: SignedDuration = SignedDuration::from_mins(1);
 
-/// A duration in days, hours and so on, to the second, as ISO 8601 has it (`P31DT2H`) and as people do (`31d 2h`).
+/// A duration in days, hours and so on: to the second as ISO 8601 has it (`P31DT2H`), and to the minute as people do (`31d 2h`).
 fn spelled(duration: SignedDuration) -> (String, String) {
-    let round = SpanRound::new()
-        .largest(Unit::Day)
-        .smallest(Unit::Second)
-        .days_are_24_hours();
-    let span = jiff::Span::try_from(duration).and_then(|span| span.round(round));
-    match span {
-        Ok(span) => (span.to_string(), format!("{span:#}")),
-        Err(_) => (duration.to_string(), format!("{duration:#}")),
+    let to = |smallest| {
+        let round = SpanRound::new().largest(Unit::Day).smallest(smallest);
+        let span = jiff::Span::try_from(duration)?;
+        span.round(round.days_are_24_hours())
+    };
+    match (to(Unit::Second), to(Unit::Minute)) {
+        (Ok(exact), Ok(rough)) => (exact.to_string(), format!("{rough:#}")),
+        _ => (duration.to_string(), format!("{duration:#}")),
     }
 }
 
 /// What `GET /_local/clock` answers: the time, whether it passes by itself, and how far it is ahead of the machine's.
 #[must_use]
 pub fn describe(clock: &VirtualClock) -> Value {
+    // Time goes on between the two looks that this takes.
     let ahead = clock.ahead();
+    let ahead = ahead.round(Unit::Second).unwrap_or(ahead);
     json!({
         "now": clock.now(),
         "is_running": clock.is_running(),

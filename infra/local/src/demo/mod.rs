@@ -420,7 +420,9 @@ impl Story<'_> {
         let database = &self.stack.context().database;
         let eur = Currency::from_code("EUR").ok_or_else(|| otherwise("EUR is no currency"))?;
         let balances = database.balances(client_id, eur).await?;
-        let postings = database.postings(client_id).await?;
+        let mut postings = database.postings(client_id).await?;
+        // As they came; what is set aside for an order comes before it is spent.
+        postings.sort_by_key(|posting| (posting.at, !posting.id.starts_with("hold:")));
         let mut recounted = Balances::default();
         for posting in &postings {
             recounted.apply(posting);
@@ -441,9 +443,9 @@ impl Story<'_> {
             self.out,
             "{}\n{}\n{}\n{}",
             print::heading("The ledger (EUR)"),
-            print::ledger(&postings, invoices, &balances),
+            print::ledger(&postings, invoices, &balances, self.width),
             print::heading("Where the money came from, and where it went"),
-            print::sources(&postings, invoices, eur),
+            print::sources(&postings, invoices, &balances, eur),
         )?;
         let checked = format!(
             "Each of the {} postings sums to zero, and they add up to the balances, which together are {}. The {} invoices come to {}, and \

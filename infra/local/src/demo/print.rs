@@ -8,7 +8,7 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use rust_decimal::Decimal;
-use textwrap::Options;
+use textwrap::{Options, WordSplitter};
 use wharfage::domain::figures::GB_BYTES;
 use wharfage::domain::invoice::{Basis, Invoice, Line};
 use wharfage::domain::ledger::{Balances, LedgerAccount, Posting};
@@ -54,12 +54,17 @@ fn styled(style: Style, text: &str) -> String {
 
 /// A text, broken at words.
 pub(super) fn paragraph(text: &str, width: usize) -> String {
-    textwrap::fill(text, width)
+    textwrap::fill(text, at_words(width))
+}
+
+/// Breaks at spaces alone: a date has hyphens.
+fn at_words<'a>(width: usize) -> Options<'a> {
+    Options::new(width.max(1)).word_splitter(WordSplitter::NoHyphenation)
 }
 
 /// A line of the timeline, broken at words so that it fits, the rest under its text.
 pub(super) fn timeline(time: &str, text: &str, width: usize) -> String {
-    let beside = width.saturating_sub(TIMELINE_INDENT.len()).max(1);
+    let beside = at_words(width.saturating_sub(TIMELINE_INDENT.len()));
     let style = style_of(text);
     let mut lines = textwrap::wrap(text, beside).into_iter();
     let first = lines.next().unwrap_or_default();
@@ -124,7 +129,7 @@ pub(super) fn invoice(invoice: &Invoice, width: usize) -> String {
             to_major(line.amount_minor, invoice.currency).to_string(),
         ]);
         let first = format!("  {position}  ");
-        let options = Options::new(width)
+        let options = at_words(width)
             .initial_indent(&first)
             .subsequent_indent("     ");
         let text = format!(
@@ -245,14 +250,12 @@ impl Plot {
             1 => "a day".into(),
             days => format!("{days} days, the highest of them"),
         };
-        let legend = format!(
-            "{} {column}: {}",
-            styled(style, EIGHTHS[8].encode_utf8(&mut [0; 4])),
-            self.legend
-        );
+        let legend = format!("{:>label_width$}   █ {column}: {}", "MiB", self.legend);
+        let options = at_words(width).subsequent_indent("        ");
+        let legend = textwrap::fill(&legend, options);
         let mut lines = vec![
             styled(HEADING, self.title),
-            format!("{:>label_width$}   {legend}", "MiB"),
+            legend.replacen('█', &styled(style, "█"), 1),
         ];
         // Rounded up: what is little is still seen.
         let eighths = |bytes: u64| (bytes * 8).div_ceil(step_mib * MIB_BYTES);
@@ -313,8 +316,15 @@ fn axis(columns: &[&[DayFigures]]) -> (String, String) {
 }
 
 /// The postings of a client, what each moved, and what they add up to.
-pub(super) fn ledger(postings: &[Posting], invoices: &[Invoice], balances: &Balances) -> String {
+pub(super) fn ledger(
+    postings: &[Posting],
+    invoices: &[Invoice],
+    balances: &Balances,
+    width: usize,
+) -> String {
     let mut table = Table::new();
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
     let rule = LineStyle::none().fill('─').junction('─');
     table.load_style(TableStyle::new().header_separator(rule));
     table.set_header([
@@ -354,7 +364,14 @@ pub(super) fn ledger(postings: &[Posting], invoices: &[Invoice], balances: &Bala
     ]);
     let last = table.column_count().saturating_sub(1);
     for (position, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, if position == last { 0 } else { 2 }));
+        column.set_padding((
+            0,
+            if position == last {
+                0
+            } else {
+                1 + u16::from(position > 0)
+            },
+        ));
         if position > 1 {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -381,18 +398,23 @@ fn cause(posting: &Posting, invoices: &[Invoice]) -> String {
         "top_up" => of.to_owned(),
         "hold" => "order: price held".into(),
         "release" => "order: given back".into(),
-        "capture" => format!("{}, by the hold", first()),
-        "pay" => format!("{}, by credit", issued()),
+        "capture" => format!("{}, from hold", first()),
+        "pay" => format!("{}, from credit", issued()),
         "owe" if posting.taken_off.is_empty() => format!("{}, open", issued()),
-        "owe" => format!("{}, open in part", issued()),
-        "settle" => format!("{}, by credit", first()),
-        "refund" => format!("credit note for {}", issued()),
+        "owe" => format!("{}, partly open", issued()),
+        "settle" => format!("{}, from credit", first()),
+        "refund" => format!("credit note {}", issued()),
         _ => posting.id.clone(),
     }
 }
 
 /// Where the money came from, how the invoices were paid, and what is left of it.
-pub(super) fn sources(postings: &[Posting], invoices: &[Invoice], currency: Currency) -> String {
+pub(super) fn sources(
+    postings: &[Posting],
+    invoices: &[Invoice],
+    balances: &Balances,
+    currency: Currency,
+) -> String {
     let mut rows: Vec<(&str, String, i64)> = Vec::new();
     let mut came_in = 0;
     let mut paid: [(&str, i64); 4] = [
@@ -425,6 +447,7 @@ pub(super) fn sources(postings: &[Posting], invoices: &[Invoice], currency: Curr
         rows.push(("", format!("  {way}"), amount_minor));
     }
     rows.push(("", "  still open".into(), invoiced - settled));
+    rows.push(("left", "credit".into(), balances.credit_minor));
     let mut table = Table::new();
     table.load_style(TableStyle::new());
     for (label, what, amount_minor) in rows {
@@ -624,8 +647,8 @@ mod tests {
         let invoices = [first, an_invoice()];
         let shown = format!(
             "{}\n{}",
-            ledger(&postings, &invoices, &balances),
-            sources(&postings, &invoices, currency)
+            ledger(&postings, &invoices, &balances, 80),
+            sources(&postings, &invoices, &balances, currency)
         );
         insta::assert_snapshot!(plain(&shown));
     }

@@ -19,8 +19,16 @@ fn the_clock_tells_the_time_and_how_far_ahead_it_is() {
     );
     let moved = moves(&runner, "", "PT5H").json();
     let told = runner.ask(&request("GET", "/_local/clock", "", "")).json();
-    assert_eq!(told["ahead"], "PT5H");
-    assert_eq!(told["ahead_seconds"], 18_000);
+    // The move itself took some of it.
+    let ahead = told["ahead_seconds"].as_i64().expect("a number");
+    assert!((17_940..=18_000).contains(&ahead), "{told}");
+    assert!(
+        told["ahead"]
+            .as_str()
+            .expect("a duration")
+            .starts_with("PT"),
+        "{told}"
+    );
     assert!(told["now"].as_str() >= moved["now"].as_str());
     let refused = runner.ask(&request("PUT", "/_local/clock", "", ""));
     assert_eq!(
@@ -105,7 +113,8 @@ fn a_stack_that_is_ahead_says_so_at_every_start_and_takes_no_cluster() {
             said.contains("1d 1h ahead of this machine's clock"),
             "{said}"
         );
-        assert_eq!(runner.ready["clock"]["ahead"], "P1DT1H");
+        let ahead = runner.ready["clock"]["ahead_seconds"].as_i64();
+        assert!(ahead.is_some_and(|ahead| (89_940..=90_000).contains(&ahead)));
         runner.stop();
     }
     let cluster = ["--cluster", "NL=rgw:http://127.0.0.1:1"];
