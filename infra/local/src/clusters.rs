@@ -51,6 +51,18 @@ impl LocalCluster {
         }
     }
 
+    /// Stops it once the requests under way have ended.
+    pub(crate) async fn finish(&self) {
+        let running = self
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(cluster) = running {
+            cluster.finish().await;
+        }
+    }
+
     /// Starts it again, at the same address and with what it held; `admin_token` is its bearer token from now on.
     ///
     /// # Errors

@@ -1,27 +1,30 @@
 //! `cargo run -p local`: Wharfage on this machine.
 
 use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
-use local::{Data, GivenCluster, Options, Stack};
+use local::{Data, GivenCluster, Listen, Options, Stack};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+/// How long what is under way may take to end when the runner is stopped.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
 /// Runs infra/template.yaml on this machine, in one process, with S3 clusters, DynamoDB, SQS and KMS of its own.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Where the API listens; port 0 takes any free port
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8780")]
-    listen: SocketAddr,
+    /// Where the API listens, and the S3 clusters at the ports after it; port 0 takes any free port, localhost is both 127.0.0.1 and [::1]
+    #[arg(long, value_name = "ADDRESS", default_value = "localhost:8780")]
+    listen: Listen,
     /// Where data is kept over restarts
     #[arg(long, value_name = "DIRECTORY", default_value = ".wharfage")]
     data_dir: PathBuf,
@@ -73,16 +76,13 @@ fn instant(text: &str) -> Result<Timestamp, String> {
         .map_err(|_| "expected an instant such as 2026-01-01T00:00:00Z".into())
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let mut arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         // Help and version.
         Err(answer) if !answer.use_stderr() => answer.exit(),
         Err(error) => {
-            let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            eprintln!("local: {}", line.trim_start_matches("error: "));
+            eprintln!("local: {}", problem(&error));
             return ExitCode::from(2);
         }
     };
@@ -106,12 +106,19 @@ async fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    let done = match arguments.command {
-        Some(Command::Demo) => local::demo::run(&mut std::io::stdout())
-            .await
-            .map_err(Into::into),
-        None => run(arguments).await,
-    };
+    let done = tokio::runtime::Runtime::new()
+        .map_err(Into::into)
+        .and_then(|runtime| {
+            let done = runtime.block_on(async {
+                match arguments.command {
+                    Some(Command::Demo) => local::demo::run().await.map_err(Into::into),
+                    None => run(arguments).await,
+                }
+            });
+            // What does not end by itself does not keep the process.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            done
+        });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -119,6 +126,18 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What is wrong with the command line, and the nearest thing that would be right.
+fn problem(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    let tips = lines.filter_map(|line| line.trim_start().strip_prefix("tip: "));
+    std::iter::once(first.trim_start_matches("error: "))
+        .chain(tips)
+        .collect::<Vec<&str>>()
+        .join("; ")
 }
 
 async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
@@ -136,7 +155,15 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         }
         false => None,
     };
+    if arguments.listen.is_open() {
+        eprintln!(
+            "local: warning: {} can be reached by others than this machine: whoever can connect may move time and run jobs, \
+             and everything is sent in the clear, API keys and tokens too",
+            arguments.listen.address()
+        );
+    }
     let starting = Stack::start(Options {
+        files: open_files(),
         processes,
         listen: arguments.listen,
         data,
@@ -168,9 +195,28 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    eprintln!("local: stopping");
-    drop(stack);
+    match stack.requests_under_way() {
+        0 => eprintln!("local: stopping"),
+        requests => eprintln!(
+            "local: stopping when {requests} requests have ended, {} s at most; once more stops at once",
+            STOP_WITHIN.as_secs()
+        ),
+    }
+    tokio::select! {
+        () = stack.stop() => {}
+        () = tokio::time::sleep(STOP_WITHIN) => eprintln!("local: what had not ended by now was stopped"),
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
     Ok(())
+}
+
+/// How many files this process may have open, once it has asked for as many as it may get.
+fn open_files() -> u64 {
+    rlimit::increase_nofile_limit(u64::MAX)
+        .or_else(|_| rlimit::Resource::NOFILE.get_soft())
+        // What every system gives.
+        .unwrap_or(1024)
 }
 
 fn ready_json(stack: &Stack) -> String {
@@ -180,6 +226,7 @@ fn ready_json(stack: &Stack) -> String {
         "locations": stack.locations(),
         "api_keys": seeded.api_keys,
         "client_ids": seeded.client_ids,
+        "clock": local::clock_told(stack.clock()),
     })
     .to_string()
 }
