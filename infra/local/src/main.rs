@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use wharfage::clock::Clock;
 
 /// How long what is under way may take to end when the runner is stopped.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -231,37 +232,42 @@ fn ready_json(stack: &Stack) -> String {
     .to_string()
 }
 
+/// What to go on with, as lines for a shell where that helps. README.md goes on from them.
 fn ready_text(stack: &Stack) -> String {
     let api = stack.api();
     let seeded = stack.seeded();
+    let default = &stack.context().rules.default_location;
+    let (defaults, others): (Vec<_>, Vec<_>) = stack
+        .locations()
+        .iter()
+        .partition(|(code, _)| *code == default);
     let mut lines = vec![
         String::new(),
-        format!("Wharfage is at {api}"),
+        format!("Wharfage is at {api}. It is {:.0}.", stack.clock().now()),
         String::new(),
     ];
-    for (code, endpoint) in stack.locations() {
-        lines.push(format!("  S3 in {code}         {endpoint}"));
+    for (code, endpoint) in defaults.iter().chain(&others) {
+        let mark = if *code == default {
+            ", the default"
+        } else {
+            ""
+        };
+        lines.push(format!(
+            "  S3 in {:<16} {endpoint}",
+            format!("{code}{mark}")
+        ));
     }
-    lines.push(String::new());
+    lines.push("\nIn another terminal, go on as README.md does, with these lines first:\n".into());
+    let s3 = defaults.first().map_or("", |(_, endpoint)| endpoint);
+    lines.push(format!("  export API={api} S3={s3}"));
     for (name, api_key) in &seeded.api_keys {
         let client = match seeded.client_ids.get(name) {
             Some(client_id) => format!("client {client_id}"),
             None => "an administrator".into(),
         };
-        lines.push(format!("  API key {name:<9} {api_key}  {client}"));
+        let variable = format!("{}_KEY={api_key}", name.to_uppercase());
+        lines.push(format!("  export {variable:<45} # {client}"));
     }
-    let api_key = seeded.api_key("client");
-    lines.push(format!(
-        r#"
-Try next:
-
-  TOKEN=$(curl -s {api}/auth.php -d action=login -d key={api_key} | sed 's/.*"token":"\([^"]*\)".*/\1/')
-  curl -s {api}/s3.php -d action=list_plans -d token=$TOKEN
-  curl -s {api}/s3.php -d action=create_order -d plan_id=2 -d bucket_name=my-first-bucket -d token=$TOKEN
-  curl -s {api}/s3.php -d action=show_key -d s3uid=<s3uid of the answer> -d s3_key=secret_key -d token=$TOKEN
-  curl -s {api}/_local/clock -d '{{"advance":"P1M"}}'
-
-Ctrl-C stops it."#
-    ));
+    lines.push("\nCtrl-C stops it.".into());
     lines.join("\n")
 }
