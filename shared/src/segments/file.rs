@@ -473,6 +473,69 @@ mod tests {
         assert_eq!(read[0].moved().bytes_sent, 70);
     }
 
+    /// As an installation that is updated has it in its bucket: the release before wrote it.
+    #[test]
+    fn a_file_that_the_version_before_wrote_is_read() {
+        let file = Bytes::from_static(include_bytes!("former.parquet"));
+        let hour: Timestamp = "2026-01-15T11:00:00Z".parse().expect("time");
+        let quiet = Sample {
+            s3uid: "rNamFzaEWnStOOByjSSNofy0vtHAUm64".into(),
+            bucket_name: "quiet-bucket".into(),
+            hour,
+            stored_bytes: Some(0),
+            objects: Some(0),
+            noncurrent_bytes: Some(0),
+            multipart_bytes: Some(0),
+            bytes_sent: Some(0),
+            bytes_received: Some(0),
+            requests: Some(0),
+            ..Sample::default()
+        };
+        let busy = Sample {
+            s3uid: "6Rgo6DXeGvpO4OrHxEFvRkrGZhSTeLXi".into(),
+            bucket_name: "first-bucket".into(),
+            stored_bytes: Some(70_000),
+            objects: Some(1),
+            bytes_sent: Some(70_460),
+            bytes_received: Some(70_000),
+            requests: Some(3),
+            classes: Some(RequestClasses {
+                get: 1,
+                put: 1,
+                list: 1,
+                ..RequestClasses::default()
+            }),
+            own: Some(OwnCalls {
+                bytes_sent: 460,
+                requests: 1,
+            }),
+            ..quiet.clone()
+        };
+        assert_eq!(decode(file).expect("decoded"), [busy, quiet]);
+    }
+
+    #[test]
+    fn no_column_has_a_name_that_the_path_has() {
+        let key = crate::segments::SegmentKey {
+            location: "NL".into(),
+            hour: at(0),
+            shard: 0,
+        };
+        let key = key.to_string();
+        let of_path: Vec<&str> = key
+            .split('/')
+            .filter_map(|part| Some(part.split_once('=')?.0))
+            .collect();
+        assert_eq!(of_path, ["location", "date", "hour"]);
+        let file = encode(&[], at(0)).expect("encoded");
+        let file = SerializedFileReader::new(Bytes::from(file)).expect("a file");
+        let schema = file.metadata().file_metadata().schema_descr();
+        assert_eq!(schema.num_columns(), 21);
+        for column in schema.columns() {
+            assert!(!of_path.contains(&column.name()), "{}", column.name());
+        }
+    }
+
     #[test]
     fn an_empty_segment_is_a_file_too() {
         let file = encode(&[], at(0)).expect("encoded");
