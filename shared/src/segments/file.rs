@@ -462,7 +462,10 @@ mod tests {
             client_id: None,
             ..sample.clone()
         };
-        assert_eq!(earlier(&FIGURES[..14]), [with_own_calls.clone()]);
+        assert_eq!(
+            earlier(&FIGURES[..14]),
+            std::slice::from_ref(&with_own_calls)
+        );
         let first = Sample {
             classes: None,
             own: None,

@@ -232,7 +232,8 @@ async fn keep(store: Arc<Store>, usage: Arc<Usage>) {
         usage.request_ended.notified().await;
         let usage = Arc::clone(&usage);
         if let Err(error) = store.write(move |w| usage.flush(w)).await {
-            tracing::error!(%error, "usage was not written yet");
+            // The next request that ends writes it too.
+            tracing::warn!(%error, "usage was not written yet");
         }
     }
 }

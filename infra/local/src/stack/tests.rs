@@ -47,6 +47,7 @@ fn consume<'a>(_: &'a Context, body: &'a str) -> BoxFuture<'a, Result<(), Fault>
                 Ok(())
             }
             "panic" => panic!("as told"),
+            "outrun" => Err(Fault::retryable("consuming", "as told")),
             _ => Err(Fault::permanent("consuming", "as told")),
         }
     })
@@ -54,6 +55,10 @@ fn consume<'a>(_: &'a Context, body: &'a str) -> BoxFuture<'a, Result<(), Fault>
 
 fn tell_time<'a>(context: &'a Context) -> BoxFuture<'a, Result<Value, Fault>> {
     Box::pin(async move { Ok(json!(context.now())) })
+}
+
+fn outrun<'a>(_: &'a Context) -> BoxFuture<'a, Result<Value, Fault>> {
+    Box::pin(async { Err(Fault::retryable("running", "as told")) })
 }
 
 /// Every function the template names, by its name in the template.
@@ -80,6 +85,33 @@ fn options() -> Options {
         functions: stand_ins(),
         clock: Some(at("2026-01-01T00:00:00Z")),
         ..Options::default()
+    }
+}
+
+/// Log lines, as text.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl Log {
+    /// The levels of the lines since the last look.
+    fn levels(&self) -> Vec<String> {
+        let lines = std::mem::take(&mut *self.0.lock().expect("the log"));
+        let lines = String::from_utf8(lines).expect("text");
+        let level = |line: &str| {
+            let line: Value = serde_json::from_str(line).expect("JSON");
+            line["level"].as_str().expect("a level").to_owned()
+        };
+        lines.lines().map(level).collect()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("the log").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -268,6 +300,38 @@ async fn failed_messages_are_tried_again_and_set_aside() {
         "1"
     );
     assert_eq!(stack.drain().await.expect("drained"), Drained::default());
+}
+
+#[tokio::test]
+async fn what_is_tried_again_is_logged_as_an_error_at_its_last_try_only() {
+    let mut functions = stand_ins().to_vec();
+    for function in &mut functions {
+        if function.name == "resume_orders" {
+            function.entry = Entry::Schedule(outrun);
+        }
+    }
+    let stack = Stack::start(Options {
+        functions: functions.leak(),
+        ..options()
+    })
+    .await
+    .expect("stack");
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _subscribed = tracing::subscriber::set_default(subscriber);
+    send(&stack, "CLEANUP_QUEUE_URL", "outrun").await;
+    stack.drain().await.expect("drained");
+    assert_eq!(log.levels(), ["WARN", "WARN", "WARN", "WARN", "ERROR"]);
+    let advanced = stack.advance(1.hour()).await.expect("advanced");
+    let failed = advanced.ran.iter().filter(|run| run.result.is_err());
+    let levels = log.levels();
+    assert_eq!(levels.len(), failed.count());
+    assert!(!levels.is_empty() && levels.iter().all(|level| level == "WARN"));
 }
 
 #[tokio::test]
