@@ -18,12 +18,15 @@ use tokio::net::TcpListener;
 use crate::engine::{Advanced, Engine};
 use crate::error::Error;
 use crate::gateway::{REQUEST_MAX_BYTES, refusal};
+use crate::guard;
 
 /// Serves until it is aborted.
 pub(crate) async fn serve(listener: TcpListener, engine: Arc<Engine>) {
+    let port = listener.local_addr().map_or(0, |address| address.port());
     let router = axum::Router::new()
         .fallback(answer)
         .with_state(engine)
+        .layer(axum::middleware::from_fn_with_state(port, guard::check))
         .into_make_service_with_connect_info::<SocketAddr>();
     let listener = listener.tap_io(|stream| {
         // Small answers would otherwise wait for the acknowledgement of the previous ones.

@@ -87,10 +87,8 @@ async fn main() -> ExitCode {
         .with_default_directive(LevelFilter::WARN.into())
         .from_env_lossy();
     // What the services refuse is their caller's to see: a wrong key, a condition that does not hold.
-    for quiet in ["s3s::ops=off", "dynoxide::server=error"] {
-        if let Ok(quiet) = quiet.parse() {
-            filter = filter.add_directive(quiet);
-        }
+    if let Ok(quiet) = "s3s::ops=off".parse() {
+        filter = filter.add_directive(quiet);
     }
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -203,7 +201,7 @@ Try next:
   curl -s {api}/s3.php -d action=list_plans -d token=$TOKEN
   curl -s {api}/s3.php -d action=create_order -d plan_id=2 -d bucket_name=my-first-bucket -d token=$TOKEN
   curl -s {api}/s3.php -d action=show_key -d s3uid=<s3uid of the answer> -d s3_key=secret_key -d token=$TOKEN
-  curl -s {api}/_local/clock -d '{{"advance":"P1M"}}'
+  curl -s {api}/_local/clock -H content-type:application/json -d '{{"advance":"P1M"}}'
 
 Ctrl-C stops it."#
     ));
