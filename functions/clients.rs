@@ -13,6 +13,16 @@ use crate::plans;
 const EMAIL_LIMIT_BYTES: usize = 254;
 const MOST_TAGS: usize = 20;
 
+/// What a call may say of a client.
+pub(crate) const NAMES: &[&str] = &[
+    "email",
+    "billing",
+    "currency",
+    "credit_limit",
+    "role",
+    "tags",
+];
+
 /// The client with what a call says of it. What it does not name stays as it is.
 ///
 /// # Errors

@@ -1,11 +1,25 @@
 //! Invoices as the wire shows them.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
+use wharfage::context::Context;
 use wharfage::domain::figures::gb;
 use wharfage::domain::invoice::{Basis, Invoice, Line};
 use wharfage::domain::money::{Currency, to_major};
+use wharfage::error::Fault;
 
 use crate::list_plans::number;
+
+/// The currencies that there can be invoices in: a plan that was ever sold in one still is.
+pub(crate) async fn currencies(context: &Context) -> Result<Vec<Currency>, Fault> {
+    let plans = context.database.plans().await?;
+    let codes: BTreeSet<Currency> = plans
+        .iter()
+        .flat_map(|plan| plan.prices.keys().copied())
+        .collect();
+    Ok(codes.into_iter().collect())
+}
 
 /// An invoice without its lines.
 pub(crate) fn summary(invoice: &Invoice) -> Map<String, Value> {

@@ -13,6 +13,7 @@ mod differences;
 mod files;
 mod invoices;
 mod invoicing;
+mod locations;
 mod metering;
 mod plans;
 mod provisioning;
@@ -27,12 +28,13 @@ pub use differences::Difference;
 use wharfage::http::Action;
 use wharfage::runtime::Function;
 
-/// Makes a folder a wire action of `s3.php`: `ACTION` for whoever dispatches, `FUNCTION` for its own Lambda function.
+/// Makes a folder a wire action of `s3.php`: `ACTION` for whoever dispatches, `FUNCTION` for its own Lambda function. It takes the
+/// parameters named, in groups, and `token`.
 macro_rules! s3_action {
-    ($name:literal) => {
-        s3_action!($name, speaks as $name);
+    ($name:literal, takes [$($names:expr),* $(,)?]) => {
+        s3_action!($name, speaks as $name, takes [$($names),*]);
     };
-    ($name:literal, speaks as $speaks_as:literal) => {
+    ($name:literal, speaks as $speaks_as:literal, takes [$($names:expr),* $(,)?]) => {
         /// Its name on the wire. For the handler itself, which `ACTION` is made of and so cannot name it.
         const NAME: &str = $name;
         /// The action on the wire.
@@ -40,7 +42,11 @@ macro_rules! s3_action {
             module: "s3",
             name: NAME,
             speaks_as: $speaks_as,
-            allows_get: false,
+            allows_get: |_| false,
+            takes: wharfage::http::takes::Takes {
+                names: &[wharfage::http::tokens::TOKEN, $($names),*],
+                unused: &[],
+            },
             handler: |context, call| Box::pin(handle(context, call)),
         };
         /// Its Lambda function.

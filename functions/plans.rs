@@ -10,9 +10,27 @@ use wharfage::domain::plan::{Plan, Prices};
 use wharfage::error::Rejection;
 use wharfage::http::Call;
 
+use crate::locations;
+
 /// Prices per unit are finer than cents, but not endlessly so.
 const MOST_DECIMAL_PLACES: u32 = 9;
 pub(crate) const LARGEST_GB: u64 = 1 << 40;
+
+/// What a call may say of a plan.
+pub(crate) const NAMES: &[&str] = &[
+    "name",
+    "active",
+    "quota",
+    "storage_limit",
+    "charge_suspended",
+    "bandwidth_limit",
+    "stop_at_bandwidth_limit",
+    "locations",
+    "monthly_*",
+    "traffic_overage_price_*",
+    "storage_overage_price_*",
+    "price",
+];
 
 /// The plan with what a call says of it. What it does not name stays as it is.
 ///
@@ -49,18 +67,13 @@ pub(crate) fn with_parameters(
     if let Some(locations) = parameters.text(&["locations"])? {
         plan.locations = locations
             .split(',')
-            .map(|code| code.trim().to_owned())
-            .collect();
-        if plan
-            .locations
-            .iter()
-            .any(|code| context.clusters.get(code).is_none())
-        {
-            return Err(Rejection::invalid(
-                "locations",
-                "must be codes of this service's locations, with commas between",
-            ));
-        }
+            .map(|named| locations::code(context, named.trim()).map(str::to_owned))
+            .collect::<Option<_>>()
+            .ok_or_else(|| {
+                let codes = locations::codes(context).join(", ");
+                let rule = format!("must be of {codes}, with commas between");
+                Rejection::invalid("locations", &rule)
+            })?;
     }
     let sold_before: BTreeSet<Currency> = plan.prices.keys().copied().collect();
     let mut monthly_given = BTreeSet::new();
@@ -77,7 +90,7 @@ pub(crate) fn with_parameters(
         }
     }
     if let Some(by_location) = parameters.object("price")? {
-        set_location_prices(&mut plan, by_location)?;
+        set_location_prices(context, &mut plan, by_location)?;
     }
     let locations = &plan.locations;
     plan.location_prices
@@ -213,18 +226,21 @@ fn currency(name: &str, code: &str) -> Result<Currency, Rejection> {
 
 /// `{"NL": {"EUR": 15.0}}`, or as a form `price[NL][EUR]=15.0`. Null, or nothing, takes a location's own price away.
 fn set_location_prices(
+    context: &Context,
     plan: &mut Plan,
     by_location: &serde_json::Map<String, Value>,
 ) -> Result<(), Rejection> {
     let rule = "must hold a price per currency for locations of the plan";
-    for (location, by_currency) in by_location {
+    for (named, by_currency) in by_location {
         let by_currency = by_currency
             .as_object()
             .ok_or_else(|| Rejection::invalid("price", rule))?;
-        if !plan.locations.contains(location) {
+        // A location that is not configured any more is known by its plan alone.
+        let location = locations::code(context, named).unwrap_or(named);
+        if !plan.locations.iter().any(|code| code == location) {
             return Err(Rejection::invalid("price", rule));
         }
-        let prices = plan.location_prices.entry(location.clone()).or_default();
+        let prices = plan.location_prices.entry(location.to_owned()).or_default();
         for (code, value) in by_currency {
             let currency = currency("price", code)?;
             if value.is_null() || value == "" {

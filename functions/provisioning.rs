@@ -41,6 +41,7 @@ use wharfage::telemetry::{self, Figure};
 use crate::allowance::check_ended;
 use crate::chasing;
 use crate::invoicing::{self, Bill, Draft};
+use crate::locations::location;
 use crate::plans::check_counted;
 use crate::suspension::Stopped;
 
@@ -55,6 +56,16 @@ const MOST_ATTEMPTS: u32 = 30;
 const MOST_LOOKS: u32 = 50;
 /// Seconds after which to ask again for an order under way.
 const RETRY_AFTER_SECONDS: u32 = 5;
+
+/// What an order is made of.
+pub(crate) const NAMES: &[&str] = &[
+    "id",
+    "plan_id",
+    "bucket_name",
+    "bucket",
+    "location",
+    "idempotency_key",
+];
 
 /// What a fingerprint of what is ordered begins with.
 const FINGERPRINT: &str = "2:";
@@ -86,24 +97,28 @@ pub(crate) async fn place(
     token(call)?;
     let parameters = &call.parameters;
     let plan_id = parameters.required_number(&["plan_id"], ID)?;
-    let bucket_name = parameters.required_text(&["bucket_name", "bucket"])?;
-    bucket_name::check(&bucket_name).map_err(|rule| Rejection::invalid("bucket_name", rule))?;
-    let location = parameters
-        .text(&["location"])?
-        .unwrap_or_else(|| context.rules.default_location.clone());
-    if context.clusters.get(&location).is_none() {
-        return Err(Rejection::invalid("location", "is not a location of this service").into());
+    let bucket_name = parameters.text(&["bucket_name", "bucket"])?;
+    match &bucket_name {
+        Some(name) => {
+            bucket_name::check(name).map_err(|rule| Rejection::invalid("bucket_name", rule))?;
+        }
+        None if context.rules.generates_bucket_names => {}
+        None => return Err(Rejection::missing("bucket_name").into()),
     }
+    let location =
+        location(context, call)?.unwrap_or_else(|| context.rules.default_location.clone());
     let idempotency_key = idempotency_key(call)?;
 
     let plan = async { Ok(context.database.plan(plan_id).await?) };
     let (caller, plan) = futures::try_join!(authenticate(context, call), plan)?;
     let client_id = caller.acts_for(call)?;
     let now = context.now();
+    // An order whose name is made up is the same order when it comes again, and its name the first one.
+    let named = bucket_name.as_deref().unwrap_or_default();
     let fingerprint = Fingerprint {
         own: format!(
             "{FINGERPRINT}{}",
-            hash(&format!("{action}\n{plan_id}\n{bucket_name}\n{location}"))
+            hash(&format!("{action}\n{plan_id}\n{named}\n{location}"))
         ),
         of_the_text: hash(&format!(
             "{action}\n{}",
@@ -129,7 +144,11 @@ pub(crate) async fn place(
         .filter(|plan| caller.is_admin() || plan.is_visible_to(&client.tags))
         .ok_or_else(|| Rejection::not_found("S3 plan not found"))?;
     if !plan.locations.contains(&location) {
-        return Err(Rejection::invalid("location", "the plan is not offered there").into());
+        let rule = format!(
+            "must be {}, where the plan is offered",
+            plan.locations.join(" or ")
+        );
+        return Err(Rejection::invalid("location", &rule).into());
     }
     check_counted(context, &plan, &location)?;
     let price = plan
@@ -180,7 +199,8 @@ pub(crate) async fn place(
         storage_type: plan.storage_type,
         quota_gb: plan.quota_gb,
         location,
-        bucket_name,
+        bucket_name: bucket_name
+            .unwrap_or_else(|| bucket_name::made_up(client_id, &context.random.id())),
         payment: if amount_minor == 0 {
             Payment::Free
         } else {

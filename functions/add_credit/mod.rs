@@ -23,7 +23,12 @@ use crate::invoicing::{distribute, lowered};
 use crate::list_plans::number;
 use crate::plans;
 
-crate::s3_action!("add_credit");
+crate::s3_action!(
+    "add_credit",
+    takes [
+        &["id", "amount", "reference", "reference_scope", "currency"],
+    ]
+);
 
 /// The most that is taken in at once, in minor units: nobody pays a million, but a slip of the hand does.
 const MOST_MINOR: i64 = 100_000_000;

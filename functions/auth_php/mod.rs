@@ -1,4 +1,5 @@
-//! `POST /auth.php`: sessions. `login` opens one with an API key, `info` tells of it, `logout` ends it.
+//! `/auth.php`: sessions. `login` opens one with an API key, `info` tells of it, `logout` ends it. By GET there is `info`, and `login`
+//! only where the operator allows it: keys do not belong in addresses.
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -7,7 +8,8 @@ use wharfage::domain::client::Role;
 use wharfage::domain::credential::{Session, hash};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{self, token};
+use wharfage::http::takes::Takes;
+use wharfage::http::tokens::{self, TOKEN, token};
 use wharfage::http::{Action, Call};
 
 use crate::ACTIONS;
@@ -20,21 +22,33 @@ const SESSIONS: &[&Action] = &[
         module: "auth",
         name: "login",
         speaks_as: "login",
-        allows_get: false,
+        allows_get: |rules| rules.allows_login_by_get,
+        takes: Takes {
+            names: &[&["key", "ttl", "fix_ip"]],
+            unused: &[],
+        },
         handler: |context, call| Box::pin(login(context, call)),
     },
     &Action {
         module: "auth",
         name: "info",
         speaks_as: "info",
-        allows_get: false,
+        allows_get: |_| true,
+        takes: Takes {
+            names: &[TOKEN],
+            unused: &[],
+        },
         handler: |context, call| Box::pin(info(context, call)),
     },
     &Action {
         module: "auth",
         name: "logout",
         speaks_as: "logout",
-        allows_get: false,
+        allows_get: |_| false,
+        takes: Takes {
+            names: &[TOKEN],
+            unused: &[],
+        },
         handler: |context, call| Box::pin(logout(context, call)),
     },
 ];
@@ -59,13 +73,16 @@ pub const ADMIN_ACTIONS: [&str; 13] = [
 ];
 
 async fn login(context: &Context, call: &Call) -> Result<Answer, Error> {
+    if call.in_address.contains("key") && !context.rules.allows_login_by_get {
+        return Err(Rejection::invalid("key", "must not stand in the address").into());
+    }
     let key = call
         .parameters
         .raw_text(&["key"])?
         .ok_or_else(|| Rejection::missing("key"))?;
     let ttl_seconds = call
         .parameters
-        .number(&["ttl"], 60..=86_400)?
+        .nearest_number(&["ttl"], 60..=86_400)?
         .unwrap_or(DEFAULT_TTL_SECONDS);
     let is_ip_fixed = call.parameters.number(&["fix_ip"], 0..=1)? == Some(1);
     let api_key_hash = hash(&key);
@@ -73,12 +90,12 @@ async fn login(context: &Context, call: &Call) -> Result<Answer, Error> {
         .database
         .api_key(&api_key_hash)
         .await?
-        .ok_or_else(invalid_key)?;
+        .ok_or_else(Rejection::invalid_key)?;
     let client = context
         .database
         .client(api_key.client_id)
         .await?
-        .ok_or_else(invalid_key)?;
+        .ok_or_else(Rejection::invalid_key)?;
     let token = context.random.token();
     let ttl = SignedDuration::from_secs(i64::try_from(ttl_seconds).unwrap_or(i64::MAX));
     let session = Session {
@@ -96,16 +113,9 @@ async fn login(context: &Context, call: &Call) -> Result<Answer, Error> {
     let api_key = context.database.api_key(&session.api_key_hash).await?;
     if api_key.is_none() {
         context.database.delete_session(&token_hash).await?;
-        return Err(invalid_key().into());
+        return Err(Rejection::invalid_key().into());
     }
     Ok(Answer::whole(json!({ "result": wire(&token, &session) })))
-}
-
-fn invalid_key() -> Rejection {
-    Rejection {
-        text: "invalid key".into(),
-        ..Rejection::invalid_token()
-    }
 }
 
 async fn info(context: &Context, call: &Call) -> Result<Answer, Error> {

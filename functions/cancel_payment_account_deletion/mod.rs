@@ -5,10 +5,11 @@ use wharfage::domain::period::date_of;
 use wharfage::error::Error;
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
+use wharfage::http::tokens::ACCOUNT;
 
 use crate::services;
 
-crate::s3_action!("cancel_payment_account_deletion");
+crate::s3_action!("cancel_payment_account_deletion", takes[ACCOUNT]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let today = date_of(context.now());

@@ -18,7 +18,7 @@ use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::parameters::ID;
-use wharfage::http::tokens::{Caller, account_name, caller_and_account, token};
+use wharfage::http::tokens::{ACCOUNT, Caller, account_name, caller_and_account, token};
 
 use crate::closing;
 use crate::invoicing::{self, Bill, Draft};
@@ -26,7 +26,7 @@ use crate::list_plans::number;
 use crate::plans::check_counted;
 use crate::suspension;
 
-crate::s3_action!("change_plan");
+crate::s3_action!("change_plan", takes [ACCOUNT, &["plan_id", "when"]]);
 
 /// How often it is decided again because somebody else was quicker.
 const TRIES: usize = 5;

@@ -10,7 +10,7 @@ use wharfage::http::envelope::Answer;
 use wharfage::http::parameters::ID;
 use wharfage::http::tokens::{authenticate_admin, token};
 
-crate::s3_action!("create_api_key");
+crate::s3_action!("create_api_key", takes[&["id", "name"]]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     token(call)?;

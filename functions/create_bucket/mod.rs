@@ -7,12 +7,12 @@ use wharfage::domain::bucket_name;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{account_name, caller_and_account, token};
+use wharfage::http::tokens::{ACCOUNT, BUCKET, account_name, caller_and_account, token};
 
 use crate::provisioning::{bucket_row, name_taken};
 use crate::services::check_in_use;
 
-crate::s3_action!("create_bucket");
+crate::s3_action!("create_bucket", takes [ACCOUNT, BUCKET]);
 
 /// Takes the name, then makes the bucket. Both may be repeated, so a retry after a crash completes what was begun; a name whose bucket
 /// was never made is given back when the account's buckets are next looked at.

@@ -13,7 +13,7 @@ use wharfage::http::tokens::{authenticate_admin, token};
 
 use crate::clients;
 
-crate::s3_action!("create_client");
+crate::s3_action!("create_client", takes[clients::NAMES]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     token(call)?;

@@ -8,7 +8,7 @@ use wharfage::http::envelope::Answer;
 
 use crate::provisioning;
 
-crate::s3_action!("create_order");
+crate::s3_action!("create_order", takes[provisioning::NAMES]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     provisioning::place(context, call, NAME, Payment::Credit).await

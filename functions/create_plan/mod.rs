@@ -13,7 +13,7 @@ use wharfage::http::tokens::{authenticate_admin, token};
 
 use crate::{list_plans, plans};
 
-crate::s3_action!("create_plan");
+crate::s3_action!("create_plan", takes [plans::NAMES, &["storage_type"]]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     token(call)?;

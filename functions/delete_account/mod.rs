@@ -10,11 +10,11 @@ use wharfage::domain::task::{Callback, Task, Work};
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{account_name, caller_and_account, token};
+use wharfage::http::tokens::{ACCOUNT, account_name, caller_and_account, token};
 
 use crate::suspension;
 
-crate::s3_action!("delete_account");
+crate::s3_action!("delete_account", takes [ACCOUNT, &["reason"]]);
 
 const REASON_LIMIT_CHARACTERS: usize = 500;
 

@@ -7,12 +7,12 @@ use wharfage::domain::task::{Callback, Task, Work};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{account_name, caller_and_account, token};
+use wharfage::http::tokens::{ACCOUNT, BUCKET, account_name, caller_and_account, token};
 
 use crate::provisioning::bucket_row;
 use crate::services::check_in_use;
 
-crate::s3_action!("delete_bucket");
+crate::s3_action!("delete_bucket", takes [ACCOUNT, BUCKET]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     token(call)?;

@@ -6,11 +6,11 @@ use wharfage::context::Context;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{account_name, caller_and_account, token};
+use wharfage::http::tokens::{ACCOUNT, BUCKET, account_name, caller_and_account, token};
 
 use crate::files;
 
-crate::s3_action!("delete_file");
+crate::s3_action!("delete_file", takes [ACCOUNT, BUCKET, &["filename", "file"]]);
 
 /// Longest object key, in bytes of UTF-8 (Amazon S3 User Guide, "Naming Amazon S3 objects").
 const KEY_LIMIT_BYTES: usize = 1_024;

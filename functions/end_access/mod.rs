@@ -23,7 +23,10 @@ use wharfage::http::envelope::Answer;
 use wharfage::http::parameters::ID;
 use wharfage::http::tokens::{Caller, authenticate_admin, token};
 
-crate::s3_action!("end_access");
+crate::s3_action!(
+    "end_access",
+    takes[&["id", "demote", "confirm", "successor"]]
+);
 
 /// Keys that one call takes: as many as fit well into its time.
 const MOST_AT_A_TIME: usize = 100;

@@ -1,11 +1,13 @@
 //! `GET|POST /eq_callback.php`: the answer of a task, by the callback key its caller was given. Each key is answered once, with the answer
-//! of its own moment and never with a secret, and ends with the session in which it was given.
+//! of its own moment and never with a secret, and ends with the session in which it was given. Published clients send a token as well; it
+//! is not looked at.
 
 use serde_json::{Value, json};
 use wharfage::context::Context;
 use wharfage::domain::task::{Answer as TaskAnswer, Obstacle, Work};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::envelope::{Answer, with_head};
+use wharfage::http::takes::Takes;
 use wharfage::http::{Action, Call};
 
 use crate::bucket_lists;
@@ -17,7 +19,11 @@ const CHECKS: &[&Action] = &[&Action {
     module: "eq_callback",
     name: "check",
     speaks_as: "check",
-    allows_get: true,
+    allows_get: |_| true,
+    takes: Takes {
+        names: &[&["key"]],
+        unused: &["token", "status", "stage", "id"],
+    },
     handler: |context, call| Box::pin(check(context, call)),
 }];
 

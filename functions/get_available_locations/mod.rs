@@ -7,7 +7,7 @@ use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::tokens::authenticate;
 
-crate::s3_action!("get_available_locations");
+crate::s3_action!("get_available_locations", takes []);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     authenticate(context, call).await?;

@@ -4,11 +4,12 @@ use wharfage::context::Context;
 use wharfage::error::Error;
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
+use wharfage::http::tokens::ACCOUNT;
 
 use crate::bucket_lists;
 use crate::delete_account::bare_not_found;
 
-crate::s3_action!("get_buckets");
+crate::s3_action!("get_buckets", takes[ACCOUNT]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     bucket_lists::handle(context, call, NAME)

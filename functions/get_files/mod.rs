@@ -10,11 +10,19 @@ use wharfage::context::Context;
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{account_name, caller_and_account, token};
+use wharfage::http::parameters::ID;
+use wharfage::http::tokens::{ACCOUNT, BUCKET, account_name, caller_and_account, token};
 
 use crate::files;
 
-crate::s3_action!("get_files");
+crate::s3_action!(
+    "get_files",
+    takes [
+        ACCOUNT,
+        BUCKET,
+        &["continuation_token", "max_keys", "limit", "page", "search"],
+    ]
+);
 
 const DEFAULT_MAX_KEYS: u64 = 50;
 const LARGEST_MAX_KEYS: u64 = 100;
@@ -22,6 +30,8 @@ const LARGEST_MAX_KEYS: u64 = 100;
 /// size is searched in bounded requests.
 const SEARCH_PAGE: i32 = 1_000;
 const SEARCH_PAGES: usize = 10;
+/// How far `page` reaches: skipping costs as much as reading, so that whoever goes further goes by `continuation_token`.
+const LARGEST_REACH: u64 = 10_000;
 
 /// What `next_token` holds, base64-encoded: the last key looked at, after which the next page begins.
 #[derive(Serialize, Deserialize)]
@@ -71,6 +81,13 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         .number(&["max_keys", "limit"], 1..=LARGEST_MAX_KEYS)?
         .or(from.as_ref().map(|token| token.max_keys))
         .unwrap_or(DEFAULT_MAX_KEYS);
+    let page = parameters.number(&["page"], ID)?.unwrap_or(1);
+    // The token says where to go on, whatever number the caller gives the page.
+    let skipped = match from {
+        Some(_) => 0,
+        None if page.saturating_mul(max_keys) > LARGEST_REACH => return Err(too_far().into()),
+        None => (page - 1) * max_keys,
+    };
     let search = parameters
         .raw_text(&["search"])?
         .map(|text| text.to_lowercase());
@@ -85,7 +102,12 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         counter: &counter,
     };
     let start_after = from.map(|token| token.start_after);
-    let found = find(context, &bucket, start_after, max_keys, search.as_deref()).await;
+    let wanted = Wanted {
+        skipped: size(skipped),
+        files: size(max_keys),
+        search: search.as_deref(),
+    };
+    let found = find(context, &bucket, start_after, &wanted).await;
     files::note_own_calls(context, &account, cluster, &bucket_name, &counter).await?;
     let found = found?;
     let next_token = match found.next {
@@ -101,6 +123,27 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     Ok(Answer::ok(wire(&found.files, next_token)))
 }
 
+/// A page that lies too far behind the first one.
+fn too_far() -> Rejection {
+    let rule = format!(
+        "must end within the first {LARGEST_REACH} files: go on with continuation_token, the next_token of a page before"
+    );
+    Rejection::invalid("page", &rule)
+}
+
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// What to look for.
+struct Wanted<'a> {
+    /// Files of pages before.
+    skipped: usize,
+    /// Files of the page.
+    files: usize,
+    search: Option<&'a str>,
+}
+
 /// Where to look.
 struct Bucket<'a> {
     cluster: &'a Cluster,
@@ -114,19 +157,24 @@ async fn find(
     context: &Context,
     bucket: &Bucket<'_>,
     start_after: Option<String>,
-    max_keys: u64,
-    search: Option<&str>,
+    wanted: &Wanted<'_>,
 ) -> Result<Found, Error> {
-    let wanted = usize::try_from(max_keys).unwrap_or(usize::MAX);
-    let (pages, page_size) = match search {
-        Some(_) => (SEARCH_PAGES, SEARCH_PAGE),
-        None => (1, i32::try_from(max_keys).unwrap_or(SEARCH_PAGE)),
+    let mut skipped = wanted.skipped;
+    let pages = match wanted.search {
+        None if skipped == 0 => 1,
+        _ => SEARCH_PAGES,
     };
     let mut found = Found {
         files: Vec::new(),
         next: start_after,
     };
     for _ in 0..pages {
+        let page_size = match wanted.search {
+            Some(_) => SEARCH_PAGE,
+            None => i32::try_from(skipped + wanted.files - found.files.len())
+                .unwrap_or(SEARCH_PAGE)
+                .min(SEARCH_PAGE),
+        };
         let page = context
             .clusters
             .files()
@@ -144,19 +192,28 @@ async fn find(
         found.next = None;
         for file in rest.by_ref() {
             found.next = Some(file.key.clone());
-            if search.is_none_or(|search| file.key.to_lowercase().contains(search)) {
-                found.files.push(file);
-                if found.files.len() == wanted {
-                    break;
-                }
+            let is_wanted = |search| file.key.to_lowercase().contains(search);
+            if !wanted.search.is_none_or(is_wanted) {
+                continue;
+            }
+            if skipped > 0 {
+                skipped -= 1;
+                continue;
+            }
+            found.files.push(file);
+            if found.files.len() == wanted.files {
+                break;
             }
         }
         if rest.len() == 0 && !page.has_more {
             found.next = None;
         }
-        if found.next.is_none() || found.files.len() == wanted {
+        if found.next.is_none() || found.files.len() == wanted.files {
             break;
         }
+    }
+    if skipped > 0 && found.next.is_some() {
+        return Err(too_far().into());
     }
     Ok(found)
 }

@@ -10,9 +10,9 @@ use wharfage::domain::usage::Usage;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{account_name, caller_and_account, token};
+use wharfage::http::tokens::{ACCOUNT, account_name, caller_and_account, token};
 
-crate::s3_action!("get_usage");
+crate::s3_action!("get_usage", takes [ACCOUNT, &["by", "period_from", "period_to"]]);
 
 /// The longest range, by what it is divided into: an answer has at most so many days, whatever the account's age.
 const MOST_DAYS: [(&str, i32); 3] = [("hours", 31), ("days", 366), ("periods", 1_100)];

@@ -4,13 +4,15 @@
 //! few; every other is one of plan, location, billing group and storage type, and the listing groups are made of these. What is ordered
 //! by the figures of a whole calendar month comes from that month's rankings, as far as it was collected.
 
+use std::fmt::Display;
+
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::civil::Date;
 use serde_json::{Value, json};
 use wharfage::context::Context;
 use wharfage::database::{AccountOrder, MonthUsage, Page};
-use wharfage::domain::account::{Account, Group};
+use wharfage::domain::account::{Account, Group, Status, Suspension};
 use wharfage::domain::figures::gb;
 use wharfage::domain::period::{date_of, start_of};
 use wharfage::domain::usage::Usage;
@@ -18,16 +20,29 @@ use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::parameters::ID;
-use wharfage::http::tokens::{Caller, authenticate, s3uid, token};
+use wharfage::http::tokens::{ACCOUNT, BUCKET, Caller, authenticate, s3uid, token};
 
+use crate::locations::location;
 use crate::services;
 
-crate::s3_action!("get_users");
+crate::s3_action!(
+    "get_users",
+    takes [
+        ACCOUNT,
+        BUCKET,
+        &["plan_id", "email", "billing", "storage_type", "location"],
+        &["status", "suspension", "next_token"],
+        &["period_from", "period_to", "order", "order_by", "limit", "offset"],
+    ]
+);
 
 const DEFAULT_LIMIT: u64 = 50;
 const LARGEST_LIMIT: u64 = 500;
 /// Skipping costs as much as reading; narrow the listing instead.
 const LARGEST_OFFSET: u64 = 10_000;
+/// So many accounts are looked at, in steps, for those of a status, before a short page is answered: `next_token` goes on from there.
+const LOOK_AT: usize = 5_000;
+const LOOK_AT_ONCE: usize = 1_000;
 /// How many accounts' days are read at once.
 const DAYS_AT_ONCE: usize = 25;
 
@@ -42,6 +57,10 @@ struct Query {
     bucket_name: Option<String>,
     storage_type: Option<String>,
     location: Option<String>,
+    status: Option<Status>,
+    suspension: Option<Suspension>,
+    /// The number of the account that a page before ended at.
+    after: Option<u64>,
     /// Both days included.
     period: Option<(Date, Date)>,
     page: Page,
@@ -79,6 +98,16 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
                 .take(query.page.limit)
                 .collect()
         }
+        None if query.status.is_some() || query.suspension.is_some() || query.after.is_some() => {
+            let (accounts, next) = looked_at(context, &query).await?;
+            let rows = rows(context, &query, accounts).await?;
+            let users: Vec<Value> = rows.iter().map(wire).collect();
+            let mut answer = json!({ "s3_users": users });
+            if let Some(next) = next {
+                answer["next_token"] = next.to_string().into();
+            }
+            return Ok(Answer::ok(answer));
+        }
         None => {
             let ranked_month = match query.period {
                 Some(period) if query.page.order != AccountOrder::Number => {
@@ -87,16 +116,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
                 }
                 _ => None,
             };
-            let mut groups = context.database.groups().await?;
-            groups.retain(|group| {
-                let is = |wanted: &Option<String>, is: &String| {
-                    wanted.as_ref().is_none_or(|wanted| wanted == is)
-                };
-                query.plan_id.is_none_or(|plan_id| plan_id == group.plan_id)
-                    && is(&query.location, &group.location)
-                    && is(&query.billing, &group.billing)
-                    && is(&query.storage_type, &group.storage_type)
-            });
+            let groups = groups(context, &query).await?;
             match ranked_month {
                 Some(month) => ranked(context, &groups, month, query.page).await?,
                 None => {
@@ -108,6 +128,73 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     };
     let users: Vec<Value> = rows.iter().map(wire).collect();
     Ok(Answer::ok(json!({ "s3_users": users })))
+}
+
+/// The groups that the filters pick.
+async fn groups(context: &Context, query: &Query) -> Result<Vec<Group>, Fault> {
+    let mut groups = context.database.groups().await?;
+    groups.retain(|group| {
+        let is = |wanted: &Option<String>, is: &String| {
+            wanted.as_ref().is_none_or(|wanted| wanted == is)
+        };
+        query.plan_id.is_none_or(|plan_id| plan_id == group.plan_id)
+            && is(&query.location, &group.location)
+            && is(&query.billing, &group.billing)
+            && is(&query.storage_type, &group.storage_type)
+    });
+    Ok(groups)
+}
+
+/// A page of anybody's accounts of a status, by number, and the number after which the next page begins. No index has the status: so
+/// many are looked at as one request may, and a page may be short.
+async fn looked_at(context: &Context, query: &Query) -> Result<(Vec<Account>, Option<u64>), Error> {
+    let rule = "goes with status, suspension and next_token only beside one of id, email, s3uid, account_id and bucket_name";
+    if query.page.order != AccountOrder::Number {
+        return Err(Rejection::invalid("order", rule).into());
+    }
+    if query.page.offset > 0 {
+        return Err(Rejection::invalid("offset", rule).into());
+    }
+    let groups = groups(context, query).await?;
+    let mut found = Vec::new();
+    let mut after = query.after;
+    for _ in 0..LOOK_AT / LOOK_AT_ONCE {
+        let page = Page {
+            limit: LOOK_AT_ONCE,
+            ..query.page
+        };
+        let accounts = context
+            .database
+            .group_accounts_after(&groups, after, page)
+            .await?;
+        let is_end = accounts.len() < LOOK_AT_ONCE;
+        let mut accounts = accounts.into_iter();
+        for account in accounts.by_ref() {
+            after = Some(account.id);
+            if has_status(query, &account) {
+                found.push(account);
+            }
+            if found.len() == query.page.limit {
+                break;
+            }
+        }
+        if is_end && accounts.len() == 0 {
+            return Ok((found, None));
+        }
+        if found.len() == query.page.limit {
+            break;
+        }
+    }
+    Ok((found, after))
+}
+
+/// Whether an account's service stands where it is asked for.
+fn has_status(query: &Query, account: &Account) -> bool {
+    let service = &account.service;
+    query.status.is_none_or(|status| status == service.status)
+        && query
+            .suspension
+            .is_none_or(|suspension| Some(suspension) == service.suspension)
 }
 
 fn query(context: &Context, call: &Call) -> Result<Query, Rejection> {
@@ -178,7 +265,10 @@ fn query(context: &Context, call: &Call) -> Result<Query, Rejection> {
         billing: parameters.text(&["billing"])?,
         bucket_name: parameters.text(&["bucket_name", "bucket"])?,
         storage_type: parameters.text(&["storage_type"])?,
-        location: parameters.text(&["location"])?,
+        location: location(context, call)?,
+        status: one_of(call, "status", &SHOWN)?,
+        suspension: one_of(call, "suspension", &SUSPENSIONS)?,
+        after: parameters.number(&["next_token"], ID)?,
         period,
         page: Page {
             order,
@@ -248,6 +338,34 @@ async fn candidates(
     }
 }
 
+/// The states of accounts that are listed.
+const SHOWN: [Status; 4] = [
+    Status::Active,
+    Status::Cancelling,
+    Status::Suspended,
+    Status::Terminating,
+];
+const SUSPENSIONS: [Suspension; 3] = [
+    Suspension::Unpaid,
+    Suspension::Administrator,
+    Suspension::Traffic,
+];
+
+/// One of these, as its name is written.
+fn one_of<T: Copy + Display>(call: &Call, name: &str, all: &[T]) -> Result<Option<T>, Rejection> {
+    let Some(named) = call.parameters.text(&[name])? else {
+        return Ok(None);
+    };
+    let found = all.iter().find(|one| one.to_string() == named);
+    let rule = || {
+        let names: Vec<String> = all.iter().map(T::to_string).collect();
+        format!("must be {}", names.join(" or "))
+    };
+    found
+        .map(|one| Some(*one))
+        .ok_or_else(|| Rejection::invalid(name, &rule()))
+}
+
 /// Whether an account passes all filters. `id` is a client's number; to clients it is an account's too, of their own.
 fn matches(caller: &Caller, query: &Query, account: &Account) -> bool {
     let is_meant = |id: u64| id == account.client_id || !caller.is_admin() && id == account.id;
@@ -264,6 +382,11 @@ fn matches(caller: &Caller, query: &Query, account: &Account) -> bool {
         && is(&query.billing, &account.billing)
         && is(&query.storage_type, &account.storage_type)
         && is(&query.location, &account.location)
+        && has_status(query, account)
+        && query.after.is_none_or(|after| match query.page.descending {
+            true => account.id < after,
+            false => account.id > after,
+        })
 }
 
 /// The figures that belong to the accounts: of the running period, or of the one asked for.

@@ -10,9 +10,15 @@ use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::parameters::ID;
-use wharfage::http::tokens::{authenticate, s3uid, token};
+use wharfage::http::tokens::{ACCOUNT, account_of, authenticate, s3uid, token};
 
-crate::s3_action!("history");
+crate::s3_action!(
+    "history",
+    takes [
+        ACCOUNT,
+        &["client_id", "actor_id", "limit", "offset", "next_token"],
+    ]
+);
 
 const DEFAULT_LIMIT: u64 = 50;
 const LARGEST_LIMIT: u64 = 500;
@@ -67,12 +73,10 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
                 .ok_or_else(Rejection::account_not_found)?;
             Entity::Account(&account.s3uid)
         }
-        // As everywhere: beside `account_id`, an admin's `id` names the client whose account it is.
+        // As everywhere: beside `account_id`, an admin's `id` names the client whose account it is, if it is there.
         (None, Some(account_id), _) => {
-            let client_id = caller.acts_for(call)?;
-            account = context
-                .database
-                .account_by_number(client_id, account_id)
+            let client_id = caller.client_named(call)?;
+            account = account_of(context, client_id, account_id)
                 .await?
                 .ok_or_else(Rejection::account_not_found)?;
             Entity::Account(&account.s3uid)

@@ -13,7 +13,7 @@ use wharfage::http::tokens::{authenticate_admin, token};
 
 use crate::eq_callback_php::obstacle_wire;
 
-crate::s3_action!("list_cleanups");
+crate::s3_action!("list_cleanups", takes[&["blocked", "limit", "next_token"]]);
 
 const DEFAULT_LIMIT: u64 = 50;
 const LARGEST_LIMIT: u64 = 500;

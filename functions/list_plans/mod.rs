@@ -14,11 +14,14 @@ use wharfage::http::envelope::Answer;
 use wharfage::http::parameters::ID;
 use wharfage::http::tokens::{authenticate, token};
 
-crate::s3_action!("list_plans");
+use crate::locations::location;
+
+crate::s3_action!("list_plans", takes[&["id", "location"]]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     token(call)?;
     let id = call.parameters.number(&["id"], ID)?;
+    let location = location(context, call)?;
     let plans = async { Ok(context.database.plans().await?) };
     let (caller, mut plans) = futures::try_join!(authenticate(context, call), plans)?;
     if caller.is_admin() {
@@ -32,6 +35,9 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         let client = context.database.client(caller.client_id).await?;
         let tags = client.map(|client| client.tags).unwrap_or_default();
         plans.retain(|plan| plan.is_visible_to(&tags));
+    }
+    if let Some(location) = location {
+        plans.retain(|plan| plan.locations.contains(&location));
     }
     let plans: Vec<Value> = plans.iter().map(wire).collect();
     Ok(Answer::ok(json!({ "plans": plans })))

@@ -9,12 +9,12 @@ use wharfage::domain::period::date_of;
 use wharfage::error::{Error, Fault};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::caller_and_account;
+use wharfage::http::tokens::{ACCOUNT, caller_and_account};
 
 use crate::list_plans::number;
 use crate::{closing, invoices};
 
-crate::s3_action!("preview_invoice");
+crate::s3_action!("preview_invoice", takes[ACCOUNT]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let (_, account) = caller_and_account(context, call).await?;

@@ -11,11 +11,11 @@ use wharfage::domain::period::date_of;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::caller_and_account;
+use wharfage::http::tokens::{ACCOUNT, caller_and_account};
 
 use crate::{chasing, services, suspension};
 
-crate::s3_action!("resume_account");
+crate::s3_action!("resume_account", takes [ACCOUNT, &["until"]]);
 
 /// Nobody means more, but a slip of the hand does.
 const MOST_TIME_DAYS: i64 = 366;

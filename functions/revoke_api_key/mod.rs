@@ -8,7 +8,7 @@ use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::tokens::{authenticate_admin, token};
 
-crate::s3_action!("revoke_api_key");
+crate::s3_action!("revoke_api_key", takes[&["api_key_id"]]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     token(call)?;

@@ -8,12 +8,12 @@ use wharfage::domain::account::{Account, NextKey, NotAllowed, Parts};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{Caller, account_name, caller_and_account, token};
+use wharfage::http::tokens::{ACCOUNT, Caller, account_name, caller_and_account, token};
 
 use crate::services::check_in_use;
 use crate::suspension::{settle, settle_again};
 
-crate::s3_action!("rotate_key");
+crate::s3_action!("rotate_key", takes [ACCOUNT, &["confirm"]]);
 
 /// So long a confirmation that is asked for again is answered as the first time.
 const CONFIRMATION_KEPT: SignedDuration = SignedDuration::from_hours(24);

@@ -6,9 +6,9 @@ use wharfage::context::Context;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{account_name, caller_and_account, token};
+use wharfage::http::tokens::{ACCOUNT, account_name, caller_and_account, token};
 
-crate::s3_action!("show_key");
+crate::s3_action!("show_key", takes [ACCOUNT, &["s3_key", "key_type"]]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     token(call)?;

@@ -5,11 +5,11 @@ use wharfage::context::Context;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::caller_and_account;
+use wharfage::http::tokens::{ACCOUNT, caller_and_account};
 
 use crate::{services, suspension};
 
-crate::s3_action!("suspend_account");
+crate::s3_action!("suspend_account", takes[ACCOUNT]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let (caller, account) = caller_and_account(context, call).await?;

@@ -14,7 +14,7 @@ use wharfage::http::tokens::{authenticate_admin, token};
 use crate::clients;
 use crate::create_client::email_taken;
 
-crate::s3_action!("update_client");
+crate::s3_action!("update_client", takes [&["id"], clients::NAMES]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     token(call)?;

@@ -11,7 +11,7 @@ use wharfage::http::tokens::{authenticate_admin, token};
 
 use crate::{list_plans, plans};
 
-crate::s3_action!("update_plan");
+crate::s3_action!("update_plan", takes [&["plan_id"], plans::NAMES, &["storage_type"]]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     token(call)?;

@@ -6,11 +6,11 @@ use wharfage::domain::figures::gb;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::caller_and_account;
+use wharfage::http::tokens::{ACCOUNT, caller_and_account};
 
 use crate::metering::{look, metering};
 
-crate::s3_action!("update_traffic_info");
+crate::s3_action!("update_traffic_info", takes[ACCOUNT]);
 
 async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let (caller, account) = caller_and_account(context, call).await?;

@@ -1,5 +1,6 @@
 //! Configuration, from the environment the template declares. The only file that reads it.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use aws_credential_types::Credentials;
@@ -114,6 +115,9 @@ pub struct Location {
     pub s3_region: String,
     /// Where the cluster is administered.
     pub admin_endpoint: String,
+    /// Whether that may be over plain http to another host, where whoever is on the way reads secret keys.
+    #[serde(default)]
+    pub plain_http: bool,
     /// The name or ARN of the Secrets Manager secret with the credentials for that. What is in it depends on the provider:
     /// `{"token"}` for `embedded` and `garage`, `{"access_key","secret_key"}` for `rgw`.
     pub admin_secret_id: String,
@@ -170,6 +174,10 @@ pub struct Rules {
     pub small_debt: Amounts,
     /// Whether periods that begin while a member of staff has the account suspended are charged, where the plan does not say.
     pub charge_suspended: bool,
+    /// Whether an order without a bucket name gets one made up.
+    pub generates_bucket_names: bool,
+    /// Whether `auth.php` takes API keys in its address.
+    pub allows_login_by_get: bool,
 }
 
 /// The environment lacks something or has it wrong.
@@ -280,16 +288,12 @@ impl Config {
                 .get(),
                 credit_limit: amounts("CREDIT_LIMIT", &need("CREDIT_LIMIT")?)?,
                 small_debt: amounts("SMALL_DEBT", &need("SMALL_DEBT")?)?,
-                charge_suspended: match need("CHARGE_SUSPENDED")?.as_str() {
-                    "yes" => true,
-                    "no" => false,
-                    other => {
-                        return Err(ConfigError::Invalid {
-                            name: "CHARGE_SUSPENDED",
-                            problem: format!("{other:?} is neither yes nor no"),
-                        });
-                    }
-                },
+                charge_suspended: yes_or_no("CHARGE_SUSPENDED", &need("CHARGE_SUSPENDED")?)?,
+                // These two are set for the functions that ask for them, and for no other.
+                generates_bucket_names: get("GENERATE_BUCKET_NAMES")
+                    .map_or(Ok(false), |text| yes_or_no("GENERATE_BUCKET_NAMES", &text))?,
+                allows_login_by_get: get("ALLOW_LOGIN_BY_GET")
+                    .map_or(Ok(false), |text| yes_or_no("ALLOW_LOGIN_BY_GET", &text))?,
             },
         };
         let default = &config.rules.default_location;
@@ -312,6 +316,17 @@ fn number<N: std::str::FromStr>(name: &'static str, value: &str) -> Result<N, Co
         name,
         problem: format!("{value:?} is not a number in range"),
     })
+}
+
+fn yes_or_no(name: &'static str, value: &str) -> Result<bool, ConfigError> {
+    match value {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        other => Err(ConfigError::Invalid {
+            name,
+            problem: format!("{other:?} is neither yes nor no"),
+        }),
+    }
 }
 
 fn amounts(name: &'static str, value: &str) -> Result<Amounts, ConfigError> {
@@ -356,6 +371,10 @@ fn parse_locations(json: &str) -> Result<Vec<Location>, ConfigError> {
         ] {
             check_url(value).map_err(|rule| in_field(field, rule.into()))?;
         }
+        if !location.plain_http {
+            refuse_plain_http(&location.admin_endpoint)
+                .map_err(|rule| in_field("admin_endpoint", rule.into()))?;
+        }
         if location.s3_region.is_empty() {
             return Err(in_field("s3_region", "is empty".into()));
         }
@@ -398,6 +417,36 @@ pub fn check_url(text: &str) -> Result<(), &'static str> {
         return Err("has a query");
     }
     Ok(())
+}
+
+/// Refuses plain http to another host than this one.
+fn refuse_plain_http(url: &str) -> Result<(), &'static str> {
+    match is_plain_http(url) {
+        true => Err(
+            "is http, and secret keys would be readable on their way: give an address with https, or the location \"plain_http\": true",
+        ),
+        false => Ok(()),
+    }
+}
+
+/// Whether an address is over plain http to another host than this one.
+#[must_use]
+pub fn is_plain_http(url: &str) -> bool {
+    url.parse::<http::Uri>().is_ok_and(|uri| {
+        uri.scheme() == Some(&http::uri::Scheme::HTTP) && !uri.host().is_some_and(is_loopback)
+    })
+}
+
+/// Whether a host is this machine, by its own name or address.
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    match address.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => {
+            let name = host.trim_end_matches('.').to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost")
+        }
+    }
 }
 
 fn is_secret_id(text: &str) -> bool {
@@ -471,6 +520,7 @@ mod tests {
             ),
             ("s3_region", json!(""), "is empty"),
             ("counts_traffic", json!("no"), "invalid type"),
+            ("plain_http", json!("yes"), "invalid type"),
         ];
         for (field, value, problem) in cases {
             let mut second = location("DE");
@@ -494,6 +544,51 @@ mod tests {
         assert!(!text.contains("visible?"), "{text}");
         assert!(refusal(&json!([])).contains("no location is configured"));
         assert!(refusal(&json!({})).contains("LOCATIONS: invalid type"));
+    }
+
+    #[test]
+    fn plain_http_to_another_host_needs_the_location_to_say_so() {
+        let at = |endpoint: &str| {
+            let mut location = location("NL");
+            location["admin_endpoint"] = endpoint.into();
+            location
+        };
+        for endpoint in [
+            "http://rgw.example.internal:8080",
+            "HTTP://10.0.0.7",
+            "http://[fd00::7]:8080",
+            "http://localhost.example.com",
+            "http://127.0.0.1.example.com",
+            "http://0.0.0.0",
+        ] {
+            let text = refusal(&json!([at(endpoint)]));
+            assert!(
+                text.starts_with("environment variable LOCATIONS: [0].admin_endpoint: is http"),
+                "{endpoint}: {text}"
+            );
+            assert!(text.contains(r#""plain_http": true"#), "{text}");
+            let mut said = at(endpoint);
+            said["plain_http"] = true.into();
+            assert_eq!(refusal(&json!([said])), "taken", "{endpoint}");
+            said["plain_http"] = false.into();
+            assert_eq!(refusal(&json!([said])), text);
+        }
+        for endpoint in [
+            "https://rgw.example.internal",
+            "http://127.0.0.1:8000",
+            "http://127.8.9.1",
+            "http://[::1]:3903",
+            "http://[::ffff:127.0.0.1]",
+            "http://localhost:8000/",
+            "http://LOCALHOST",
+            "http://rgw.localhost",
+        ] {
+            assert_eq!(refusal(&json!([at(endpoint)])), "taken", "{endpoint}");
+        }
+        // Clients' own signed requests go to the other address.
+        let mut s3 = location("NL");
+        s3["s3_endpoint"] = "http://s3.example.com".into();
+        assert_eq!(refusal(&json!([s3])), "taken");
     }
 
     #[test]

@@ -21,6 +21,22 @@ pub struct Rejection {
     pub bare: bool,
     /// Seconds after which to try again, sent as `Retry-After`.
     pub retry_after_seconds: Option<u32>,
+    /// Why, for programs: sent as `Wharfage-Reason`.
+    pub reason: Option<Reason>,
+    /// The methods there are, sent as `Allow`.
+    pub allow: Option<&'static str>,
+}
+
+/// Why a request is refused, where its status and its text leave that open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Reason {
+    /// There is no token.
+    TokenMissing,
+    /// The token is wrong, revoked, or used from another address.
+    TokenInvalid,
+    /// The token was right, and its time is over.
+    TokenExpired,
 }
 
 impl Rejection {
@@ -30,6 +46,8 @@ impl Rejection {
             text: text.into(),
             bare: false,
             retry_after_seconds: None,
+            reason: None,
+            allow: None,
         }
     }
 
@@ -51,6 +69,21 @@ impl Rejection {
         )
     }
 
+    /// 400: a parameter that the action does not take, by its name, unless that is not to be repeated, and with the one that was meant,
+    /// perhaps.
+    #[must_use]
+    pub fn unknown(parameter: Option<&str>, meant: Option<&str>) -> Rejection {
+        let mut text = String::from("unknown parameter");
+        match parameter {
+            Some(parameter) => text.extend([": ", parameter]),
+            None => text.push_str(", and not one that can be shown"),
+        }
+        if let Some(meant) = meant {
+            text.extend([" (did you mean ", meant, "?)"]);
+        }
+        Rejection::new(StatusCode::BAD_REQUEST, text)
+    }
+
     /// 400: the request as a whole cannot be read.
     #[must_use]
     pub fn bad_request(text: impl Into<String>) -> Rejection {
@@ -60,13 +93,34 @@ impl Rejection {
     /// 401: no token.
     #[must_use]
     pub fn missing_token() -> Rejection {
-        Rejection::new(StatusCode::UNAUTHORIZED, "missing auth token")
+        Rejection {
+            reason: Some(Reason::TokenMissing),
+            ..Rejection::new(StatusCode::UNAUTHORIZED, "missing auth token")
+        }
     }
 
-    /// 401: a token that is wrong, expired, revoked, or used from another address.
+    /// 401: a token that is wrong, revoked, or used from another address.
     #[must_use]
     pub fn invalid_token() -> Rejection {
-        Rejection::new(StatusCode::UNAUTHORIZED, "invalid token")
+        Rejection {
+            reason: Some(Reason::TokenInvalid),
+            ..Rejection::new(StatusCode::UNAUTHORIZED, "invalid token")
+        }
+    }
+
+    /// 401: a token whose time is over. It is told as one that is wrong, but for its reason.
+    #[must_use]
+    pub fn expired_token() -> Rejection {
+        Rejection {
+            reason: Some(Reason::TokenExpired),
+            ..Rejection::invalid_token()
+        }
+    }
+
+    /// 401: an API key that is wrong or revoked.
+    #[must_use]
+    pub fn invalid_key() -> Rejection {
+        Rejection::new(StatusCode::UNAUTHORIZED, "invalid key")
     }
 
     /// 402: not enough credit, or none of the kind needed.
@@ -93,10 +147,13 @@ impl Rejection {
         Rejection::not_found("S3 account not found for this customer")
     }
 
-    /// 405.
+    /// 405: `allow` names the methods there are.
     #[must_use]
-    pub fn method_not_allowed() -> Rejection {
-        Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
+    pub fn method_not_allowed(allow: &'static str) -> Rejection {
+        Rejection {
+            allow: Some(allow),
+            ..Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
+        }
     }
 
     /// 409: the present state does not allow it.

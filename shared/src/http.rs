@@ -2,8 +2,10 @@
 
 pub mod envelope;
 pub mod parameters;
+pub mod takes;
 pub mod tokens;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ::http::Method;
@@ -11,10 +13,12 @@ use futures::future::BoxFuture;
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Request, RequestExt, Response};
 
+use crate::config::Rules;
 use crate::context::Context;
 use crate::error::{Error, Rejection};
 use crate::http::envelope::Answer;
 use crate::http::parameters::Parameters;
+use crate::http::takes::Takes;
 use crate::telemetry::{self, Figure};
 
 /// Handles one call of a wire action.
@@ -29,8 +33,10 @@ pub struct Action {
     pub name: &'static str,
     /// The name its errors speak under, nearly always its own.
     pub speaks_as: &'static str,
-    /// Whether GET with a query string is allowed beside POST.
-    pub allows_get: bool,
+    /// Whether GET is allowed beside POST, which an operator may have to say.
+    pub allows_get: fn(&Rules) -> bool,
+    /// The parameters it takes, beside `action`. Every other is refused.
+    pub takes: Takes,
     /// What it does.
     pub handler: ActionHandler,
 }
@@ -49,6 +55,8 @@ pub enum Route {
 pub struct Call {
     /// What it carries.
     pub parameters: Parameters,
+    /// The names of those that stand in its address.
+    pub in_address: BTreeSet<String>,
     /// Where it came from.
     pub source_ip: Option<IpAddr>,
     /// The `Idempotency-Key` header.
@@ -59,7 +67,7 @@ pub struct Call {
 pub async fn answer(context: &Context, request: Request, route: Route) -> Response<Body> {
     let request_id = request_id(&request);
     telemetry::set_request(&request_id);
-    let (action, outcome) = match read(&request, route) {
+    let (action, outcome) = match read(&request, route, &context.rules) {
         Ok((action, call)) => {
             telemetry::set_action(action.name);
             (Some(action), (action.handler)(context, &call).await)
@@ -89,7 +97,7 @@ pub async fn answer(context: &Context, request: Request, route: Route) -> Respon
 
 type Read = Result<(&'static Action, Call), (Option<&'static Action>, Rejection)>;
 
-fn read(request: &Request, route: Route) -> Read {
+fn read(request: &Request, route: Route, rules: &Rules) -> Read {
     let (action, path_is_right) = match route {
         Route::Path(action) => (Some(action), true),
         Route::Parameter(path, _) => (None, request.raw_http_path() == path),
@@ -98,13 +106,12 @@ fn read(request: &Request, route: Route) -> Read {
         return Err((None, Rejection::not_found("not found").bare()));
     }
     let may_be_get = match route {
-        Route::Path(action) => action.allows_get,
-        Route::Parameter(_, actions) => actions.iter().any(|action| action.allows_get),
+        Route::Path(action) => (action.allows_get)(rules),
+        Route::Parameter(_, actions) => actions.iter().any(|action| (action.allows_get)(rules)),
     };
-    if !(request.method() == Method::POST || may_be_get && request.method() == Method::GET) {
-        return Err((action, Rejection::method_not_allowed()));
-    }
-    let parameters = parameters::read(request).map_err(|rejection| (action, rejection))?;
+    check_method(request, may_be_get).map_err(|rejection| (action, rejection))?;
+    let (parameters, in_address) =
+        parameters::read(request).map_err(|rejection| (action, rejection))?;
     let action = match route {
         Route::Path(action) => {
             let named = parameters
@@ -126,6 +133,11 @@ fn read(request: &Request, route: Route) -> Read {
                 .ok_or((None, Rejection::bad_request("unknown action")))?
         }
     };
+    check_method(request, (action.allows_get)(rules))
+        .map_err(|rejection| (Some(action), rejection))?;
+    let parameters = parameters
+        .only(action.takes)
+        .map_err(|rejection| (Some(action), rejection))?;
     let idempotency_key = match request
         .headers()
         .get("idempotency-key")
@@ -140,10 +152,22 @@ fn read(request: &Request, route: Route) -> Read {
     };
     let call = Call {
         parameters,
+        in_address,
         source_ip: source_ip(request),
         idempotency_key,
     };
     Ok((action, call))
+}
+
+fn check_method(request: &Request, may_be_get: bool) -> Result<(), Rejection> {
+    if request.method() == Method::POST || may_be_get && request.method() == Method::GET {
+        return Ok(());
+    }
+    Err(Rejection::method_not_allowed(if may_be_get {
+        "GET, POST"
+    } else {
+        "POST"
+    }))
 }
 
 fn request_id(request: &Request) -> String {

@@ -170,9 +170,19 @@ fn event(function: &str, entry: Entry) -> (Value, &'static str) {
                 "s3_php" => ("/s3.php".into(), "get_users"),
                 own => (format!("/s3/{own}"), own),
             };
-            let form = format!(
+            let own = functions::ACTIONS.iter().find(|own| own.name == action);
+            let takes = |name: &str| match own {
+                Some(own) => own.takes.has(name),
+                None => ["action", "key"].contains(&name),
+            };
+            let all = format!(
                 "action={action}&token={NO_TOKEN}&key={NO_TOKEN}&api_key_id={NO_TOKEN}{NO_TOKEN}&s3uid={NO_S3UID}&{WELL_FORMED}"
             );
+            let taken = all.split('&').filter(|pair| {
+                let name = pair.split(['=', '[']).next();
+                name.is_some_and(takes)
+            });
+            let form = taken.collect::<Vec<&str>>().join("&");
             (request(&path, &form), "an unknown token or key")
         }
         Entry::Queue(_) => {

@@ -78,6 +78,16 @@ async fn a_session_lasts_as_long_as_it_was_asked_for() {
         assert_eq!(session["token_expire"], begun.as_second() + ttl);
         tokens.push((ttl, session["token"].clone()));
     }
+    for (asked, ttl) in [
+        ("59", 60),
+        ("-1", 60),
+        ("0", 60),
+        ("86401", 86_400),
+        ("99999999999999999999", 86_400),
+    ] {
+        let session = login(&app, "client", json!({ "ttl": asked })).await;
+        assert_eq!(session["token_expire"], begun.as_second() + ttl, "{asked}");
+    }
     let mut now = 0;
     for (ttl, token) in tokens {
         app.stack
@@ -92,9 +102,21 @@ async fn a_session_lasts_as_long_as_it_was_asked_for() {
         now = ttl;
         for action in ["info", "logout"] {
             let reply = app.auth(action, json!({ "token": token })).await;
-            assert_eq!(reply.refused(401), format!("auth/{action}: invalid token"));
+            let text = reply.refused_token("token_expired");
+            assert_eq!(text, format!("auth/{action}: invalid token"));
         }
     }
+}
+
+#[tokio::test]
+async fn a_token_is_known_as_one_that_has_expired_for_a_day() {
+    let app = TestApp::start().await;
+    let session = login(&app, "client", json!({ "ttl": 60 })).await;
+    let info = || app.auth("info", json!({ "token": session["token"] }));
+    app.stack.advance(24.hours()).await.expect("time passes");
+    info().await.refused_token("token_expired");
+    app.stack.advance(2.hours()).await.expect("time passes");
+    info().await.refused_token("token_invalid");
 }
 
 #[tokio::test]
@@ -169,6 +191,7 @@ async fn auth_refuses_what_is_wrong() {
         NO_TOKEN,
     ] {
         let reply = app.auth("login", json!({ "key": wrong })).await;
+        assert_eq!(reply.reason, None);
         assert_eq!(reply.refused(401), "auth/login: invalid key");
     }
     assert_eq!(
@@ -186,17 +209,16 @@ async fn auth_refuses_what_is_wrong() {
         assert_eq!(words, "auth/login: invalid parameter key: must be a text");
     }
     for ttl in [
-        json!(59),
-        json!(86_401),
-        json!(-1),
         json!(1.5),
         json!("1h"),
-        json!("99999999999999999999"),
+        json!("-"),
+        json!("+60"),
+        json!("1e3"),
     ] {
         let words = refused(json!({ "action": "login", "key": key, "ttl": ttl })).await;
         assert_eq!(
             words,
-            "auth/login: invalid parameter ttl: must be a whole number from 60 to 86400"
+            "auth/login: invalid parameter ttl: must be a whole number"
         );
     }
     for fix_ip in [json!(2), json!(-1), json!("yes")] {
@@ -231,16 +253,73 @@ async fn auth_refuses_what_is_wrong() {
         app.auth("", json!({})).await.refused(400),
         "auth: missing parameter action"
     );
-    for method in [Method::GET, Method::PUT, Method::DELETE] {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("/auth.php?action=login&key={key}"))
-            .body(Body::Empty)
-            .expect("a request");
-        assert_eq!(
-            app.send(request).await.refused(405),
-            "auth: method not allowed"
-        );
+    for method in [Method::PUT, Method::DELETE] {
+        let reply = at_address(&app, method, &format!("action=login&key={key}")).await;
+        assert_eq!(reply.allow.as_deref(), Some("GET, POST"));
+        assert_eq!(reply.refused(405), "auth: method not allowed");
+    }
+}
+
+/// Calls `auth.php` with all parameters in its address.
+async fn at_address(app: &TestApp, method: Method, query: &str) -> Reply {
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("/auth.php?{query}"))
+        .body(Body::Empty)
+        .expect("a request");
+    app.send(request).await
+}
+
+#[tokio::test]
+async fn info_may_be_asked_by_get() {
+    let app = TestApp::start().await;
+    let token = app.token("client");
+    let asked = app.auth("info", json!({ "token": token })).await;
+    let query = format!("action=info&token={token}");
+    assert_eq!(at_address(&app, Method::GET, &query).await, asked);
+    let reply = at_address(&app, Method::GET, "action=info").await;
+    assert_eq!(
+        reply.refused_token("token_missing"),
+        "auth/info: missing auth token"
+    );
+    let query = format!("action=logout&token={token}");
+    let reply = at_address(&app, Method::GET, &query).await;
+    assert_eq!(reply.allow.as_deref(), Some("POST"));
+    assert_eq!(reply.refused(405), "auth/logout: method not allowed");
+    // It was not ended.
+    assert_eq!(
+        app.auth("info", json!({ "token": token })).await.status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn keys_stand_in_addresses_only_where_the_operator_allows_it() {
+    for allows in [false, true] {
+        let parameter = if allows { "yes" } else { "no" };
+        let app = TestApp::start_idle(&[("AllowLoginByGet", parameter)]).await;
+        let key = app.stack.seeded().api_key("client");
+        let query = format!("action=login&key={key}&ttl=60");
+        let by_get = at_address(&app, Method::GET, &query).await;
+        let by_post = at_address(&app, Method::POST, &query).await;
+        if allows {
+            for reply in [by_get, by_post] {
+                assert_eq!(reply.status, 200, "{:#}", reply.body);
+                let result = &reply.body["result"];
+                assert_eq!(result["customer_id"], app.client_id("client"));
+                assert_eq!(result["token_expire"], app.now().as_second() + 60);
+            }
+        } else {
+            assert_eq!(by_get.allow.as_deref(), Some("POST"));
+            assert_eq!(by_get.refused(405), "auth/login: method not allowed");
+            assert_eq!(
+                by_post.refused(400),
+                "auth/login: invalid parameter key: must not stand in the address"
+            );
+            // What else stands there does no harm.
+            let request = form_request("/auth.php?action=login&ttl=60", &json!({ "key": key }));
+            assert_eq!(app.send(request).await.status, 200);
+        }
     }
 }
 

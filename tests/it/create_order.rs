@@ -207,8 +207,8 @@ async fn create_order_refuses_bad_tokens_and_parameters() {
     contract
         .refuses(
             "location",
-            "is not a location of this service",
-            &[json!("XX"), json!("nl"), json!("NL ")],
+            "must be DE or NL",
+            &[json!("XX"), json!("N"), json!("NL ")],
         )
         .await;
     let rule = "must be at most 255 characters long";
@@ -389,7 +389,7 @@ async fn create_order_knows_plans_by_who_may_see_them_and_where_they_are_offered
     elsewhere["location"] = "DE".into();
     elsewhere["id"] = app.client_id("client").into();
     let reply = app.call("admin", ACTION, elsewhere).await;
-    let rule = "invalid parameter location: the plan is not offered there";
+    let rule = "invalid parameter location: must be NL, where the plan is offered";
     assert_eq!(reply.refused(400), text(ACTION, rule));
 
     let mut for_nobody = order(2);
@@ -541,6 +541,71 @@ async fn create_order_answers_a_repeated_idempotency_key_without_charging_again(
     let not_ascii = app.send(with_header("schlüssel", &plain)).await;
     let rule = "invalid parameter Idempotency-Key: must be plain ASCII";
     assert_eq!(not_ascii.refused(400), text(ACTION, rule));
+}
+
+#[tokio::test]
+async fn create_order_makes_a_bucket_name_up_where_the_operator_wants_it() {
+    let app = TestApp::start_with(&[("GenerateBucketNames", "yes")]).await;
+    let id = app.client_id("client");
+    let mut names = std::collections::BTreeSet::new();
+    let orders = [
+        ("/s3/create_order", json!({ "plan_id": 2 })),
+        (
+            "/s3/create_order",
+            json!({ "plan_id": 2, "bucket_name": "" }),
+        ),
+        ("/s3/create_account", json!({ "plan_id": 1 })),
+        ("/s3.php", json!({ "action": "create_order", "plan_id": 2 })),
+    ];
+    for (path, mut order) in orders {
+        order["token"] = app.token("client").into();
+        let answer = app.post_form(path, &order).await.ok();
+        let name = answer["bucket_name"].as_str().expect("a name").to_owned();
+        let random = name.strip_prefix(&format!("client-{id}-"));
+        assert!(random.is_some_and(|random| random.len() == 20), "{name}");
+        assert_eq!(wharfage::domain::bucket_name::check(&name), Ok(()));
+        // The bucket is there.
+        let own = json!({ "s3uid": answer["s3uid"] });
+        let listed = app.call("client", "get_buckets", own).await.ok();
+        assert_eq!(listed["message"][0]["name"], name.as_str());
+        assert!(names.insert(name));
+    }
+    // An administrator's order for a client has the client's number.
+    let order = json!({ "plan_id": 2, "id": id });
+    let answer = app.call("admin", ACTION, order).await.ok();
+    let name = answer["bucket_name"].as_str().expect("a name");
+    assert!(name.starts_with(&format!("client-{id}-")), "{name}");
+    // A name that is given is taken, or refused.
+    let account = app.order("client", "my-bucket").await;
+    assert_eq!(account.bucket_name, "my-bucket");
+    let bad = json!({ "plan_id": 2, "bucket_name": "No" });
+    let wanted = text(
+        ACTION,
+        "invalid parameter bucket_name: must be 3 to 63 characters long",
+    );
+    assert_eq!(app.call("client", ACTION, bad).await.refused(400), wanted);
+}
+
+#[tokio::test]
+async fn create_order_repeats_the_name_it_made_up() {
+    let app = TestApp::start_with(&[("GenerateBucketNames", "yes")]).await;
+    let order = json!({ "plan_id": 2, "idempotency_key": "k-1" });
+    let first = app.call("client", ACTION, order.clone()).await.ok();
+    for _ in 0..2 {
+        let again = app.call("client", ACTION, order.clone()).await.ok();
+        assert_eq!(again, first);
+    }
+    // With a name it is another order, also with that one.
+    for name in [first["bucket_name"].clone(), json!("my-bucket")] {
+        let mut named = order.clone();
+        named["bucket_name"] = name;
+        assert_eq!(
+            app.call("client", ACTION, named).await.refused(422),
+            text(ACTION, "idempotency key was used with other parameters")
+        );
+    }
+    check_ledger(&app, "client", "EUR").await;
+    assert_eq!(balances(&app, "client", "EUR").await.credit_minor, 18_500);
 }
 
 /// As the version before kept them: of the text.

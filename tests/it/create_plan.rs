@@ -202,8 +202,8 @@ async fn create_plan_refuses_bad_tokens_and_parameters() {
         let text = reply.refused(400);
         assert!(text.ends_with(": is too large"), "{text}");
     }
-    let rule = "must be codes of this service's locations, with commas between";
-    let values = ["XX", "NL,", ",", "NL,XX", "NL;DE", "nl"].map(Value::from);
+    let rule = "must be of DE, NL, with commas between";
+    let values = ["XX", "NL,", ",", "NL,XX", "NL;DE", "N"].map(Value::from);
     contract.refuses("locations", rule, &values).await;
     contract
         .refuses(

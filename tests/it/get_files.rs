@@ -144,6 +144,72 @@ async fn get_files_pages_through_a_large_bucket_without_gaps_or_repeats() {
 }
 
 #[tokio::test]
+async fn get_files_gives_the_page_of_a_number_within_bounds() {
+    let app = TestApp::start_idle(&[]).await;
+    let account = app.order("client", "my-bucket").await;
+    let names: Vec<String> = (0..23)
+        .map(|number| format!("{number:03}-{}", number % 2))
+        .collect();
+    fill(&app, &account, &names).await;
+    let ask = async |more: Value| {
+        let mut parameters = json!({ "s3uid": account.s3uid, "bucket_name": "my-bucket" });
+        let fields = parameters.as_object_mut().expect("an object");
+        fields.extend(more.as_object().expect("an object").clone());
+        fields.retain(|_, value| !value.is_null());
+        app.call("client", ACTION, parameters).await
+    };
+    for search in [Value::Null, "-1".into()] {
+        let all: Vec<&String> = names
+            .iter()
+            .filter(|name| search.is_null() || name.ends_with("-1"))
+            .collect();
+        for limit in [1, 5, 10, 23, 100] {
+            let pages = all.len().div_ceil(limit);
+            for page in 1..=pages + 2 {
+                let asked = json!({ "page": page, "limit": limit, "search": search });
+                let body = ask(asked.clone()).await.ok();
+                let from = ((page - 1) * limit).min(all.len());
+                let wanted = &all[from..(from + limit).min(all.len())];
+                assert_eq!(
+                    keys(&body),
+                    wanted.iter().map(|key| key.as_str()).collect::<Vec<_>>(),
+                    "{asked}"
+                );
+                // Its token goes on behind it, whatever number is sent with it.
+                let Some(next) = body.get("next_token") else {
+                    assert!(page >= pages, "{asked}");
+                    continue;
+                };
+                let on = json!({ "page": 9, "continuation_token": next, "search": search });
+                let next = keys(&ask(on).await.ok());
+                let wanted = &all[from + limit..(from + 2 * limit).min(all.len())];
+                assert_eq!(
+                    next,
+                    wanted.iter().map(|key| key.as_str()).collect::<Vec<_>>(),
+                    "{asked}"
+                );
+            }
+        }
+    }
+    assert_eq!(keys(&ask(json!({ "page": 200 })).await.ok()), [""; 0]);
+    let rule = "invalid parameter page: must end within the first 10000 files: go on with continuation_token, the next_token of a page before";
+    for far in [
+        json!({ "page": 201 }),
+        json!({ "page": 101, "limit": 100 }),
+        json!({ "page": i64::MAX, "search": "x" }),
+    ] {
+        assert_eq!(ask(far).await.refused(400), text(ACTION, rule));
+    }
+    let contract = Contract {
+        app: &app,
+        who: "client",
+        action: ACTION,
+        parameters: json!({ "s3uid": account.s3uid, "bucket_name": "my-bucket" }),
+    };
+    contract.takes_a_number("page", 1, i64::MAX as u64).await;
+}
+
+#[tokio::test]
 async fn get_files_searches_whole_keys_in_any_case_over_pages() {
     let app = TestApp::start().await;
     let account = app.order("client", "my-bucket").await;

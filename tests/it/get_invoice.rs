@@ -94,7 +94,11 @@ async fn get_invoice_hides_what_is_another_clients() {
             "client",
             json!({ "invoice_id": theirs, "id": app.client_id("client") }),
         ),
-        ("admin", json!({ "invoice_id": theirs })),
+        (
+            "client",
+            json!({ "invoice_id": theirs, "id": app.client_id("client2") }),
+        ),
+        ("admin", json!({ "invoice_id": 444_444 })),
         (
             "admin",
             json!({ "invoice_id": theirs, "id": app.client_id("client") }),
@@ -104,10 +108,23 @@ async fn get_invoice_hides_what_is_another_clients() {
         let reply = app.call(who, ACTION, parameters.clone()).await;
         assert_eq!(reply.refused(404), absent, "{who} {parameters}");
     }
-    let as_other = json!({ "invoice_id": theirs, "id": app.client_id("client2") });
-    let reply = app.call("client", ACTION, as_other).await;
-    let wanted = text(ACTION, "S3 account not found for this customer");
-    assert_eq!(reply.refused(404), wanted);
+}
+
+#[tokio::test]
+async fn get_invoice_shows_staff_an_invoice_whosever_it_is() {
+    let app = TestApp::start().await;
+    for (who, bucket_name) in [("client", "my-bucket"), ("client2", "others-bucket")] {
+        app.order(who, bucket_name).await;
+        let parameters = json!({ "invoice_id": newest(&app, who).await["invoice_id"] });
+        let own = app.call(who, ACTION, parameters.clone()).await.ok();
+        assert_eq!(
+            app.call("admin", ACTION, parameters.clone()).await.ok(),
+            own
+        );
+        let mut named = parameters;
+        named["id"] = app.client_id(who).into();
+        assert_eq!(app.call("admin", ACTION, named).await.ok(), own);
+    }
 }
 
 #[tokio::test]

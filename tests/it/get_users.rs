@@ -162,7 +162,7 @@ async fn get_users_narrows_by_every_filter_alone_and_with_every_other() {
         is("storage_type", "storage_type", json!("Cold")),
         is("storage_type", "storage_type", json!("Standard")),
         is("location", "location", json!("DE")),
-        is("location", "location", json!("XX")),
+        is("location", "location", json!("NL")),
     ];
     for who in ["admin", "client", "client2"] {
         // Clients see their own.
@@ -529,7 +529,10 @@ async fn get_users_takes_the_longest_filters_it_allows() {
         ] {
             let parameters: Value = names
                 .iter()
-                .map(|name| ((*name).to_owned(), json!(long)))
+                .map(|name| match *name {
+                    "location" => ("location".to_owned(), json!("NL")),
+                    name => (name.to_owned(), json!(long)),
+                })
                 .collect::<serde_json::Map<_, _>>()
                 .into();
             assert_eq!(
@@ -539,4 +542,123 @@ async fn get_users_takes_the_longest_filters_it_allows() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn get_users_filters_by_status_and_by_what_stopped_the_keys() {
+    let app = TestApp::start().await;
+    let mut accounts = Vec::new();
+    for number in 0..6 {
+        let who = ["client", "client2"][number % 2];
+        let parameters =
+            json!({ "plan_id": 2 + number / 3, "bucket_name": format!("bucket-{number}") });
+        accounts.push(app.order_with(who, parameters).await);
+    }
+    for number in [0, 2, 5] {
+        let account = json!({ "s3uid": accounts[number].s3uid });
+        app.call("admin", "suspend_account", account).await.ok();
+    }
+    let cancelled = json!({ "s3uid": accounts[4].s3uid });
+    app.call("client", "delete_payment_account", cancelled)
+        .await
+        .ok();
+    let found = async |who: &str, filter: Value| -> Vec<usize> {
+        let rows = ask(&app, who, filter).await;
+        let number = |row: &Value| accounts.iter().position(|account| row["id"] == account.id);
+        rows.iter().filter_map(number).collect()
+    };
+    for (filter, wanted) in [
+        (json!({ "status": "suspended" }), vec![0, 2, 5]),
+        (json!({ "suspension": "administrator" }), vec![0, 2, 5]),
+        (json!({ "suspension": "unpaid" }), vec![]),
+        (json!({ "status": "cancelling" }), vec![4]),
+        (json!({ "status": "active" }), vec![1, 3]),
+        (json!({ "status": "terminating" }), vec![]),
+        (
+            json!({ "status": "active", "suspension": "administrator" }),
+            vec![],
+        ),
+        (json!({ "status": "suspended", "plan_id": 2 }), vec![0, 2]),
+        (
+            json!({ "status": "suspended", "location": "nl", "order_by": "desc" }),
+            vec![5, 2, 0],
+        ),
+        (
+            json!({ "status": "suspended", "id": app.client_id("client") }),
+            vec![0, 2],
+        ),
+        (
+            json!({ "status": "suspended", "email": "client2@example.com" }),
+            vec![5],
+        ),
+        (
+            json!({ "status": "active", "s3uid": accounts[0].s3uid }),
+            vec![],
+        ),
+        (
+            json!({ "status": "suspended", "period_from": "2026-01-15" }),
+            vec![0, 2, 5],
+        ),
+    ] {
+        assert_eq!(found("admin", filter.clone()).await, wanted, "{filter}");
+    }
+    assert_eq!(
+        found("client", json!({ "status": "suspended" })).await,
+        [0, 2]
+    );
+    assert_eq!(
+        found("client2", json!({ "status": "active" })).await,
+        [1, 3]
+    );
+
+    // Everybody's, page by page, in both directions.
+    for (order_by, wanted) in [("ASC", [0, 2, 5]), ("DESC", [5, 2, 0])] {
+        for limit in 1..=4 {
+            let mut parameters =
+                json!({ "status": "suspended", "limit": limit, "order_by": order_by });
+            let mut pages = Vec::new();
+            for _ in 0..9 {
+                pages.extend(found("admin", parameters.clone()).await);
+                let body = app.call("admin", ACTION, parameters.clone()).await.ok();
+                parameters["next_token"] = body["next_token"].clone();
+                if body.get("next_token").is_none() {
+                    break;
+                }
+            }
+            assert_eq!(parameters["next_token"], Value::Null, "it ends");
+            assert_eq!(pages, wanted, "{limit} at a time");
+        }
+    }
+    for (name, parameters) in [
+        ("order", json!({ "order": "total_storage_peak_gb" })),
+        ("offset", json!({ "offset": 1 })),
+    ] {
+        let mut parameters = parameters;
+        parameters["status"] = "active".into();
+        let reply = app.call("admin", ACTION, parameters.clone()).await;
+        let rule = format!(
+            "invalid parameter {name}: goes with status, suspension and next_token only beside one of id, email, s3uid, account_id and bucket_name"
+        );
+        assert_eq!(reply.refused(400), text(ACTION, &rule));
+        // Of one client's it is a page as any.
+        parameters["id"] = app.client_id("client2").into();
+        app.call("admin", ACTION, parameters).await.ok();
+    }
+    let contract = Contract {
+        app: &app,
+        who: "admin",
+        action: ACTION,
+        parameters: json!({}),
+    };
+    let rule = "must be active or cancelling or suspended or terminating";
+    let values = ["Active", "open", "terminated"].map(Value::from);
+    contract.refuses("status", rule, &values).await;
+    let rule = "must be unpaid or administrator or traffic";
+    contract.refuses("suspension", rule, &["none".into()]).await;
+    contract
+        .refuses("location", "must be DE or NL", &["XX".into()])
+        .await;
+    contract
+        .takes_a_number("next_token", 1, i64::MAX as u64)
+        .await;
 }

@@ -232,10 +232,13 @@ async fn history_shows_no_client_another_s() {
         app.call("client2", ACTION, json!({})).await.ok()["history"],
         json!([])
     );
-    // An admin's account_id means an account, not a plan.
-    let reply = app
+    // An admin's account_id means an account, whoever's, and not a plan.
+    let shown = app
         .call("admin", ACTION, json!({ "account_id": account.id }))
-        .await;
+        .await
+        .ok();
+    assert_eq!(actions(&shown), ["create_order"]);
+    let reply = app.call("admin", ACTION, json!({ "account_id": 99 })).await;
     assert_eq!(
         reply.refused(404),
         text(ACTION, "S3 account not found for this customer")

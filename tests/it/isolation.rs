@@ -128,6 +128,11 @@ impl Scene {
                     on_nothing: json!({ "s3uid": NO_S3UID }),
                     status: 200,
                 },
+                Attack {
+                    parameters: json!({ "account_id": self.others.id }),
+                    on_nothing: json!({ "account_id": NO_ACCOUNT_ID }),
+                    status: 404,
+                },
             ],
             "get_invoice" => vec![
                 Attack {
@@ -239,7 +244,7 @@ impl Scene {
                 status: 200,
             }],
             "get_available_locations" => vec![Attack {
-                parameters: json!({ "id": self.others_client_id, "s3uid": self.others.s3uid }),
+                parameters: json!({}),
                 on_nothing: json!({}),
                 status: 200,
             }],

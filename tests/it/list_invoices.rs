@@ -41,11 +41,9 @@ async fn list_invoices_shows_a_client_its_own_newest_first() {
         .collect();
     assert_eq!(listed, [&json!(open.s3uid), &json!(paid.s3uid)]);
 
-    // An admin has to name the client, as everywhere; its own list is its own.
+    // An admin names the client, or means everybody.
     let by_admin = json!({ "id": app.client_id("client") });
     assert_eq!(app.call("admin", ACTION, by_admin).await.ok(), body);
-    let own = app.call("admin", ACTION, json!({})).await.ok();
-    assert_eq!(own["invoices"], json!([]));
     let id = app.client_id("client");
     assert_eq!(
         app.call("client", ACTION, json!({ "id": id })).await.ok(),
@@ -127,4 +125,73 @@ async fn list_invoices_refuses_bad_tokens_and_parameters() {
     let wanted = text(ACTION, "S3 account not found for this customer");
     assert_eq!(reply.refused(404), wanted);
     contract.refuses_bad_tokens().await;
+}
+
+#[tokio::test]
+async fn list_invoices_shows_staff_everybodys_newest_first_page_by_page() {
+    let app = TestApp::start().await;
+    let first = app.order("client", "first").await;
+    app.order("client2", "second").await;
+    spend_all(&app).await;
+    let open = open_account(&app, 2, "third").await;
+    app.order("client2", "fourth").await;
+    let mut all = Vec::new();
+    for who in ["client", "client2"] {
+        let own = app.call(who, ACTION, json!({})).await.ok();
+        all.extend(own["invoices"].as_array().expect("a list").clone());
+    }
+    all.sort_by_key(|invoice| std::cmp::Reverse(invoice["invoice_id"].as_u64()));
+    assert_eq!(all.len(), 4);
+    let whole = app.call("admin", ACTION, json!({})).await.ok();
+    assert_eq!(whole["invoices"], json!(all));
+    assert!(whole.get("next_token").is_none(), "{whole}");
+    for limit in 1..=5 {
+        let mut pages = Vec::new();
+        let mut parameters = json!({ "limit": limit });
+        for _ in 0..9 {
+            let page = app.call("admin", ACTION, parameters.clone()).await.ok();
+            let invoices = page["invoices"].as_array().expect("a list");
+            assert!(invoices.len() <= limit, "{page}");
+            pages.extend(invoices.clone());
+            parameters["next_token"] = page["next_token"].clone();
+            if page.get("next_token").is_none() {
+                break;
+            }
+        }
+        assert_eq!(parameters["next_token"], Value::Null, "it ends");
+        assert_eq!(pages, all, "{limit} at a time");
+    }
+    let found = async |filter: Value| {
+        let body = app.call("admin", ACTION, filter).await.ok();
+        let invoices = body["invoices"].as_array().expect("a list").clone();
+        let s3uids = invoices.iter().map(|invoice| invoice["s3uid"].clone());
+        s3uids.collect::<Vec<Value>>()
+    };
+    assert_eq!(
+        found(json!({ "status": "open" })).await,
+        [json!(open.s3uid)]
+    );
+    for account in [&first, &open] {
+        // An account is some client's, whom staff need not know.
+        let wanted = [json!(account.s3uid)];
+        assert_eq!(found(json!({ "s3uid": account.s3uid })).await, wanted);
+        assert_eq!(found(json!({ "account_id": account.id })).await, wanted);
+        let id = app.client_id("client");
+        let by_both = json!({ "account_id": account.id, "id": id });
+        assert_eq!(found(by_both).await, wanted);
+    }
+    let nobodys = [
+        json!({ "s3uid": NO_S3UID }),
+        json!({ "account_id": 999_999 }),
+        json!({ "account_id": first.id, "id": app.client_id("client2") }),
+    ];
+    for nobodys in nobodys {
+        let reply = app.call("admin", ACTION, nobodys).await;
+        let wanted = text(ACTION, "S3 account not found for this customer");
+        assert_eq!(reply.refused(404), wanted);
+    }
+    // Clients see their own, and no more.
+    let own = json!({ "account_id": first.id });
+    let own = app.call("client", ACTION, own).await.ok();
+    assert_eq!(own["invoices"][0]["s3uid"], first.s3uid);
 }

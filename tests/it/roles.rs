@@ -34,12 +34,17 @@ fn resource(value: &Value) -> Option<String> {
     Some(format!("{name}{below}"))
 }
 
-fn allowed(policies: &Value) -> BTreeSet<Permission> {
-    let statements = each(policies)
+/// The statements that stand under no condition of the template.
+fn statements(policies: &Value) -> impl Iterator<Item = &Value> {
+    each(policies)
         .iter()
-        .flat_map(|policy| each(&policy["Statement"]));
+        .flat_map(|policy| each(&policy["Statement"]))
+        .filter(|statement| !matches!(statement, Value::Tagged(_)))
+}
+
+fn allowed(policies: &Value) -> BTreeSet<Permission> {
     let mut permissions = BTreeSet::new();
-    for statement in statements {
+    for statement in statements(policies) {
         assert_eq!(statement["Effect"].as_str(), Some("Allow"));
         for action in each(&statement["Action"]) {
             for named in each(&statement["Resource"]) {
@@ -73,6 +78,92 @@ fn every_role_allows_what_its_function_needs_and_nothing_else() {
         }
     }
     assert!(problems.is_empty(), "infra/template.yaml:\n{problems}");
+}
+
+/// Whether a function calls clusters: their administration, or their S3 with the account's own keys.
+fn calls_clusters(binary: &str) -> bool {
+    let administers_clusters = permissions::of_function(binary)
+        .iter()
+        .any(|permission| permission.resource == "ClusterSecrets");
+    // With the account's own keys, which takes no secret of the cluster: the table of calls has it.
+    let row = include_str!("../../ARCHITECTURE.md")
+        .lines()
+        .find(|line| line.starts_with(&format!("| `{binary}` |")));
+    administers_clusters || row.is_some_and(|row| row.contains(" S3 "))
+}
+
+/// What a `!If` chooses from: the condition, and the value where it holds.
+fn choice(value: &Value) -> Option<(&str, &Value)> {
+    let Value::Tagged(choice) = value else {
+        return None;
+    };
+    let otherwise = reference(&choice.value[2])?;
+    assert_eq!((choice.tag == "If", otherwise), (true, "AWS::NoValue"));
+    Some((choice.value[0].as_str()?, &choice.value[1]))
+}
+
+/// What a `!Ref` names.
+fn reference(value: &Value) -> Option<&str> {
+    match value {
+        Value::Tagged(tagged) if tagged.tag == "Ref" => tagged.value.as_str(),
+        _ => None,
+    }
+}
+
+#[test]
+fn the_functions_that_call_clusters_and_no_others_are_in_their_network() {
+    let template = template();
+    let mut inside = 0;
+    for (binary, function) in functions_of(&template) {
+        let network = choice(&function["Properties"]["VpcConfig"]);
+        assert_eq!(network.is_some(), calls_clusters(binary), "{binary}");
+        if let Some((condition, network)) = network {
+            assert_eq!(condition, "HasClusterNetwork", "{binary}");
+            assert_eq!(reference(&network["SubnetIds"]), Some("ClusterSubnetIds"));
+            let groups = reference(&network["SecurityGroupIds"]);
+            assert_eq!(groups, Some("ClusterSecurityGroupIds"));
+            inside += 1;
+        }
+    }
+    assert!(template["Globals"]["Function"]["VpcConfig"].is_null());
+    assert!(inside > 10, "{inside}");
+}
+
+/// SAM attaches the policy for network interfaces to the roles of functions with a `VpcConfig`, wherever that condition leads; the boundary
+/// lets it through where there is a network, and to Lambda alone.
+#[test]
+fn network_interfaces_are_for_lambda_alone_and_only_where_there_is_a_network() {
+    let template = template();
+    let boundary = &template["Resources"]["FunctionsBoundary"]["Properties"]["PolicyDocument"];
+    for statement in statements(boundary) {
+        let actions = each(&statement["Action"]);
+        let named = |action: &Value| action.as_str().expect("an action").starts_with("ec2:");
+        assert!(!actions.iter().any(named), "{statement:?}");
+    }
+    let conditional: Vec<(&str, &Value)> = each(&boundary["Statement"])
+        .iter()
+        .filter_map(choice)
+        .collect();
+    let [(condition, statement)] = conditional[..] else {
+        panic!("{conditional:?}");
+    };
+    assert_eq!(condition, "HasClusterNetwork");
+    let actions: BTreeSet<&str> = each(&statement["Action"])
+        .iter()
+        .map(|action| action.as_str().expect("an action"))
+        .collect();
+    // What Lambda's documentation asks for, and AWSLambdaVPCAccessExecutionRole has besides logs.
+    let expected = [
+        "ec2:AssignPrivateIpAddresses",
+        "ec2:CreateNetworkInterface",
+        "ec2:DeleteNetworkInterface",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSubnets",
+        "ec2:UnassignPrivateIpAddresses",
+    ];
+    assert_eq!(actions, BTreeSet::from(expected));
+    let no_function_asks = &statement["Condition"]["Null"]["lambda:SourceFunctionArn"];
+    assert_eq!(no_function_asks.as_str(), Some("true"));
 }
 
 /// The managed policies that SAM attaches are for any log group and queue; the boundary keeps them to ours, and must let through the rest.
@@ -126,22 +217,13 @@ fn the_boundary_holds_every_role_and_lets_through_what_any_of_them_allows() {
 #[test]
 fn a_function_that_callers_start_and_that_talks_to_a_cluster_can_be_held_back() {
     let template = template();
-    let architecture = include_str!("../../ARCHITECTURE.md");
     for (binary, function) in functions_of(&template) {
         let events = &function["Properties"]["Events"];
         let is_called = serde_yaml_ng::to_string(events)
             .expect("YAML")
             .contains("Type: HttpApi");
-        let administers_clusters = permissions::of_function(binary)
-            .iter()
-            .any(|permission| permission.resource == "ClusterSecrets");
-        // With the account's own keys, which takes no secret of the cluster: the table of calls has it.
-        let row = architecture
-            .lines()
-            .find(|line| line.starts_with(&format!("| `{binary}` |")));
-        let goes_to_files = row.is_some_and(|row| row.contains(" S3 "));
         let limit = &function["Properties"]["ReservedConcurrentExecutions"];
-        let expected = match is_called && (administers_clusters || goes_to_files) {
+        let expected = match is_called && calls_clusters(binary) {
             false => None,
             true if binary == "s3_php" => Some("LegacyEndpointConcurrency"),
             true => Some("ClusterRequestsConcurrency"),

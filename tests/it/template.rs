@@ -458,15 +458,172 @@ fn the_environment_of_ten_locations_fits_into_what_lambda_takes() {
             _ => named(&id),
         }
     };
-    let variables = &template["Globals"]["Function"]["Environment"]["Variables"];
-    let bytes: usize = variables
+    let bytes_of = |of: &Value| -> usize {
+        let variables = of["Environment"]["Variables"].as_mapping();
+        let each = variables.into_iter().flatten();
+        each.map(|(name, reference)| name.as_str().expect("a name").len() + value(reference).len())
+            .sum()
+    };
+    let common_bytes = bytes_of(&template["Globals"]["Function"]);
+    assert!(common_bytes > 2 * 1024, "{common_bytes}");
+    for (name, function) in functions_of(&template) {
+        let bytes = common_bytes + bytes_of(&function["Properties"]);
+        assert!(bytes <= MOST_BYTES, "{name}: {bytes}");
+    }
+}
+
+/// A version of a function keeps the environment it was published with, and SAM does not see that a parameter has another value.
+#[test]
+fn a_setting_that_changes_publishes_the_functions_anew() {
+    let template = template();
+    let content = |id: &str| match &template["Resources"][id]["Properties"]["Content"] {
+        Value::Tagged(tagged) => tagged.value.clone(),
+        other => panic!("{id}: {other:?}"),
+    };
+    let settings = content("FunctionSettings");
+    let kept: BTreeSet<&str> = settings.as_str().expect("a text").lines().collect();
+    let globals = &template["Globals"]["Function"];
+    let variables = globals["Environment"]["Variables"]
         .as_mapping()
-        .expect("variables")
-        .iter()
-        .map(|(name, reference)| name.as_str().expect("a name").len() + value(reference).len())
-        .sum();
-    assert!(bytes > 2 * 1024, "{bytes}");
-    assert!(bytes <= MOST_BYTES, "{bytes}");
+        .expect("variables");
+    let mut expected = BTreeSet::from([format!("Tracing=${{{}}}", reference(&globals["Tracing"]))]);
+    for (name, value) in variables {
+        let Value::Tagged(value) = value else {
+            // A text of the template's own, which SAM sees.
+            continue;
+        };
+        let (name, value) = (name.as_str(), value.value.as_str());
+        expected.insert(format!(
+            "{}=${{{}}}",
+            name.expect("a name"),
+            value.expect("a reference")
+        ));
+    }
+    assert_eq!(kept, expected.iter().map(String::as_str).collect());
+    // What few functions have stands in documents of their own.
+    let documents = ["NetworkSettings", "OrderSettings", "LoginSettings"]
+        .map(|id| (id, serde_yaml_ng::to_string(&content(id)).expect("YAML")));
+    let names = template["Parameters"].as_mapping().expect("parameters");
+    let parameters_in = |text: &str| -> BTreeSet<String> {
+        let names = names.keys().map(|name| name.as_str().expect("a name"));
+        let used = |name: &&str| {
+            text.contains(&format!("!Ref {name}\n")) || text.contains(&format!("${{{name}}}"))
+        };
+        names.filter(used).map(str::to_owned).collect()
+    };
+    let mut number = 0;
+    for (binary, function) in functions_of(&template) {
+        let properties = function["Properties"].as_mapping().expect("properties");
+        let description = match &properties["VersionDescription"] {
+            Value::Tagged(tagged) => tagged.value.as_str().expect("a text"),
+            other => panic!("{binary}: {other:?}"),
+        };
+        assert!(
+            description.contains("${FunctionSettings.VersionNumber}"),
+            "{binary}"
+        );
+        let mut used = BTreeSet::new();
+        for (name, value) in properties {
+            // These are not of a version: of the function, its role, or what invokes it.
+            let elsewhere = [
+                "Policies",
+                "Events",
+                "EventInvokeConfig",
+                "ReservedConcurrentExecutions",
+                "VersionDescription",
+            ];
+            if !elsewhere.contains(&name.as_str().expect("a name")) {
+                used.extend(parameters_in(
+                    &serde_yaml_ng::to_string(value).expect("YAML"),
+                ));
+            }
+        }
+        // A version of a function that did not change is not published, and asking for one fails: exactly the documents it reads.
+        for (id, document) in &documents {
+            let kept = parameters_in(document);
+            assert!(!kept.is_empty(), "{id}");
+            assert_eq!(
+                description.contains(&format!("${{{id}.VersionNumber}}")),
+                used.intersection(&kept).next().is_some(),
+                "{binary}: {id}"
+            );
+            used.retain(|parameter| !kept.contains(parameter));
+        }
+        assert!(
+            used.is_empty(),
+            "{binary} depends on {used:?}, which no document of settings has"
+        );
+        number += 1;
+    }
+    assert_eq!(number, FUNCTIONS.len());
+}
+
+#[test]
+fn whatever_invokes_a_function_invokes_its_alias() {
+    let template = template();
+    let globals = &template["Globals"]["Function"];
+    assert_eq!(globals["AutoPublishAlias"].as_str(), Some("live"));
+    assert_eq!(
+        globals["AutoPublishAliasAllProperties"].as_bool(),
+        Some(true)
+    );
+    for (binary, function) in functions_of(&template) {
+        for property in ["AutoPublishAlias", "AutoPublishAliasAllProperties"] {
+            assert!(function["Properties"][property].is_null(), "{binary}");
+        }
+    }
+    // SAM leads its events to the alias, `.ci/check-deployment`; who invokes by hand is told the alias.
+    let output = &template["Outputs"]["CreateFirstAdminFunctionName"]["Value"];
+    let Value::Tagged(output) = output else {
+        panic!("{output:?}");
+    };
+    assert_eq!(
+        output.value.as_str(),
+        Some("CreateFirstAdminFunction.Alias")
+    );
+}
+
+#[test]
+fn a_canary_is_watched_by_alarms_and_chosen_by_a_parameter() {
+    let template = template();
+    let parameter = &template["Parameters"]["DeploymentPreference"];
+    let choices = parameter["AllowedValues"].as_sequence().expect("choices");
+    assert_eq!(parameter["Default"].as_str(), Some("AllAtOnce"));
+    let kinds = template["Mappings"]["Deployments"]
+        .as_mapping()
+        .expect("kinds");
+    assert_eq!(kinds.keys().collect::<Vec<_>>(), Vec::from_iter(choices));
+    for (kind, deployment) in kinds {
+        let by_code_deploy = deployment["ByCodeDeploy"].as_str();
+        let is_canary = kind.as_str().expect("a kind").starts_with("Canary");
+        assert_eq!(by_code_deploy, Some(&*is_canary.to_string()), "{kind:?}");
+    }
+    let preference = &template["Globals"]["Function"]["DeploymentPreference"];
+    assert_eq!(reference(&preference["Type"]), "DeploymentPreference");
+    let known = resources(&template, "AWS::CloudWatch::Alarm");
+    let alarms = preference["Alarms"].as_sequence().expect("alarms");
+    assert!((1..=10).contains(&alarms.len()), "CodeDeploy takes ten");
+    for alarm in alarms {
+        let alarm = reference(alarm);
+        let properties = &known[alarm.as_str()]["Properties"];
+        // One that rings where nothing was measured, as after the install, would stop every deployment.
+        assert_ne!(properties["TreatMissingData"].as_str(), Some("breaching"));
+    }
+}
+
+#[test]
+fn a_domain_of_ones_own_closes_the_other_address() {
+    let template = template();
+    let api = &template["Resources"]["Api"]["Properties"];
+    // SAM puts it into a `servers` entry without an address, of which API Gateway warns.
+    assert!(api["FailOnWarnings"].is_null());
+    let closed = &api["DisableExecuteApiEndpoint"];
+    let Value::Tagged(closed) = closed else {
+        panic!("{closed:?}");
+    };
+    assert_eq!(closed.tag, "If");
+    let expected: Value = serde_yaml_ng::from_str("[HasDomain, true, false]").expect("YAML");
+    assert_eq!(closed.value, expected);
 }
 
 /// The resource that a `!GetAtt Name.Arn` names.

@@ -158,8 +158,8 @@ async fn update_client_ends_the_sessions_of_who_is_no_administrator_any_more() {
     });
     app.post_json("/s3/add_credit", &credit).await.ok();
     role("client").await;
-    for action in ["add_credit", "list_plans"] {
-        let reply = app.post_json(&format!("/s3/{action}"), &credit).await;
+    for (action, parameters) in [("add_credit", &credit), ("list_plans", &token)] {
+        let reply = app.post_json(&format!("/s3/{action}"), parameters).await;
         assert_eq!(reply.refused(401), text(action, "invalid token"));
     }
     assert_eq!(app.auth("info", token.clone()).await.status, 401);

@@ -118,11 +118,14 @@ impl Contract<'_> {
     pub async fn refuses_bad_tokens(&self) {
         let app = self.app;
         for none in [Value::Null, "".into()] {
-            let text_is = self.with_token(none, None).await.refused(401);
+            let text_is = self
+                .with_token(none, None)
+                .await
+                .refused_token("token_missing");
             assert_eq!(text_is, text(self.action, "missing auth token"));
         }
         let absent = form_request(&format!("/s3/{}", self.action), &self.parameters);
-        let text_is = app.send(absent).await.refused(401);
+        let text_is = app.send(absent).await.refused_token("token_missing");
         assert_eq!(text_is, text(self.action, "missing auth token"));
 
         let invalid = text(self.action, "invalid token");
@@ -138,7 +141,11 @@ impl Contract<'_> {
             json!(0),
         ];
         for token in wrong {
-            assert_eq!(self.with_token(token, None).await.refused(401), invalid);
+            let text_is = self
+                .with_token(token, None)
+                .await
+                .refused_token("token_invalid");
+            assert_eq!(text_is, invalid);
         }
 
         let key = app.stack.seeded().api_key(self.who);
@@ -152,7 +159,11 @@ impl Contract<'_> {
         };
         let ended = login(json!({ "action": "login", "key": key }), None).await;
         app.auth("logout", json!({ "token": ended })).await.ok();
-        assert_eq!(self.with_token(ended, None).await.refused(401), invalid);
+        let text_is = self
+            .with_token(ended, None)
+            .await
+            .refused_token("token_invalid");
+        assert_eq!(text_is, invalid);
 
         let home: IpAddr = [192, 0, 2, 7].into();
         let away: IpAddr = [192, 0, 2, 8].into();
@@ -162,14 +173,18 @@ impl Contract<'_> {
         )
         .await;
         let elsewhere = self.with_token(bound.clone(), Some(away)).await;
-        assert_eq!(elsewhere.refused(401), invalid);
+        assert_eq!(elsewhere.refused_token("token_invalid"), invalid);
         assert_ne!(self.with_token(bound, Some(home)).await.status, 401);
 
         let short = login(json!({ "action": "login", "key": key, "ttl": 60 }), None).await;
         app.stack.advance(59.seconds()).await.expect("time passes");
         assert_ne!(self.with_token(short.clone(), None).await.status, 401);
         app.stack.advance(1.seconds()).await.expect("time passes");
-        assert_eq!(self.with_token(short, None).await.refused(401), invalid);
+        let text_is = self
+            .with_token(short, None)
+            .await
+            .refused_token("token_expired");
+        assert_eq!(text_is, invalid);
     }
 
     /// A client is refused, and nothing changes by its call.
@@ -189,7 +204,12 @@ impl Contract<'_> {
             let mut without = self.parameters.clone();
             without.as_object_mut().expect("an object").remove(*name);
             let reply = self.app.call(self.who, self.action, without).await;
-            let wanted = text(self.action, &format!("missing parameter {name}"));
+            // What is missing is named by each name that would do.
+            let named = match *name {
+                "s3uid" => "s3uid or account_id",
+                name => name,
+            };
+            let wanted = text(self.action, &format!("missing parameter {named}"));
             assert_eq!(reply.refused(400), wanted);
             for none in [Value::Null, "".into()] {
                 assert_eq!(self.with(name, &none).await.refused(400), wanted);
@@ -253,7 +273,7 @@ impl Contract<'_> {
         self.takes_a_text(name).await;
     }
 
-    /// Only the account's own client and an admin who names that client reach the account; for all others it is as if it were not
+    /// Only the account's own client and an admin who names that client, or nobody, reach the account; for all others it is as if it were not
     /// there. The call's parameters are sent with each of the names.
     pub async fn hides_the_account_from_others(&self, account: &TestAccount) {
         let app = self.app;
@@ -266,8 +286,9 @@ impl Contract<'_> {
             ("client2", json!({ "s3uid": account.s3uid, "id": owner })),
             ("client2", json!({ "account_id": account.id })),
             ("client2", json!({ "account_id": account.id, "id": owner })),
-            ("admin", json!({ "s3uid": account.s3uid })),
             ("admin", json!({ "s3uid": account.s3uid, "id": other })),
+            ("admin", json!({ "s3uid": NO_S3UID })),
+            ("admin", json!({ "account_id": account.id + 1_000_000 })),
             ("admin", json!({ "account_id": account.id, "id": other })),
             ("admin", json!({ "s3uid": NO_S3UID, "id": owner })),
         ];

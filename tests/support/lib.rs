@@ -41,6 +41,10 @@ pub struct Reply {
     pub body: Value,
     /// `Retry-After`, in seconds.
     pub retry_after: Option<u32>,
+    /// `Wharfage-Reason`.
+    pub reason: Option<String>,
+    /// `Allow`.
+    pub allow: Option<String>,
 }
 
 impl Reply {
@@ -50,6 +54,13 @@ impl Reply {
         assert_eq!(self.status, 200, "{:#}", self.body);
         assert_eq!(self.body["result"], "OK", "{:#}", self.body);
         self.body
+    }
+
+    /// The text of a refused token, which is refused for this reason; fails the test on anything else.
+    #[track_caller]
+    pub fn refused_token(self, reason: &str) -> String {
+        assert_eq!(self.reason.as_deref(), Some(reason), "{:#}", self.body);
+        self.refused(401)
     }
 
     /// The text of a failure with this status; fails the test on anything else.
@@ -456,10 +467,11 @@ pub fn form_request(path: &str, parameters: &Value) -> Request<Body> {
 /// A response as its caller sees it.
 fn reply(response: http::Response<Body>) -> Reply {
     let status = response.status().as_u16();
-    let retry_after = response
-        .headers()
-        .get("retry-after")
-        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let header = |name: &str| {
+        let value = response.headers().get(name);
+        value.map(|value| value.to_str().expect("a text").to_owned())
+    };
+    let retry_after = header("retry-after").and_then(|value| value.parse().ok());
     let bytes: &[u8] = match response.body() {
         Body::Text(text) => text.as_bytes(),
         Body::Binary(bytes) => bytes,
@@ -469,5 +481,7 @@ fn reply(response: http::Response<Body>) -> Reply {
         status,
         body: serde_json::from_slice(bytes).expect("every answer is JSON"),
         retry_after,
+        reason: header("wharfage-reason"),
+        allow: header("allow"),
     }
 }

@@ -9,8 +9,10 @@ use hyper::body::{Body, Bytes, Incoming};
 use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 /// A running service. It stops, and its port is free again, when this is dropped.
 pub struct Server {
@@ -40,6 +42,12 @@ impl Server {
             address,
             task: tokio::spawn(task),
         }
+    }
+
+    /// Waits until the task has ended by itself.
+    pub(crate) async fn ended(&mut self) {
+        // It is asked for what it was doing, not for how that went.
+        let _ = (&mut self.task).await;
     }
 }
 
@@ -84,9 +92,23 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    serve_until(listener, service, CancellationToken::new()).await;
+}
+
+/// The same, until `stop`: then nobody is let in any more, and this ends with the last request under way.
+pub(crate) async fn serve_until<S, B>(listener: TcpListener, service: S, stop: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     let mut connections = JoinSet::new();
+    let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
+            () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
             // Forgets the finished ones, or the set would grow for ever.
             Some(_) = connections.join_next() => continue,
@@ -102,15 +124,16 @@ where
         };
         // Small answers would otherwise wait for the acknowledgement of the previous ones.
         let _ = stream.set_nodelay(true);
-        let service = service.clone();
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(TokioIo::new(stream), service.clone());
+        let served = graceful.watch(connection);
         connections.spawn(async move {
-            let served = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            if let Err(error) = served {
+            if let Err(error) = served.await {
                 tracing::debug!(%error, "a connection ended early");
             }
         });
     }
+    drop(listener);
+    graceful.shutdown().await;
 }

@@ -84,6 +84,18 @@ impl VirtualClock {
         matches!(self.lock().pace, Pace::Running { .. })
     }
 
+    /// By how much it is ahead of the system clock; less than nothing where it stands still in the past.
+    #[must_use]
+    pub fn ahead(&self) -> SignedDuration {
+        let now = self.now();
+        let apart = now.duration_since(system_now());
+        match self.lock().pace {
+            Pace::Still => apart,
+            // Or more, where the system clock was set back meanwhile.
+            Pace::Running { ahead } => ahead.max(apart),
+        }
+    }
+
     /// Moves to `to`, which is not before now.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use embedded::secretsmanager::SecretsManager;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use wharfage::clock::Clock;
-use wharfage::config::{Provider, check_url, is_code};
+use wharfage::config::{Provider, check_url, is_code, is_plain_http};
 use wharfage::random::Random;
 
 use crate::clock::VirtualClock;
@@ -51,6 +51,18 @@ impl LocalCluster {
         }
     }
 
+    /// Stops it once the requests under way have ended.
+    pub(crate) async fn finish(&self) {
+        let running = self
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(cluster) = running {
+            cluster.finish().await;
+        }
+    }
+
     /// Starts it again, at the same address and with what it held; `admin_token` is its bearer token from now on.
     ///
     /// # Errors
@@ -83,6 +95,8 @@ pub struct GivenCluster {
     pub provider: Provider,
     /// Where it is administered.
     pub admin_endpoint: String,
+    /// Whether that may be over plain http to another host.
+    pub plain_http: bool,
     /// Its S3 endpoint.
     pub s3_endpoint: String,
     /// The region that S3 signatures name.
@@ -149,10 +163,36 @@ impl GivenCluster {
             code: code.to_owned(),
             provider,
             admin_endpoint: admin_endpoint.to_owned(),
+            plain_http: false,
             s3_endpoint: s3_endpoint.to_owned(),
             s3_region: s3_region.to_owned(),
             secret: secret.to_string().into(),
         })
+    }
+
+    /// Lets the clusters of these locations be administered over plain http; others with such an address are refused.
+    ///
+    /// # Errors
+    /// Names the cluster that is refused, or the location that has no given cluster.
+    pub fn allow_plain_http(clusters: &mut [GivenCluster], codes: &[String]) -> Result<(), String> {
+        for code in codes {
+            let cluster = clusters
+                .iter_mut()
+                .find(|cluster| cluster.code == *code)
+                .ok_or_else(|| format!("--plain-http {code}: there is no --cluster {code}=…"))?;
+            cluster.plain_http = true;
+        }
+        match clusters
+            .iter()
+            .find(|cluster| !cluster.plain_http && is_plain_http(&cluster.admin_endpoint))
+        {
+            Some(cluster) => Err(format!(
+                "{code}: ADMIN_URL: {:?} is http, and secret keys would be readable on their way: give one with https, or --plain-http {code}",
+                cluster.admin_endpoint,
+                code = cluster.code,
+            )),
+            None => Ok(()),
+        }
     }
 }
 
@@ -233,6 +273,8 @@ pub(crate) fn locations_json(
         code: code.clone(),
         provider: Provider::Embedded,
         admin_endpoint: cluster.admin_endpoint.clone(),
+        // It is on this machine, also where it listens on an address that others reach.
+        plain_http: is_plain_http(&cluster.admin_endpoint),
         s3_endpoint: cluster.s3_endpoint.clone(),
         s3_region: REGION.into(),
         secret: json!({ "token": cluster.admin_token }).to_string().into(),
@@ -252,6 +294,7 @@ pub(crate) fn locations_json(
                 "s3_region": cluster.s3_region,
                 "admin_endpoint": cluster.admin_endpoint,
                 "admin_secret_id": secret_id,
+                "plain_http": cluster.plain_http,
             })
         })
         .collect();
@@ -285,6 +328,28 @@ mod tests {
         assert!(!format!("{garage:?}").contains("secret\""));
         let elsewhere = parse("DE=garage:http://a,http://b,home").expect("a cluster");
         assert_eq!(elsewhere.s3_region, "home");
+    }
+
+    #[test]
+    fn a_given_cluster_is_administered_over_plain_http_only_where_its_code_is_named() {
+        let given = || {
+            vec![
+                parse("NL-2=rgw:http://127.0.0.1:8000").expect("a cluster"),
+                parse("DE=garage:http://10.0.0.7:3903,http://10.0.0.7:3900").expect("a cluster"),
+            ]
+        };
+        let refused = GivenCluster::allow_plain_http(&mut given(), &[]).expect_err("refused");
+        assert!(
+            refused.starts_with("DE: ADMIN_URL: \"http://10.0.0.7:3903\" is http")
+                && refused.ends_with("--plain-http DE"),
+            "{refused}"
+        );
+        let mut clusters = given();
+        GivenCluster::allow_plain_http(&mut clusters, &["DE".into()]).expect("taken");
+        assert!(!clusters[0].plain_http && clusters[1].plain_http);
+        let unknown = GivenCluster::allow_plain_http(&mut given(), &["FR".into()]);
+        let unknown = unknown.expect_err("refused");
+        assert!(unknown.starts_with("--plain-http FR: "), "{unknown}");
     }
 
     #[test]

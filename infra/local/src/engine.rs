@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, Timestamp};
 use serde_json::Value;
 use tokio::sync::{Mutex, Notify};
+use tokio_util::sync::CancellationToken;
 use wharfage::clock::Clock;
 use wharfage::context::Context;
 
@@ -47,6 +48,9 @@ pub struct Run {
     pub result: Result<Value, String>,
 }
 
+/// Told each run of a jump as soon as it has ended, with what was done from the queues after it.
+pub(crate) type Tell<'a> = &'a (dyn Fn(&Run, Drained) + Sync);
+
 /// Everything that runs in a stack.
 pub(crate) struct Engine {
     pub(crate) context: Arc<Context>,
@@ -59,6 +63,8 @@ pub(crate) struct Engine {
     /// Whoever moves time or runs schedules holds this.
     driven: Mutex<Driven>,
     moved: Notify,
+    /// Once the stack is being stopped, no schedule is run any more.
+    stop: CancellationToken,
 }
 
 /// How far schedules have been run.
@@ -98,11 +104,16 @@ impl Engine {
                 swept: now,
             }),
             moved: Notify::new(),
+            stop: CancellationToken::new(),
         }
     }
 
     /// Moves time to `to`: runs every schedule that falls due on the way at its instant, and the queues after each.
-    pub(crate) async fn advance_to(&self, to: Timestamp) -> Result<Advanced, Error> {
+    pub(crate) async fn advance_to(
+        &self,
+        to: Timestamp,
+        tell: Tell<'_>,
+    ) -> Result<Advanced, Error> {
         let mut driven = self.driven.lock().await;
         let now = self.clock.now();
         if to < now {
@@ -113,7 +124,15 @@ impl Engine {
         }
         // What is queued now belongs to the time before the jump.
         let mut drained = self.queues.drain().await?;
-        let ran = self.drive(&mut driven, to, Some(&mut drained)).await?;
+        let ran = self
+            .drive(&mut driven, to, Some((&mut drained, tell)))
+            .await?;
+        if self.stop.is_cancelled() {
+            return Err(Error::Stopping {
+                to,
+                now: self.clock.now(),
+            });
+        }
         self.clock.move_up_to(to)?;
         self.sweep(&mut driven).await;
         self.moved.notify_waiters();
@@ -125,14 +144,24 @@ impl Engine {
     }
 
     /// The same, by a span of time; months and days are calendar units in UTC.
-    pub(crate) async fn advance(&self, span: Span) -> Result<Advanced, Error> {
+    pub(crate) async fn advance(&self, span: Span, tell: Tell<'_>) -> Result<Advanced, Error> {
         let to = self
             .clock
             .now()
             .to_zoned(TimeZone::UTC)
             .checked_add(span)
             .map_err(|_| too_far(span))?;
-        self.advance_to(to.timestamp()).await
+        self.advance_to(to.timestamp(), tell).await
+    }
+
+    /// Runs no further schedule, wherever time is on its way to.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until no schedule runs.
+    pub(crate) async fn idle(&self) {
+        drop(self.driven.lock().await);
     }
 
     /// Runs messages until the queues are empty.
@@ -161,7 +190,7 @@ impl Engine {
 
     /// Runs schedules as they fall due while time passes by itself, until the stack stops.
     pub(crate) async fn keep_time(self: Arc<Self>) {
-        loop {
+        while !self.stop.is_cancelled() {
             let next = {
                 let mut driven = self.driven.lock().await;
                 let now = self.clock.now();
@@ -183,18 +212,19 @@ impl Engine {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.moved.notified() => {}
+                () = self.stop.cancelled() => {}
             }
         }
     }
 
     /// Runs the schedules due after `driven.until`, to `until`, in order; of those due at one instant, the ones that
-    /// come more than once an hour last, because they finish what others began. After each the queues are drained, if
-    /// wanted.
+    /// come more than once an hour last, because they finish what others began. After each the queues are drained and it
+    /// is told, if wanted. None is begun once the stack is being stopped.
     async fn drive(
         &self,
         driven: &mut Driven,
         until: Timestamp,
-        mut drained: Option<&mut Drained>,
+        mut jump: Option<(&mut Drained, Tell<'_>)>,
     ) -> Result<Vec<Run>, Error> {
         let mut cursors: Vec<Cursor<'_>> = Vec::new();
         for job in &self.jobs {
@@ -207,6 +237,9 @@ impl Engine {
         cursors.sort_by_key(|cursor| cursor.schedule.is_frequent());
         let mut ran = Vec::new();
         loop {
+            if self.stop.is_cancelled() {
+                return Ok(ran);
+            }
             let next = cursors
                 .iter_mut()
                 .filter_map(|cursor| {
@@ -224,16 +257,18 @@ impl Engine {
             if let Err(problem) = &result {
                 tracing::error!(job = cursor.job.function, %problem, "a scheduled run failed");
             }
-            ran.push(Run {
+            let run = Run {
                 at: due,
                 job: cursor.job.function,
                 result,
-            });
-            if let Some(drained) = &mut drained {
+            };
+            if let Some((drained, tell)) = &mut jump {
                 let done = self.queues.drain().await?;
                 drained.handled += done.handled;
                 drained.failed += done.failed;
+                tell(&run, done);
             }
+            ran.push(run);
         }
         driven.until = driven.until.max(until);
         Ok(ran)

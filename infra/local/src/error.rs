@@ -76,6 +76,26 @@ pub enum Error {
         /// How far one call may go.
         limit_days: i64,
     },
+    /// The stack is being stopped, so time was not moved all the way.
+    #[error("stopped on the way to {to}: it is {now}, and the local runner is being stopped")]
+    Stopping {
+        /// The instant asked for.
+        to: Timestamp,
+        /// How far time came.
+        now: Timestamp,
+    },
+    /// Clusters that run elsewhere count by their own clock, so the stack's time has to be the machine's.
+    #[error(
+        "{what}: {} counts traffic by a clock of its own, so what is used after a move would be metered as nothing and never charged; \
+         time can be moved where every location has the runner's own cluster",
+        .locations.join(", ")
+    )]
+    RealClusters {
+        /// What is not done.
+        what: String,
+        /// The locations of those clusters.
+        locations: Vec<String>,
+    },
     /// No function of this name is started by a schedule.
     #[error("no schedule starts {job}: there are {}", .known.join(", "))]
     UnknownJob {

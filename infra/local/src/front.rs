@@ -1,62 +1,120 @@
 //! The local runner over HTTP: the product's API, and `/_local/…` to move time and run jobs.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+mod clock;
+mod doors;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::serve::ListenerExt;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
-use jiff::{Span, Timestamp};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Advanced, Engine};
+use self::doors::{Doors, Limits, Peer};
+use crate::ahead;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::gateway::{REQUEST_MAX_BYTES, refusal};
 use crate::guard;
 
-/// Serves until it is aborted.
-pub(crate) async fn serve(listener: TcpListener, engine: Arc<Engine>) {
-    let port = listener.local_addr().map_or(0, |address| address.port());
-    let router = axum::Router::new()
-        .fallback(answer)
-        .with_state(engine)
-        .layer(axum::middleware::from_fn_with_state(port, guard::check))
-        .into_make_service_with_connect_info::<SocketAddr>();
-    let listener = listener.tap_io(|stream| {
-        // Small answers would otherwise wait for the acknowledgement of the previous ones.
-        let _ = stream.set_nodelay(true);
-    });
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(%error, "the API stopped");
+/// What is the runner's own, and no part of the product.
+const LOCAL: &str = "/_local/";
+
+/// What requests are answered with.
+#[derive(Clone)]
+pub(crate) struct Front {
+    engine: Arc<Engine>,
+    limits: Arc<Limits>,
+    /// Where it listens, once it does.
+    port: u16,
+    /// How long a request's body may take to come.
+    body_timeout: Duration,
+}
+
+impl Front {
+    /// For a process that may open this many files.
+    pub(crate) fn new(engine: Arc<Engine>, files: u64, body_timeout: Duration) -> Front {
+        Front {
+            engine,
+            limits: Arc::new(Limits::new(files)),
+            port: 0,
+            body_timeout,
+        }
+    }
+
+    /// Requests that are worked on.
+    pub(crate) fn under_way(&self) -> usize {
+        self.limits.under_way()
+    }
+
+    /// Serves until `stop`: then nobody is let in any more, and this ends with the last request under way.
+    pub(crate) async fn serve(mut self, listeners: Vec<TcpListener>, stop: CancellationToken) {
+        if let Some(Ok(address)) = listeners.first().map(TcpListener::local_addr) {
+            self.port = address.port();
+        }
+        let doors = Doors::new(listeners, &self.limits);
+        let router = axum::Router::new()
+            .fallback(answer)
+            .with_state(self)
+            .into_make_service_with_connect_info::<Peer>();
+        let served = axum::serve(doors, router).with_graceful_shutdown(stop.cancelled_owned());
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the API stopped");
+        }
     }
 }
 
 async fn answer(
-    State(engine): State<Arc<Engine>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    State(front): State<Front>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     request: Request,
 ) -> Response<Body> {
+    let Front {
+        engine,
+        limits,
+        port,
+        body_timeout,
+    } = front;
     let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, REQUEST_MAX_BYTES).await else {
-        return respond(refusal(StatusCode::PAYLOAD_TOO_LARGE));
+    if parts.uri.path().starts_with(LOCAL)
+        && let Err((status, text)) = guard::check(&parts, peer, port)
+    {
+        return problem(status, text);
+    }
+    let body = to_bytes(body, REQUEST_MAX_BYTES);
+    let body = match tokio::time::timeout(body_timeout, body).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return respond(refusal(StatusCode::PAYLOAD_TOO_LARGE)),
+        Err(_) => {
+            let mut response = respond(refusal(StatusCode::REQUEST_TIMEOUT));
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+            return response;
+        }
     };
     let request = http::Request::from_parts(parts, body);
     // On a task of its own: a caller who hangs up does not stop a function, on Lambda as here.
+    let places = Arc::clone(&limits);
     let answered = tokio::spawn(async move {
-        match request.uri().path().strip_prefix("/_local/") {
-            Some(path) => local(&engine, request.method(), path, request.body()).await,
+        let _turn = limits.turn().await;
+        match request.uri().path().strip_prefix(LOCAL) {
+            Some(path) => local(&engine, &request, path).await,
             None => respond(engine.gateway.answer(request, peer.ip()).await),
         }
     });
-    answered
+    let mut response = answered
         .await
-        .unwrap_or_else(|_| respond(refusal(StatusCode::INTERNAL_SERVER_ERROR)))
+        .unwrap_or_else(|_| respond(refusal(StatusCode::INTERNAL_SERVER_ERROR)));
+    if places.are_scarce() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
 }
 
 fn respond(response: Response<lambda_http::Body>) -> Response<Body> {
@@ -67,36 +125,36 @@ fn respond(response: Response<lambda_http::Body>) -> Response<Body> {
     })
 }
 
-async fn local(engine: &Engine, method: &Method, path: &str, body: &Bytes) -> Response<Body> {
-    if method != Method::POST {
-        return problem(StatusCode::METHOD_NOT_ALLOWED, "POST only");
-    }
-    let done = match path.strip_prefix("run/") {
-        Some(job) => run(engine, job).await,
-        None if path == "clock" => move_clock(engine, body).await,
-        None => {
-            let known = "there are POST /_local/clock and POST /_local/run/{job}";
+async fn local(engine: &Arc<Engine>, request: &http::Request<Bytes>, path: &str) -> Response<Body> {
+    let done = match (request.method(), path, path.strip_prefix("run/")) {
+        (&Method::GET, "clock", _) => Ok(json_response(
+            StatusCode::OK,
+            &ahead::describe(&engine.clock),
+        )),
+        (&Method::POST, "clock", _) => {
+            clock::post(engine, request.headers(), request.body(), clock::PACE).await
+        }
+        (&Method::POST, _, Some(job)) => run(engine, job)
+            .await
+            .map(|value| json_response(StatusCode::OK, &value)),
+        (_, "clock", _) => return problem(StatusCode::METHOD_NOT_ALLOWED, "GET or POST only"),
+        (_, _, Some(_)) => return problem(StatusCode::METHOD_NOT_ALLOWED, "POST only"),
+        _ => {
+            let known = "there are GET and POST /_local/clock, and POST /_local/run/{job}";
             return problem(StatusCode::NOT_FOUND, known);
         }
     };
-    match done {
-        Ok(value) => json_response(StatusCode::OK, &value),
-        Err(Refusal::Request(text)) => problem(StatusCode::BAD_REQUEST, &text),
-        Err(Refusal::Error(error)) => {
-            let status = match error {
-                Error::Past { .. } | Error::TooFar { .. } => StatusCode::BAD_REQUEST,
-                Error::UnknownJob { .. } => StatusCode::NOT_FOUND,
-                _ => StatusCode::INTERNAL_SERVER_ERROR,
-            };
-            problem(status, &error.to_string())
-        }
-    }
+    done.unwrap_or_else(|refusal| {
+        let (status, value) = told(&refusal);
+        json_response(status, &value)
+    })
 }
 
 /// Why `/_local/…` does not do what it is asked.
 enum Refusal {
     Request(String),
     Error(Error),
+    Crashed,
 }
 
 impl From<Error> for Refusal {
@@ -105,54 +163,26 @@ impl From<Error> for Refusal {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Move {
-    advance: Option<String>,
-    to: Option<String>,
-}
-
-async fn move_clock(engine: &Engine, body: &Bytes) -> Result<Value, Refusal> {
-    let usage = |problem: &str| {
-        Refusal::Request(format!(
-            r#"{problem}: send {{"advance":"PT1H"}} or {{"to":"2026-02-01T00:00:00Z"}}"#
-        ))
-    };
-    let wanted: Move = serde_json::from_slice(body).map_err(|error| usage(&error.to_string()))?;
-    let advanced = match (wanted.advance, wanted.to) {
-        (Some(span), None) => {
-            let span: Span = span
-                .parse()
-                .map_err(|_| usage(&format!("{span:?} is not an ISO 8601 duration")))?;
-            engine.advance(span).await?
+/// How a caller is told why.
+fn told(refusal: &Refusal) -> (StatusCode, Value) {
+    let (status, text) = match refusal {
+        Refusal::Request(text) => (StatusCode::BAD_REQUEST, text.clone()),
+        Refusal::Crashed => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Internal Server Error".into(),
+        ),
+        Refusal::Error(error) => {
+            let status = match error {
+                Error::Past { .. } | Error::TooFar { .. } => StatusCode::BAD_REQUEST,
+                Error::UnknownJob { .. } => StatusCode::NOT_FOUND,
+                Error::RealClusters { .. } => StatusCode::CONFLICT,
+                Error::Stopping { .. } => StatusCode::SERVICE_UNAVAILABLE,
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            (status, error.to_string())
         }
-        (None, Some(to)) => {
-            let to: Timestamp = to
-                .parse()
-                .map_err(|_| usage(&format!("{to:?} is not an instant")))?;
-            engine.advance_to(to).await?
-        }
-        _ => return Err(usage("expected either advance or to")),
     };
-    Ok(describe(&advanced))
-}
-
-/// How often each job ran, and which runs failed: a jump of a month has thousands.
-fn describe(advanced: &Advanced) -> Value {
-    let mut ran: BTreeMap<&str, usize> = BTreeMap::new();
-    for run in &advanced.ran {
-        *ran.entry(run.job).or_default() += 1;
-    }
-    let failed = advanced.ran.iter().filter_map(|run| {
-        let error = run.result.as_ref().err()?;
-        Some(json!({"at": run.at, "job": run.job, "error": error}))
-    });
-    json!({
-        "now": advanced.now,
-        "ran": ran,
-        "failed": failed.collect::<Vec<Value>>(),
-        "messages": {"handled": advanced.drained.handled, "failed": advanced.drained.failed},
-    })
+    (status, json!({ "message": text }))
 }
 
 async fn run(engine: &Engine, job: &str) -> Result<Value, Refusal> {

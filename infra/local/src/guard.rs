@@ -7,13 +7,10 @@ use std::fs::read_to_string;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 
-use axum::body::Body;
-use axum::extract::{ConnectInfo, Request, State};
-use axum::middleware::Next;
-use http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, TRANSFER_ENCODING};
+use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, Method, Response, StatusCode};
-use serde_json::json;
+use http::{HeaderMap, Method, StatusCode};
 
 /// The port that a `Host` without one means.
 const HTTP_PORT: u16 = 80;
@@ -23,34 +20,14 @@ const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 const SELF: &str = "/proc/self";
 const ROOT: u32 = 0;
 
-/// Lets requests to `/_local/…` pass only from whom they may come; `port` is where the stack listens. All other requests pass.
-pub(crate) async fn check(
-    State(port): State<u16>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
-    next: Next,
-) -> Response<Body> {
-    if !request.uri().path().starts_with("/_local/") {
-        return next.run(request).await;
-    }
-    let refused = check_peer(peer, port)
-        .and_then(|()| check_head(request.method(), request.headers(), port))
-        .err();
-    match refused {
-        None => next.run(request).await,
-        Some((status, text)) => {
-            let mut response = Response::new(Body::from(json!({ "message": text }).to_string()));
-            *response.status_mut() = status;
-            response.headers_mut().insert(
-                CONTENT_TYPE,
-                http::HeaderValue::from_static("application/json"),
-            );
-            response
-        }
-    }
+/// Why a request for `/_local/…` is refused, if it is; `port` is where the stack listens.
+pub(crate) fn check(request: &Parts, peer: SocketAddr, port: u16) -> Checked {
+    check_peer(peer, port)?;
+    check_head(&request.method, &request.headers, port)
 }
 
-type Checked = Result<(), (StatusCode, &'static str)>;
+/// Passed, or what the caller is told.
+pub(crate) type Checked = Result<(), (StatusCode, &'static str)>;
 
 fn check_peer(peer: SocketAddr, port: u16) -> Checked {
     if !peer.ip().to_canonical().is_loopback() {
@@ -138,11 +115,15 @@ fn check_head(method: &Method, headers: &HeaderMap, port: u16) -> Checked {
     if is_of_a_page {
         return Err((StatusCode::FORBIDDEN, "web pages cannot call /_local"));
     }
-    let is_json = text(CONTENT_TYPE.as_str()).is_some_and(|value| {
-        let kind = value.split(';').next().unwrap_or_default().trim();
+    // A job is run by a request that says nothing more.
+    let has_body = headers.contains_key(TRANSFER_ENCODING)
+        || text(CONTENT_LENGTH.as_str()).is_some_and(|length| length != "0");
+    let kind = text(CONTENT_TYPE.as_str());
+    let is_json = kind.is_some_and(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default().trim();
         kind.eq_ignore_ascii_case("application/json")
     });
-    match method == Method::POST && !is_json {
+    match method == Method::POST && !is_json && (has_body || kind.is_some()) {
         true => Err((
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "send it as JSON: curl -H content-type:application/json …",
@@ -224,7 +205,13 @@ mod tests {
                 "{kind}"
             );
         }
-        assert_eq!(status(&Method::POST, &[host]), 415);
+        for body in [("content-length", "2"), ("transfer-encoding", "chunked")] {
+            assert_eq!(status(&Method::POST, &[host, body]), 415);
+            assert_eq!(status(&Method::POST, &[host, body, json]), 200);
+        }
+        // Nothing is sent.
+        assert_eq!(status(&Method::POST, &[host]), 200);
+        assert_eq!(status(&Method::POST, &[host, ("content-length", "0")]), 200);
     }
 
     #[test]

@@ -9,12 +9,15 @@
     allow(clippy::panic, reason = "a test that cannot go on fails by panicking")
 )]
 
+mod addresses;
+mod ahead;
 mod buckets;
 mod client;
 pub mod clock;
 mod clusters;
 mod data;
 pub mod demo;
+mod ending;
 mod engine;
 mod error;
 pub mod events;
@@ -33,6 +36,8 @@ mod tables;
 mod template;
 mod wiring;
 
+pub use addresses::Listen;
+pub use ahead::describe as clock_told;
 pub use clusters::{GivenCluster, LocalCluster};
 pub use data::Data;
 pub use engine::{Advanced, Run};

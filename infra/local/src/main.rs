@@ -1,27 +1,31 @@
 //! `cargo run -p local`: Wharfage on this machine.
 
 use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
-use local::{Data, GivenCluster, Options, Stack};
+use local::{Data, GivenCluster, Listen, Options, Stack};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use wharfage::clock::Clock;
+
+/// How long what is under way may take to end when the runner is stopped.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// Runs infra/template.yaml on this machine, in one process, with S3 clusters, DynamoDB, SQS and KMS of its own.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Where the API listens; port 0 takes any free port
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8780")]
-    listen: SocketAddr,
+    /// Where the API listens, and the S3 clusters at the ports after it; port 0 takes any free port, localhost is both 127.0.0.1 and [::1]
+    #[arg(long, value_name = "ADDRESS", default_value = "localhost:8780")]
+    listen: Listen,
     /// Where data is kept over restarts
     #[arg(long, value_name = "DIRECTORY", default_value = ".wharfage")]
     data_dir: PathBuf,
@@ -34,6 +38,9 @@ struct Arguments {
         value_parser = cluster
     )]
     clusters: Vec<GivenCluster>,
+    /// Let the cluster of this location be administered over plain http, where whoever is on the way reads secret keys; can be repeated
+    #[arg(long, value_name = "CODE")]
+    plain_http: Vec<String>,
     /// Keep nothing, whatever --data-dir says
     #[arg(long)]
     ephemeral: bool,
@@ -70,19 +77,22 @@ fn instant(text: &str) -> Result<Timestamp, String> {
         .map_err(|_| "expected an instant such as 2026-01-01T00:00:00Z".into())
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+fn main() -> ExitCode {
+    let mut arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         // Help and version.
         Err(answer) if !answer.use_stderr() => answer.exit(),
         Err(error) => {
-            let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            eprintln!("local: {}", line.trim_start_matches("error: "));
+            eprintln!("local: {}", problem(&error));
             return ExitCode::from(2);
         }
     };
+    if let Err(problem) =
+        GivenCluster::allow_plain_http(&mut arguments.clusters, &arguments.plain_http)
+    {
+        eprintln!("local: {problem}");
+        return ExitCode::from(2);
+    }
     let mut filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::WARN.into())
         .from_env_lossy();
@@ -95,12 +105,19 @@ async fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    let done = match arguments.command {
-        Some(Command::Demo) => local::demo::run(&mut std::io::stdout())
-            .await
-            .map_err(Into::into),
-        None => run(arguments).await,
-    };
+    let done = tokio::runtime::Runtime::new()
+        .map_err(Into::into)
+        .and_then(|runtime| {
+            let done = runtime.block_on(async {
+                match arguments.command {
+                    Some(Command::Demo) => local::demo::run().await.map_err(Into::into),
+                    None => run(arguments).await,
+                }
+            });
+            // What does not end by itself does not keep the process.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            done
+        });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -108,6 +125,18 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What is wrong with the command line, and the nearest thing that would be right.
+fn problem(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    let tips = lines.filter_map(|line| line.trim_start().strip_prefix("tip: "));
+    std::iter::once(first.trim_start_matches("error: "))
+        .chain(tips)
+        .collect::<Vec<&str>>()
+        .join("; ")
 }
 
 async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
@@ -125,7 +154,15 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         }
         false => None,
     };
+    if arguments.listen.is_open() {
+        eprintln!(
+            "local: warning: {} can be reached by others than this machine: whoever can connect may move time and run jobs, \
+             and everything is sent in the clear, API keys and tokens too",
+            arguments.listen.address()
+        );
+    }
     let starting = Stack::start(Options {
+        files: open_files(),
         processes,
         listen: arguments.listen,
         data,
@@ -157,9 +194,28 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    eprintln!("local: stopping");
-    drop(stack);
+    match stack.requests_under_way() {
+        0 => eprintln!("local: stopping"),
+        requests => eprintln!(
+            "local: stopping when {requests} requests have ended, {} s at most; once more stops at once",
+            STOP_WITHIN.as_secs()
+        ),
+    }
+    tokio::select! {
+        () = stack.stop() => {}
+        () = tokio::time::sleep(STOP_WITHIN) => eprintln!("local: what had not ended by now was stopped"),
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
     Ok(())
+}
+
+/// How many files this process may have open, once it has asked for as many as it may get.
+fn open_files() -> u64 {
+    rlimit::increase_nofile_limit(u64::MAX)
+        .or_else(|_| rlimit::Resource::NOFILE.get_soft())
+        // What every system gives.
+        .unwrap_or(1024)
 }
 
 fn ready_json(stack: &Stack) -> String {
@@ -169,41 +225,47 @@ fn ready_json(stack: &Stack) -> String {
         "locations": stack.locations(),
         "api_keys": seeded.api_keys,
         "client_ids": seeded.client_ids,
+        "clock": local::clock_told(stack.clock()),
     })
     .to_string()
 }
 
+/// What to go on with, as lines for a shell where that helps. README.md goes on from them.
 fn ready_text(stack: &Stack) -> String {
     let api = stack.api();
     let seeded = stack.seeded();
+    let default = &stack.context().rules.default_location;
+    let (defaults, others): (Vec<_>, Vec<_>) = stack
+        .locations()
+        .iter()
+        .partition(|(code, _)| *code == default);
     let mut lines = vec![
         String::new(),
-        format!("Wharfage is at {api}"),
+        format!("Wharfage is at {api}. It is {:.0}.", stack.clock().now()),
         String::new(),
     ];
-    for (code, endpoint) in stack.locations() {
-        lines.push(format!("  S3 in {code}         {endpoint}"));
+    for (code, endpoint) in defaults.iter().chain(&others) {
+        let mark = if *code == default {
+            ", the default"
+        } else {
+            ""
+        };
+        lines.push(format!(
+            "  S3 in {:<16} {endpoint}",
+            format!("{code}{mark}")
+        ));
     }
-    lines.push(String::new());
+    lines.push("\nIn another terminal, go on as README.md does, with these lines first:\n".into());
+    let s3 = defaults.first().map_or("", |(_, endpoint)| endpoint);
+    lines.push(format!("  export API={api} S3={s3}"));
     for (name, api_key) in &seeded.api_keys {
         let client = match seeded.client_ids.get(name) {
             Some(client_id) => format!("client {client_id}"),
             None => "an administrator".into(),
         };
-        lines.push(format!("  API key {name:<9} {api_key}  {client}"));
+        let variable = format!("{}_KEY={api_key}", name.to_uppercase());
+        lines.push(format!("  export {variable:<45} # {client}"));
     }
-    let api_key = seeded.api_key("client");
-    lines.push(format!(
-        r#"
-Try next:
-
-  TOKEN=$(curl -s {api}/auth.php -d action=login -d key={api_key} | sed 's/.*"token":"\([^"]*\)".*/\1/')
-  curl -s {api}/s3.php -d action=list_plans -d token=$TOKEN
-  curl -s {api}/s3.php -d action=create_order -d plan_id=2 -d bucket_name=my-first-bucket -d token=$TOKEN
-  curl -s {api}/s3.php -d action=show_key -d s3uid=<s3uid of the answer> -d s3_key=secret_key -d token=$TOKEN
-  curl -s {api}/_local/clock -H content-type:application/json -d '{{"advance":"P1M"}}'
-
-Ctrl-C stops it."#
-    ));
+    lines.push("\nCtrl-C stops it.".into());
     lines.join("\n")
 }

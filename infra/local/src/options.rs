@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use jiff::Timestamp;
 use wharfage::random::Random;
 use wharfage::runtime::Function;
 
+use crate::addresses::Listen;
 use crate::clusters::GivenCluster;
 use crate::data::Data;
 use crate::processes::Binaries;
@@ -19,8 +21,12 @@ pub type AdjustEnvironment = Box<dyn FnOnce(&mut BTreeMap<String, String>) + Sen
 
 /// How a stack is to be started. The default is for tests: everything on free ports, nothing kept, nothing by itself.
 pub struct Options {
-    /// Where the API listens; port 0 is any free one. The S3 clusters take the ports after it where they can.
-    pub listen: SocketAddr,
+    /// Where the API listens. The S3 clusters take the ports after it where they can.
+    pub listen: Listen,
+    /// How many files this process may have open; what would take more waits its turn.
+    pub files: u64,
+    /// How long a request's body may take to come.
+    pub body_timeout: Duration,
     /// Where data is kept.
     pub data: Data,
     /// Clusters that run elsewhere, in place of the stack's own or as further locations.
@@ -54,7 +60,9 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            listen: Listen::at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+            files: u64::MAX,
+            body_timeout: Duration::from_secs(30),
             data: Data::Ephemeral,
             clusters: Vec::new(),
             clock: None,

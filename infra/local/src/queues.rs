@@ -21,6 +21,7 @@ use futures::future::try_join_all;
 use lambda_http::aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use self::fair::Fair;
 use crate::error::Error;
@@ -194,16 +195,16 @@ impl Queues {
         })
     }
 
-    /// Polls every queue until the stack stops.
-    pub(crate) async fn poll(self: Arc<Self>) {
+    /// Polls every queue until `stop`, and ends once what was begun by then has ended.
+    pub(crate) async fn poll(self: Arc<Self>, stop: CancellationToken) {
         let pollers = self
             .mappings
             .iter()
-            .map(|mapping| Arc::clone(&self).poll_one(Arc::clone(mapping)));
+            .map(|mapping| Arc::clone(&self).poll_one(Arc::clone(mapping), stop.clone()));
         futures::future::join_all(pollers).await;
     }
 
-    async fn poll_one(self: Arc<Self>, mapping: Arc<Mapping>) {
+    async fn poll_one(self: Arc<Self>, mapping: Arc<Mapping>, stop: CancellationToken) {
         let (ended, mut ends) = mpsc::unbounded_channel();
         let (concurrency, batch_size) = {
             let trigger = &mapping.source.trigger;
@@ -233,6 +234,7 @@ impl Queues {
                 });
             }
             tokio::select! {
+                () = stop.cancelled() => break,
                 received = &mut receiving, if waiting.waiting() < IN_HANDS => {
                     match received {
                         Ok(messages) => {
@@ -257,6 +259,9 @@ impl Queues {
                     self.hide(&mapping, waiting.iter()).await;
                 }
             }
+        }
+        while running > 0 && ends.recv().await.is_some() {
+            running -= 1;
         }
     }
 

@@ -9,8 +9,6 @@ use std::sync::Arc;
 use jiff::{Span, Timestamp};
 use lambda_http::{Body, Request, Response};
 use serde_json::Value;
-use tokio::net::TcpListener;
-use tokio::task::AbortHandle;
 use wharfage::clock::Clock;
 use wharfage::config::Config;
 use wharfage::connectors::Connectors;
@@ -21,19 +19,21 @@ use crate::client;
 use crate::clock::VirtualClock;
 use crate::clusters::{self, LocalCluster};
 use crate::data::{self, Place, write_private};
+use crate::ending::Tasks;
 use crate::engine::{Advanced, Engine};
 use crate::error::Error;
 use crate::events::Events;
+use crate::front::Front;
 use crate::gateway::Gateway;
 use crate::invoke::LifeHolder;
 use crate::options::Options;
-use crate::processes::Fleet;
+use crate::processes::{Fleet, Told};
 use crate::queues::{self, Drained, Queues};
 use crate::runner::Runner;
 use crate::seed::{self, Seeded};
 use crate::template::{REGION, Template};
 use crate::wiring::Wiring;
-use crate::{buckets, front, tables};
+use crate::{ahead, buckets, tables};
 
 /// A running stack, with servers of its own. Everything stops when it is dropped. It lives in the runtime it was started
 /// in.
@@ -43,7 +43,7 @@ pub struct Stack {
     environment: BTreeMap<String, String>,
     seeded: Seeded,
     engine: Arc<Engine>,
-    tasks: Vec<AbortHandle>,
+    tasks: Tasks,
     clusters: BTreeMap<String, LocalCluster>,
     fleet: Option<Arc<Fleet>>,
     _life: LifeHolder,
@@ -68,9 +68,7 @@ impl fmt::Debug for Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.tasks.abort();
         if let Err(error) = self.engine.clock.save() {
             tracing::warn!(%error, "the time was not kept");
         }
@@ -84,13 +82,7 @@ impl Stack {
     /// Says in one line what is in the way.
     pub async fn start(options: Options) -> Result<Stack, Error> {
         let progress = options.progress;
-        let address = options.listen;
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|source| Error::Listen { address, source })?;
-        let address = listener
-            .local_addr()
-            .map_err(|source| Error::Listen { address, source })?;
+        let (listeners, address) = options.listen.bind().await?;
         let place = Place::open(&options.data, progress)?;
         // Known to this process, to those it starts, and to who can read the data directory; new at each start.
         let own_random = Random::from_os();
@@ -114,9 +106,20 @@ impl Stack {
             ));
         }
 
+        ahead::check_start(&clock, &options.clusters)?;
+        if let Some(notice) = ahead::notice(&clock) {
+            progress(&notice);
+        }
+
         progress("starting the S3 clusters");
         let random = options.random.unwrap_or_else(Random::from_os);
-        let clusters = clusters::start(options.listen, &place, &clock, &random, &options.clusters)?;
+        let clusters = clusters::start(
+            options.listen.address(),
+            &place,
+            &clock,
+            &random,
+            &options.clusters,
+        )?;
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let secrets = embedded::secretsmanager::start(any_port, &credentials)
             .map_err(Error::io("cannot start Secrets Manager"))?;
@@ -125,10 +128,16 @@ impl Stack {
             .entry("Locations".into())
             .or_insert_with(|| clusters::locations_json(&clusters, &options.clusters, &secrets));
         let mut template = Template::read(options.template, &parameters)?;
-        let memory_mb = template
+        let told = template
             .functions
             .iter()
-            .map(|function| (function.binary.clone(), function.memory_mb))
+            .map(|function| {
+                let told = Told {
+                    memory_mb: function.memory_mb,
+                    environment: function.environment.clone(),
+                };
+                (function.binary.clone(), told)
+            })
             .collect();
         let wiring = Wiring::new(std::mem::take(&mut template.functions), options.functions)?;
 
@@ -181,6 +190,8 @@ impl Stack {
         ] {
             environment.insert(name.into(), value.into());
         }
+        let common_environment = environment.clone();
+        environment.append(&mut template.own_environments);
         let config = Config::from_lookup(|name| environment.get(name).cloned())?;
         let product_clock: Arc<dyn Clock> = Arc::<VirtualClock>::clone(&clock);
         let connector = options
@@ -206,7 +217,7 @@ impl Stack {
 
         let life = LifeHolder::new();
         let fleet = options.processes.map(|binaries| {
-            let mut environment = environment.clone();
+            let mut environment = common_environment;
             if let Some(file) = &clock_file {
                 environment.insert("CLOCK_FILE".into(), absolute(file));
             }
@@ -214,7 +225,7 @@ impl Stack {
                 adjust(&mut environment);
             }
             let logs = place.directory().join("logs");
-            Arc::new(Fleet::new(binaries, memory_mb, environment, &logs))
+            Arc::new(Fleet::new(binaries, told, environment, &logs))
         });
         let runner = match &fleet {
             Some(fleet) => Runner::processes(Arc::clone(fleet), life.life()),
@@ -238,15 +249,8 @@ impl Stack {
             Arc::downgrade(&dynamodb),
             runner,
         ));
-        let mut tasks =
-            vec![tokio::spawn(front::serve(listener, Arc::clone(&engine))).abort_handle()];
-        if options.background {
-            tasks.push(tokio::spawn(Arc::clone(&engine.queues).poll()).abort_handle());
-            // A clock that stands still makes nothing due.
-            if clock.is_running() {
-                tasks.push(tokio::spawn(Arc::clone(&engine).keep_time()).abort_handle());
-            }
-        }
+        let front = Front::new(Arc::clone(&engine), options.files, options.body_timeout);
+        let tasks = Tasks::start(front, listeners, &engine, options.background);
         Ok(Stack {
             api: format!("http://{}", reachable(address)),
             locations: engine
@@ -303,7 +307,7 @@ impl Stack {
         &self.secrets
     }
 
-    /// The environment that the template gives the functions, completed with this stack's endpoints.
+    /// The environment that the template gives the functions, single ones too, completed with this stack's endpoints.
     #[must_use]
     pub fn environment(&self) -> &BTreeMap<String, String> {
         &self.environment
@@ -368,7 +372,7 @@ impl Stack {
     /// # Errors
     /// When `to` is in the past, or something other than a scheduled function fails.
     pub async fn advance_to(&self, to: Timestamp) -> Result<Advanced, Error> {
-        self.engine.advance_to(to).await
+        self.engine.advance_to(to, &|_, _| {}).await
     }
 
     /// Moves time by a span, as [`Stack::advance_to`] does; months and days are calendar units in UTC.
@@ -376,7 +380,7 @@ impl Stack {
     /// # Errors
     /// As for [`Stack::advance_to`].
     pub async fn advance(&self, span: Span) -> Result<Advanced, Error> {
-        self.engine.advance(span).await
+        self.engine.advance(span, &|_, _| {}).await
     }
 
     /// Runs queue messages until the queues are empty. A message that fails is tried again at once, until its queue sets
@@ -394,6 +398,21 @@ impl Stack {
     /// When no schedule starts `name`, or it fails.
     pub async fn run_job(&self, name: &str) -> Result<Value, Error> {
         self.engine.run_job(name).await
+    }
+
+    /// Requests to the API that are under way.
+    #[must_use]
+    pub fn requests_under_way(&self) -> usize {
+        self.tasks.requests_under_way()
+    }
+
+    /// Stops it in order: what is under way is ended first, requests, then messages and schedules, then what clients do at the clusters.
+    /// Nothing new is begun meanwhile. Dropping a stack stops it at once.
+    pub async fn stop(mut self) {
+        self.engine.stop();
+        self.tasks.finish(&self.engine).await;
+        let clusters = self.clusters.values().map(LocalCluster::finish);
+        futures::future::join_all(clusters).await;
     }
 
     /// Sends a request through the HTTP API without TCP: its routes, limits and events are the same. It comes from

@@ -211,7 +211,28 @@ impl Database {
                 }
             },
         };
-        self.merged(&listing, &group_keys, page).await
+        self.merged(&listing, &group_keys, None, page).await
+    }
+
+    /// A page of the accounts of some groups by number, from the one after a number.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn group_accounts_after(
+        &self,
+        groups: &[Group],
+        after: Option<u64>,
+        page: Page,
+    ) -> Result<Vec<Account>, Fault> {
+        let group_keys: Vec<String> = groups.iter().map(Group::key).collect();
+        let listing = Listing {
+            table: &self.tables.accounts,
+            index: AccountOrder::Number.index(),
+            key_attribute: "group_key",
+            rank: |account: &Account| (account.id, account.id),
+        };
+        let after = after.map(|after| ("id", after));
+        self.merged(&listing, &group_keys, after, page).await
     }
 
     /// These accounts, as far as they exist, by name.

@@ -13,6 +13,8 @@ use crate::domain::credential::{Access, ApiKey, Session};
 use crate::domain::history::Entry;
 use crate::error::Fault;
 
+/// How long a session is kept that has expired.
+const EXPIRED_SESSIONS_KEPT_SECONDS: i64 = 24 * 60 * 60;
 /// Sessions ended at once.
 const DELETED_AT_ONCE: usize = 16;
 
@@ -339,7 +341,8 @@ impl Database {
             .await
     }
 
-    /// Opens a session. DynamoDB forgets it some time after it has expired.
+    /// Opens a session. DynamoDB forgets it some time after it has expired, and not at once: until then its token is known as one that
+    /// has expired.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -348,7 +351,7 @@ impl Database {
         let mut row = item(keys::token(token_hash), None, session)?;
         row.insert(
             "expires_at_epoch".into(),
-            number(session.expires_at.as_second()),
+            number(session.expires_at.as_second() + EXPIRED_SESSIONS_KEPT_SECONDS),
         );
         self.client
             .put_item()

@@ -23,7 +23,7 @@
 //! | ledger | `CLIENT#<id>` | `BALANCES#<currency>` | a client's balances |
 //! | ledger | `CLIENT#<id>` | `POSTING#<id>` | a journal entry |
 //! | ledger | `REFERENCE#<sha256>` | `REFERENCE` | whose payment a reference is |
-//! | ledger | `CLIENT#<id>` | `INVOICE#<id>` | an invoice |
+//! | ledger | `CLIENT#<id>` | `INVOICE#<id>` | an invoice; listed by `by_currency`, as all rows that name one |
 //! | ledger | `CLIENT#<id>` | `OPEN#<due date>#<id>` | the open side of an invoice; listed by `open_invoices` while it is chased |
 //! | ledger | `CLIENT#<id>` | `PERIOD#<s3uid>#<from>` | a closed period of an account, and its invoice |
 //! | events | `EVENT#<id>` | | an event; listed by `unsent_events` until it is sent |

@@ -1,14 +1,18 @@
 //! The ledger and the invoices.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{ConditionCheck, Delete, Put, ReturnValue, Update};
 use backon::Retryable;
+use futures::future::try_join_all;
 use futures::try_join;
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::billing::{Issue, OpenInvoice};
@@ -109,6 +113,86 @@ impl Database {
             .consistent_read(true)
             .limit(i32::try_from(limit).unwrap_or(i32::MAX));
         Ok(page(table, query).await?.0)
+    }
+
+    /// A page of everybody's invoices in some currencies, newest first, beginning below the number `before`; and the number below which the
+    /// next page begins.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn anybodys_invoice_page(
+        &self,
+        currencies: &[Currency],
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<Invoice>, Option<u64>), Fault> {
+        let before = before.unwrap_or(i64::MAX as u64);
+        let looks = currencies.iter().map(|currency| async move {
+            let query = self
+                .by_currency(*currency, "invoice_id < :number", before)
+                .scan_index_forward(false)
+                .limit(i32::try_from(limit * MOST_ROWS_OF_AN_INVOICE + 1).unwrap_or(i32::MAX));
+            page::<InvoiceRow>(&self.tables.ledger, query).await
+        });
+        let looks = try_join_all(looks).await?;
+        // A currency that was not read to its end is complete above the last number read of it.
+        let floor = looks
+            .iter()
+            .filter(|(_, next)| next.is_some())
+            .filter_map(|(rows, _)| rows.last().map(|row| row.invoice_id))
+            .max();
+        let mut rows: Vec<InvoiceRow> = looks.into_iter().flat_map(|(rows, _)| rows).collect();
+        rows.retain(|row| row.is_invoice() && floor.is_none_or(|floor| row.invoice_id > floor));
+        rows.sort_by_key(|row| Reverse(row.invoice_id));
+        let mut next = floor.map(|floor| floor + 1);
+        if rows.len() > limit {
+            rows.truncate(limit);
+            next = rows.last().map(|row| row.invoice_id);
+        }
+        let keys = rows.into_iter().map(|row| (row.pk, row.sk)).collect();
+        let table = &self.tables.ledger;
+        let found = self.get_many(table, keys).await?.into_iter();
+        let mut invoices: Vec<Invoice> = found
+            .map(|row| read(table, row))
+            .collect::<Result<_, _>>()?;
+        invoices.sort_by_key(|invoice| Reverse(invoice.invoice_id));
+        Ok((invoices, next))
+    }
+
+    /// An invoice by its number, in one of some currencies, whosever it is.
+    ///
+    /// # Errors
+    /// When DynamoDB cannot answer.
+    pub async fn anybodys_invoice(
+        &self,
+        currencies: &[Currency],
+        invoice_id: u64,
+    ) -> Result<Option<Invoice>, Fault> {
+        let looks = currencies.iter().map(|currency| async move {
+            let query = self.by_currency(*currency, "invoice_id = :number", invoice_id);
+            page::<InvoiceRow>(&self.tables.ledger, query).await
+        });
+        let looks = try_join_all(looks).await?;
+        let mut rows = looks.into_iter().flat_map(|(rows, _)| rows);
+        match rows.find(InvoiceRow::is_invoice) {
+            Some(row) => self.get(&self.tables.ledger, row.pk, Some(row.sk)).await,
+            None => Ok(None),
+        }
+    }
+
+    fn by_currency(
+        &self,
+        currency: Currency,
+        numbers: &str,
+        invoice_id: u64,
+    ) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.tables.ledger)
+            .index_name("by_currency")
+            .key_condition_expression(format!("currency = :currency AND {numbers}"))
+            .expression_attribute_values(":currency", string(currency.to_string()))
+            .expression_attribute_values(":number", number(invoice_id))
     }
 
     /// Posts what came in, pays open invoices with it, and writes history and events; the conflicts when this posting was made before, or
@@ -498,6 +582,23 @@ impl Database {
             .expression_attribute_values(":prefix", string(prefix))
             .consistent_read(true);
         found(table, query).await
+    }
+}
+
+/// How many rows have the number of one invoice: itself, its open side, the period that it closes.
+const MOST_ROWS_OF_AN_INVOICE: usize = 3;
+
+/// A row of the index by currency: an invoice's, or another that names it.
+#[derive(Deserialize)]
+struct InvoiceRow {
+    pk: String,
+    sk: String,
+    invoice_id: u64,
+}
+
+impl InvoiceRow {
+    fn is_invoice(&self) -> bool {
+        self.sk == keys::invoice(self.invoice_id)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use futures::future::try_join_all;
 use serde::de::DeserializeOwned;
 
-use super::{Database, Item, Page, fault, read, string};
+use super::{Database, Item, Page, fault, number, read, string};
 use crate::error::Fault;
 
 /// An index whose partitions are merged.
@@ -28,11 +28,12 @@ struct Cursor<'a, T> {
 
 impl Database {
     /// A page of the rows of some partitions. Each is read in the page's order, and they are merged: the cost depends on the number of
-    /// partitions and on `offset + limit`, not on the number of rows.
+    /// partitions and on `offset + limit`, not on the number of rows. With `after`, they begin behind the number that the index is ordered by.
     pub(super) async fn merged<T: DeserializeOwned>(
         &self,
         listing: &Listing<'_, T>,
         keys: &[String],
+        after: Option<(&str, u64)>,
         page: Page,
     ) -> Result<Vec<T>, Fault> {
         let wanted = page.offset + page.limit;
@@ -51,7 +52,7 @@ impl Database {
         try_join_all(
             cursors
                 .iter_mut()
-                .map(|cursor| self.read_ahead(listing, cursor, page, read_ahead)),
+                .map(|cursor| self.read_ahead(listing, cursor, after, page, read_ahead)),
         )
         .await?;
         let mut rows = Vec::with_capacity(page.limit);
@@ -80,7 +81,8 @@ impl Database {
                 rows.extend(row);
             }
             if cursor.read_ahead.is_empty() && !cursor.is_finished {
-                self.read_ahead(listing, cursor, page, read_ahead).await?;
+                self.read_ahead(listing, cursor, after, page, read_ahead)
+                    .await?;
             }
         }
         Ok(rows)
@@ -90,15 +92,23 @@ impl Database {
         &self,
         listing: &Listing<'_, T>,
         cursor: &mut Cursor<'_, T>,
+        after: Option<(&str, u64)>,
         page: Page,
         limit: usize,
     ) -> Result<(), Fault> {
-        let answer = self
-            .client
-            .query()
-            .table_name(listing.table)
+        let query = self.client.query().table_name(listing.table);
+        let query = match after {
+            None => query.key_condition_expression("#key = :key"),
+            Some((name, after)) => query
+                .key_condition_expression(match page.descending {
+                    true => "#key = :key AND #number < :after",
+                    false => "#key = :key AND #number > :after",
+                })
+                .expression_attribute_names("#number", name)
+                .expression_attribute_values(":after", number(after)),
+        };
+        let answer = query
             .index_name(listing.index)
-            .key_condition_expression("#key = :key")
             .expression_attribute_names("#key", listing.key_attribute)
             .expression_attribute_values(":key", string(cursor.key))
             .scan_index_forward(!page.descending)

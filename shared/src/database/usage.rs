@@ -263,7 +263,7 @@ impl Database {
                 |month| (month.bytes_sent, month.id)
             },
         };
-        self.merged(&listing, &month_groups, page).await
+        self.merged(&listing, &month_groups, None, page).await
     }
 
     /// Takes an account out of the rankings of all months.

@@ -45,9 +45,23 @@ pub fn check(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// A name for whoever gave none: whose bucket it is, and `random`, of a-z and 0-9, that nobody else has.
+#[must_use]
+pub fn made_up(client_id: u64, random: &str) -> String {
+    format!("client-{client_id}-{random}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_are_made_up_are_good_ones() {
+        for client_id in [1, 42, u64::MAX] {
+            let name = made_up(client_id, "0a1b2c3d4e5f6g7h8i9j");
+            assert_eq!(check(&name), Ok(()), "{name}");
+        }
+    }
 
     #[test]
     fn good_names_pass() {

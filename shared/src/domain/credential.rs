@@ -89,10 +89,16 @@ impl Session {
         }
     }
 
-    /// Whether it may be used at `now` from `source_ip`.
+    /// Whether it may be used from `source_ip`, as long as it lasts.
     #[must_use]
-    pub fn is_valid(&self, now: Timestamp, source_ip: Option<IpAddr>) -> bool {
-        now < self.expires_at && self.fixed_ip.is_none_or(|ip| Some(ip) == source_ip)
+    pub fn is_for(&self, source_ip: Option<IpAddr>) -> bool {
+        self.fixed_ip.is_none_or(|ip| Some(ip) == source_ip)
+    }
+
+    /// Whether its time is over at `now`.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.expires_at <= now
     }
 }
 
@@ -113,11 +119,13 @@ mod tests {
             epoch: Some(0),
         };
         let home: IpAddr = [192, 0, 2, 1].into();
-        assert!(session.is_valid(at(99), None));
-        assert!(!session.is_valid(at(100), None));
+        assert!(!session.is_over(at(99)));
+        assert!(session.is_over(at(100)));
+        assert!(session.is_for(None));
+        assert!(session.is_for(Some(home)));
         session.fixed_ip = Some(home);
-        assert!(session.is_valid(at(99), Some(home)));
-        assert!(!session.is_valid(at(99), Some([192, 0, 2, 2].into())));
-        assert!(!session.is_valid(at(99), None));
+        assert!(session.is_for(Some(home)));
+        assert!(!session.is_for(Some([192, 0, 2, 2].into())));
+        assert!(!session.is_for(None));
     }
 }

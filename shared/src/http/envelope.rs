@@ -1,6 +1,6 @@
 //! Answers and errors as responses.
 
-use ::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use ::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use ::http::{HeaderValue, StatusCode};
 use lambda_http::{Body, Response};
 use serde_json::{Map, Value, json};
@@ -9,6 +9,9 @@ use crate::error::{Error, Rejection};
 
 /// Seconds after which to repeat a request that met a passing fault of ours.
 const RETRY_AFTER_FAULT_SECONDS: u32 = 5;
+
+/// The header with a refusal's reason.
+pub const REASON: &str = "wharfage-reason";
 
 /// A successful answer.
 #[derive(Debug)]
@@ -113,6 +116,16 @@ pub(super) fn failure(
         response
             .headers_mut()
             .insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(reason) = rejection.reason {
+        response
+            .headers_mut()
+            .insert(REASON, HeaderValue::from_static(reason.into()));
+    }
+    if let Some(methods) = rejection.allow {
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static(methods));
     }
     response
 }

@@ -1,10 +1,14 @@
-//! Parameters: a form as PHP writes them, JSON, or a query string.
+//! Parameters: a form as PHP reads them, of either kind, JSON, or a query string.
 
+use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::fmt;
 use std::ops::RangeInclusive;
 
 use ::http::Method;
 use ::http::header::CONTENT_TYPE;
+use bytes::Bytes;
+use futures::{FutureExt, stream};
 use jiff::civil::Date;
 use lambda_http::{Body, Request};
 use serde::de::{Error as _, MapAccess, Visitor};
@@ -13,13 +17,15 @@ use serde_json::{Map, Value};
 use serde_qs::DuplicateKeyBehavior;
 
 use crate::error::Rejection;
+use crate::http::takes::Takes;
 
 /// The largest body taken.
 pub const BODY_LIMIT_BYTES: usize = 64 * 1024;
 
-/// What a request carries, by name. Debug shows the names only: values may be secret.
+/// What a request carries, by name. Debug shows the names only: values may be secret. Beside it, what its action takes, once that is known:
+/// nothing else is read then.
 #[derive(Default)]
-pub struct Parameters(Map<String, Value>);
+pub struct Parameters(Map<String, Value>, Option<Takes>);
 
 impl fmt::Debug for Parameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,21 +51,26 @@ impl<'de> Deserialize<'de> for Parameters {
                         return Err(A::Error::custom("a parameter stands twice"));
                     }
                 }
-                Ok(Parameters(map))
+                Ok(Parameters(map, None))
             }
         }
         deserializer.deserialize_map(Names)
     }
 }
 
-/// Reads the parameters of a request.
+/// Reads the parameters of a request, and the names of those in its address. Where address and body both have one, the body's counts.
 ///
 /// # Errors
 /// 400, 413 or 415, with what is wrong.
-pub fn read(request: &Request) -> Result<Parameters, Rejection> {
-    if request.method() == Method::GET {
-        return read_form(request.uri().query().unwrap_or_default());
-    }
+pub fn read(request: &Request) -> Result<(Parameters, BTreeSet<String>), Rejection> {
+    let mut parameters = read_form(request.uri().query().unwrap_or_default())?.0;
+    let in_address = parameters.keys().cloned().collect();
+    parameters.extend(read_body(request)?.0);
+    Ok((Parameters(parameters, None), in_address))
+}
+
+/// Any request may have a body: published clients send forms by GET, too.
+fn read_body(request: &Request) -> Result<Parameters, Rejection> {
     let bytes: &[u8] = match request.body() {
         Body::Empty => b"",
         Body::Text(text) => text.as_bytes(),
@@ -71,20 +82,18 @@ pub fn read(request: &Request) -> Result<Parameters, Rejection> {
     }
     let body =
         std::str::from_utf8(bytes).map_err(|_| Rejection::bad_request("the body is not UTF-8"))?;
-    let content_type = match request.headers().get(CONTENT_TYPE) {
-        Some(value) => value
-            .to_str()
-            .unwrap_or("?")
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase(),
+    let header = match request.headers().get(CONTENT_TYPE) {
+        _ if body.is_empty() && request.method() == Method::GET => {
+            return Ok(Parameters::default());
+        }
+        Some(value) => value.to_str().unwrap_or("?"),
         None if body.is_empty() => return Ok(Parameters::default()),
-        None => String::new(),
+        None => "",
     };
-    match content_type.as_str() {
+    let content_type = header.split(';').next().unwrap_or_default().trim();
+    match content_type.to_ascii_lowercase().as_str() {
         "application/x-www-form-urlencoded" => read_form(body),
+        "multipart/form-data" => read_multipart(header, bytes),
         "application/json" => serde_json::from_str(body).map_err(|error| {
             Rejection::bad_request(format!(
                 "the body is not a JSON object of parameters: {}",
@@ -92,7 +101,7 @@ pub fn read(request: &Request) -> Result<Parameters, Rejection> {
             ))
         }),
         _ => Err(Rejection::unsupported_media_type(
-            "content type must be application/x-www-form-urlencoded or application/json",
+            "content type must be application/x-www-form-urlencoded, multipart/form-data or application/json",
         )),
     }
 }
@@ -103,6 +112,30 @@ fn place(error: &serde_json::Error) -> String {
         return "a parameter stands twice".into();
     }
     format!("line {}, column {}", error.line(), error.column())
+}
+
+/// Reads a form in parts, a file's part as any other. It is the same form as one whose names and values are written in a line.
+fn read_multipart(content_type: &str, body: &[u8]) -> Result<Parameters, Rejection> {
+    let unreadable = || Rejection::bad_request("the body is not a form in parts");
+    let boundary = multer::parse_boundary(content_type).map_err(|_| unreadable())?;
+    let body = Bytes::copy_from_slice(body);
+    let parts = async {
+        let body = stream::iter([Ok::<Bytes, Infallible>(body)]);
+        let mut parts = multer::Multipart::new(body, boundary);
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        while let Some(part) = parts.next_field().await.map_err(|_| unreadable())? {
+            let name = part.name().map(str::to_owned).ok_or_else(unreadable)?;
+            let value = part.bytes().await.map_err(|_| unreadable())?;
+            form.append_pair(
+                &name,
+                std::str::from_utf8(&value).map_err(|_| unreadable())?,
+            );
+        }
+        Ok(form.finish())
+    };
+    // The whole body is here, so there is nothing to wait for.
+    let form = parts.now_or_never().ok_or_else(unreadable)??;
+    read_form(&form)
 }
 
 fn read_form(form: &str) -> Result<Parameters, Rejection> {
@@ -128,11 +161,29 @@ fn read_form(form: &str) -> Result<Parameters, Rejection> {
 }
 
 impl Parameters {
+    /// The same, once each name that came is one that the action takes.
+    ///
+    /// # Errors
+    /// 400 for another, with the nearest name there is.
+    pub fn only(mut self, takes: Takes) -> Result<Parameters, Rejection> {
+        takes.check(self.0.keys())?;
+        self.1 = Some(takes);
+        Ok(self)
+    }
+
+    /// What came under a name. An action that reads a name which it does not say it takes would never see it: tests are told.
+    fn value(&self, name: &str) -> Option<&Value> {
+        debug_assert!(
+            self.1.is_none_or(|takes| takes.has(name)),
+            "the action reads {name}, which is not among what it takes"
+        );
+        self.0.get(name)
+    }
+
     /// The first of these names that has a value. An empty text and JSON's null are no value.
     fn get<'a>(&'a self, names: &[&'a str]) -> Option<(&'a str, &'a Value)> {
         names.iter().find_map(|name| {
-            self.0
-                .get(*name)
+            self.value(name)
                 .filter(|value| !value.is_null() && value.as_str() != Some(""))
                 .map(|value| (*name, value))
         })
@@ -149,7 +200,7 @@ impl Parameters {
     /// Whether a parameter is there, be it empty.
     #[must_use]
     pub fn is_given(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.value(name).is_some()
     }
 
     /// An object: JSON's, or a form's `name[key]=…`.
@@ -157,7 +208,7 @@ impl Parameters {
     /// # Errors
     /// When it is something else.
     pub fn object(&self, name: &str) -> Result<Option<&Map<String, Value>>, Rejection> {
-        match self.0.get(name) {
+        match self.value(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Object(object)) => Ok(Some(object)),
             Some(_) => Err(Rejection::invalid(name, "must be an object")),
@@ -250,6 +301,31 @@ impl Parameters {
         }
     }
 
+    /// A whole number, brought to the nearest end of the range where it is beyond it.
+    ///
+    /// # Errors
+    /// When it is not one.
+    pub fn nearest_number(
+        &self,
+        names: &[&str],
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<u64>, Rejection> {
+        let Some(text) = self.raw_text(names)? else {
+            return Ok(None);
+        };
+        let digits = text.strip_prefix('-').unwrap_or(&text);
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            let rule = "must be a whole number";
+            return Err(Rejection::invalid(self.given(names), rule));
+        }
+        let number = if text.starts_with('-') {
+            0
+        } else {
+            digits.parse().unwrap_or(u64::MAX)
+        };
+        Ok(Some(number.clamp(*range.start(), *range.end())))
+    }
+
     /// A whole number that must be there.
     ///
     /// # Errors
@@ -311,7 +387,7 @@ mod tests {
     }
 
     fn form(body: &str) -> Result<Parameters, Rejection> {
-        read(&post("application/x-www-form-urlencoded", body))
+        read_body(&post("application/x-www-form-urlencoded", body))
     }
 
     #[test]
@@ -346,7 +422,7 @@ mod tests {
                 "a parameter stands twice"
             );
         }
-        let json = read(&post("application/json", r#"{"a":1,"a":2}"#))
+        let json = read_body(&post("application/json", r#"{"a":1,"a":2}"#))
             .map(|_| ())
             .unwrap_err();
         assert!(
@@ -359,8 +435,27 @@ mod tests {
     #[test]
     fn json_numbers_and_texts_are_both_numbers() {
         for body in [r#"{"plan_id":5}"#, r#"{"plan_id":"5"}"#] {
-            let parameters = read(&post("application/json; charset=utf-8", body)).expect("json");
+            let parameters =
+                read_body(&post("application/json; charset=utf-8", body)).expect("json");
             assert_eq!(parameters.number(&["plan_id"], ID), Ok(Some(5)));
+        }
+        for (text, wanted) in [
+            ("-5", 60),
+            ("0", 60),
+            ("99999999999999999999", 90),
+            ("-99999999999999999999", 60),
+            ("75", 75),
+        ] {
+            let parameters = form(&format!("ttl={text}")).expect("form");
+            let number = parameters.nearest_number(&["ttl"], 60..=90);
+            assert_eq!(number, Ok(Some(wanted)), "{text}");
+        }
+        for text in ["-", "1.5", "1h", "--1", "%2B5", "1e3"] {
+            let parameters = form(&format!("ttl={text}")).expect("form");
+            assert!(
+                parameters.nearest_number(&["ttl"], 60..=90).is_err(),
+                "{text}"
+            );
         }
         for value in [
             "-1",
@@ -374,7 +469,7 @@ mod tests {
             "true",
             "{}",
         ] {
-            let parameters = read(&post(
+            let parameters = read_body(&post(
                 "application/json",
                 format!(r#"{{"plan_id":{value}}}"#),
             ))
@@ -385,9 +480,15 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_refused_with_its_reason() {
-        let refused = |request| read(&request).map(|_| ()).unwrap_err().status.as_u16();
+        let refused = |request| read_body(&request).map(|_| ()).unwrap_err().status.as_u16();
         assert_eq!(refused(post("text/xml", "<a/>")), 415);
-        assert_eq!(refused(post("multipart/form-data; boundary=x", "--x")), 415);
+        for (content_type, body) in [
+            ("multipart/form-data", "--x"),
+            ("multipart/form-data; boundary=x", "--x"),
+            ("multipart/form-data; boundary=x", "--x\r\n\r\na\r\n--x--"),
+        ] {
+            assert_eq!(refused(post(content_type, body)), 400, "{body}");
+        }
         assert_eq!(refused(post("application/json", "[1]")), 400);
         assert_eq!(refused(post("application/json", "{")), 400);
         assert_eq!(
@@ -416,11 +517,70 @@ mod tests {
         assert_eq!(format!("{parameters:?}"), r#"{"token"}"#);
     }
 
+    #[test]
+    fn a_form_in_parts_is_read_as_one_in_a_line() {
+        let parts = [
+            ("bucket_name", "a b+c&d=e"),
+            ("k[]", "1"),
+            ("k[]", "2"),
+            ("o[x]", "Grüße"),
+            ("a%5Bb", "%41"),
+            ("empty", ""),
+            ("lines", "one\r\ntwo"),
+        ];
+        let body: String = parts
+            .iter()
+            .map(|(name, value)| {
+                format!(
+                    "--x y\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+                )
+            })
+            .collect();
+        let body = format!("{body}--x y--\r\n");
+        let parameters =
+            read_body(&post("Multipart/Form-Data; boundary=\"x y\"", body)).expect("a form");
+        let mut line = form_urlencoded::Serializer::new(String::new());
+        line.extend_pairs(parts);
+        assert_eq!(parameters.0, form(&line.finish()).expect("a form").0);
+        assert_eq!(parameters.0["k"], serde_json::json!(["1", "2"]));
+        assert_eq!(
+            parameters.raw_text(&["lines"]),
+            Ok(Some("one\r\ntwo".into()))
+        );
+    }
+
+    #[test]
+    fn the_body_comes_before_the_address() {
+        let mut request = post("application/json", r#"{"a":1,"b":"","c":null}"#);
+        *request.uri_mut() = "/s3.php?a=2&b=2&d[]=2".parse().expect("an address");
+        let (parameters, in_address) = read(&request).expect("parameters");
+        assert_eq!(
+            serde_json::Value::from(parameters.0),
+            serde_json::json!({ "a": 1, "b": "", "d": ["2"], "c": null })
+        );
+        assert_eq!(Vec::from_iter(in_address), ["a", "b", "d"]);
+    }
+
     proptest! {
         #[test]
-        fn any_body_is_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..300), json in any::<bool>()) {
-            let content_type = if json { "application/json" } else { "application/x-www-form-urlencoded" };
-            let _ = read(&post(content_type, body));
+        fn any_body_is_read_or_refused(
+            body in proptest::collection::vec(any::<u8>(), 0..300),
+            content_type in proptest::sample::select(vec![
+                "application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
+            ]),
+        ) {
+            let _ = read_body(&post(content_type, body));
+        }
+
+        #[test]
+        fn any_form_in_parts_is_read_or_refused(
+            pieces in proptest::collection::vec(prop_oneof![
+                Just("--x".to_owned()), Just("\r\n".to_owned()), Just("--".to_owned()),
+                Just("Content-Disposition: form-data; name=\"a[b]\"".to_owned()),
+                Just("Content-Type: text/plain".to_owned()), any::<String>(),
+            ], 0..30),
+        ) {
+            let _ = read_body(&post("multipart/form-data; boundary=x", pieces.concat()));
         }
     }
 }

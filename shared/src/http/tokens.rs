@@ -5,10 +5,17 @@ use crate::domain::account::Account;
 use crate::domain::client::Role;
 use crate::domain::credential::{Access, Session, hash};
 use crate::domain::history::{Actor, Entry};
-use crate::error::{Error, Rejection};
+use crate::error::{Error, Fault, Rejection};
 use crate::http::Call;
 use crate::http::parameters::ID;
 use crate::telemetry;
+
+/// The name of a token.
+pub const TOKEN: &[&str] = &["token"];
+/// The names by which a call names an account: see [`account_name`] and [`Caller::client_named`].
+pub const ACCOUNT: &[&str] = &["s3uid", "account_id", "id"];
+/// The names of a bucket's name.
+pub const BUCKET: &[&str] = &["bucket_name", "bucket"];
 
 /// Somebody with a session.
 #[derive(Debug, Clone)]
@@ -60,15 +67,27 @@ impl Caller {
         Actor::person(self.client_id, &self.email, self.role, self.ip.clone())
     }
 
-    /// The client it acts for: an admin the one that `id` names, everybody else themselves. Another's number in a client's `id` is
-    /// answered as an account that does not exist.
+    /// The client it acts for: an admin the one that `id` names, and without one himself; everybody else themselves. Another's number in a
+    /// client's `id` is answered as an account that does not exist.
     ///
     /// # Errors
     /// When `id` is malformed or another's.
     pub fn acts_for(&self, call: &Call) -> Result<u64, Rejection> {
+        Ok(self.client_named(call)?.unwrap_or(self.client_id))
+    }
+
+    /// Whose things a call is about: everybody but an admin is about their own. `None` for an admin who names nobody by `id`: then it is
+    /// whoever has what the call names, or everybody.
+    ///
+    /// # Errors
+    /// When `id` is malformed or another's.
+    pub fn client_named(&self, call: &Call) -> Result<Option<u64>, Rejection> {
         match call.parameters.number(&["id"], ID)? {
-            None => Ok(self.client_id),
-            Some(client_id) if self.is_admin() || client_id == self.client_id => Ok(client_id),
+            None if self.is_admin() => Ok(None),
+            None => Ok(Some(self.client_id)),
+            Some(client_id) if self.is_admin() || client_id == self.client_id => {
+                Ok(Some(client_id))
+            }
             Some(_) => Err(Rejection::account_not_found()),
         }
     }
@@ -112,8 +131,10 @@ pub fn token(call: &Call) -> Result<String, Rejection> {
 pub async fn session(context: &Context, call: &Call, token: &str) -> Result<Session, Error> {
     let database = &context.database;
     let session = database.session(&hash(token)).await?;
-    let session = session.filter(|session| session.is_valid(context.now(), call.source_ip));
+    // To whoever calls from another address, a token is wrong, and nothing else.
+    let session = session.filter(|session| session.is_for(call.source_ip));
     match session {
+        Some(session) if session.is_over(context.now()) => Err(Rejection::expired_token().into()),
         Some(session)
             if session.role != Role::Admin || database.is_of_this_epoch(&session).await? =>
         {
@@ -168,7 +189,7 @@ pub fn account_name(call: &Call) -> Result<AccountName, Rejection> {
     }
     match call.parameters.number(&["account_id"], ID)? {
         Some(id) => Ok(AccountName::Number(id)),
-        None => Err(Rejection::missing("s3uid")),
+        None => Err(Rejection::missing("s3uid or account_id")),
     }
 }
 
@@ -223,19 +244,31 @@ pub async fn caller_and_any_account(
         }
         AccountName::Number(id) => {
             let caller = authenticate(context, call).await?;
-            let client_id = caller.acts_for(call)?;
-            (
-                caller,
-                context.database.account_by_number(client_id, id).await?,
-            )
+            let client_id = caller.client_named(call)?;
+            (caller, account_of(context, client_id, id).await?)
         }
     };
-    let client_id = caller.acts_for(call)?;
+    let client_id = caller.client_named(call)?;
     match account {
-        Some(account) if account.client_id == client_id => {
+        Some(account) if client_id.is_none_or(|client_id| client_id == account.client_id) => {
             telemetry::set_account(&account.s3uid);
             Ok((caller, account))
         }
         _ => Err(Rejection::account_not_found().into()),
+    }
+}
+
+/// An account by its number: a client's, or whosever it is.
+///
+/// # Errors
+/// When DynamoDB cannot answer.
+pub async fn account_of(
+    context: &Context,
+    client_id: Option<u64>,
+    id: u64,
+) -> Result<Option<Account>, Fault> {
+    match client_id {
+        Some(client_id) => context.database.account_by_number(client_id, id).await,
+        None => context.database.anybodys_account_by_number(id).await,
     }
 }

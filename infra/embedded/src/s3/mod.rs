@@ -52,6 +52,7 @@ use std::sync::Arc;
 
 use s3s::service::S3ServiceBuilder;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::Now;
 use crate::door::Credentials;
@@ -96,6 +97,7 @@ impl fmt::Debug for ClusterOptions {
 /// A running cluster. It stops when dropped; starting another on the same folder continues it.
 pub struct Cluster {
     server: Server,
+    stop: CancellationToken,
     store: Arc<Store>,
     usage: Arc<Usage>,
     keeper: JoinHandle<()>,
@@ -147,8 +149,11 @@ impl Cluster {
         };
         let (listener, address) = server::bind(listen)?;
         let keeper = tokio::spawn(keep(Arc::clone(&store), Arc::clone(&usage)));
+        let stop = CancellationToken::new();
+        let serving = server::serve_until(listener, gateway, stop.clone());
         Ok(Self {
-            server: Server::spawn(address, server::serve(listener, gateway)),
+            server: Server::spawn(address, serving),
+            stop,
             store,
             usage,
             keeper,
@@ -163,6 +168,12 @@ impl Cluster {
     /// Where clients reach it, S3 and the admin API alike.
     pub fn endpoint(&self) -> &str {
         self.server.endpoint()
+    }
+
+    /// Stops it once the requests under way have ended; no others are taken meanwhile.
+    pub async fn finish(mut self) {
+        self.stop.cancel();
+        self.server.ended().await;
     }
 
     /// Makes sure that a user is there, who signs with these credentials and no others from now on.

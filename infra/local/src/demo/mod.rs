@@ -7,6 +7,7 @@ mod print;
 
 use std::io::Write;
 
+use anstyle::AnsiColor;
 use aws_credential_types::Credentials;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
@@ -19,7 +20,7 @@ use wharfage::clock::Clock;
 use wharfage::domain::ledger::{Balances, LedgerAccount};
 use wharfage::domain::money::Currency;
 
-use self::print::{DayFigures, mib, money};
+use self::print::{DayFigures, Plot, mib, money};
 use crate::client;
 use crate::error::Error;
 use crate::events::words;
@@ -67,11 +68,22 @@ fn check(is_so: bool, what: impl FnOnce() -> String) -> Result<(), Failure> {
     }
 }
 
-/// Tells the story to `out`.
+/// The width where there is no terminal, and the most that is used of one.
+const WIDTHS: (usize, usize) = (80, 100);
+
+/// Tells the story on standard output: as wide as the terminal is, and in colour where it shows any and `NO_COLOR` is not set.
 ///
 /// # Errors
 /// When anything in it does not come out as told.
-pub async fn run(out: &mut dyn Write) -> Result<(), Failure> {
+pub async fn run() -> Result<(), Failure> {
+    let width = match terminal_size::terminal_size_of(std::io::stdout()) {
+        Some((width, _)) => usize::from(width.0).min(WIDTHS.1),
+        None => WIDTHS.0,
+    };
+    tell(&mut anstream::stdout(), width).await
+}
+
+async fn tell(out: &mut dyn Write, width: usize) -> Result<(), Failure> {
     let start: Timestamp = START
         .parse()
         .map_err(|_| otherwise("the start is no time"))?;
@@ -87,6 +99,7 @@ pub async fn run(out: &mut dyn Write) -> Result<(), Failure> {
         stack: &stack,
         http: wharfage::connectors::loopback_connector(),
         out,
+        width,
         told: Vec::new(),
         events: 0,
         s3uid: String::new(),
@@ -99,6 +112,7 @@ struct Story<'a> {
     stack: &'a Stack,
     http: SharedHttpConnector,
     out: &'a mut dyn Write,
+    width: usize,
     /// What is to be printed once its time has passed.
     told: Vec<(Timestamp, String)>,
     /// Events told so far.
@@ -112,6 +126,27 @@ enum Deed {
     Get(&'static str),
     Delete(&'static str),
 }
+
+const PLOTS: [Plot; 3] = [
+    Plot {
+        title: "Stored",
+        legend: "the most that was stored at a time",
+        colour: AnsiColor::Cyan,
+        bytes_of: |day| day.peak_stored_bytes,
+    },
+    Plot {
+        title: "Received",
+        legend: "uploads, for which nothing is charged",
+        colour: AnsiColor::Blue,
+        bytes_of: |day| day.received_bytes,
+    },
+    Plot {
+        title: "Sent",
+        legend: "downloads, which are charged",
+        colour: AnsiColor::Magenta,
+        bytes_of: |day| day.sent_bytes,
+    },
+];
 
 /// Each on its day, at noon. The first month's plan includes nothing; the second month's includes a GB of each.
 const DEEDS: [(&str, Deed); 11] = [
@@ -130,13 +165,10 @@ const DEEDS: [(&str, Deed); 11] = [
 
 impl Story<'_> {
     async fn tell(mut self) -> Result<(), Failure> {
-        writeln!(
-            self.out,
-            "The life of an account. Time is the stack's own and is moved; requests go over HTTP and S3 as\n\
-             anybody's do. Amounts are real: megabytes, so the plan's prices per GB are high, and the first\n\
-             version of the plan includes no GB at all. Dates are near: an invoice is due after 5 days, an unpaid\n\
-             account suspended 5 days later, and data goes 2 days after the end.\n"
-        )?;
+        let intro = "The life of an account. Time is the stack's own and is moved; requests go over HTTP and S3 as anybody's do. \
+             Amounts are real: megabytes, so the plan's prices per GB are high, and the first version of the plan includes no GB at all. \
+             Dates are near: an invoice is due after 5 days, an unpaid account suspended 5 days later, and data goes 2 days after the end.";
+        writeln!(self.out, "{}\n", print::paragraph(intro, self.width))?;
         let plan_id = self.pick_a_plan().await?;
         let s3 = self.order(plan_id).await?;
         for (date, deed) in DEEDS {
@@ -362,7 +394,7 @@ impl Story<'_> {
         let invoices = self.invoices().await?;
         writeln!(self.out)?;
         for invoice in &invoices {
-            writeln!(self.out, "{}", print::invoice(invoice))?;
+            writeln!(self.out, "{}", print::invoice(invoice, self.width))?;
         }
         let days: Vec<DayFigures> = usage["usage"]
             .as_array()
@@ -370,19 +402,12 @@ impl Story<'_> {
             .flatten()
             .map(day)
             .collect();
-        check(days.iter().any(|day| day.moved_bytes > 0), || {
+        check(days.iter().any(|day| day.sent_bytes > 0), || {
             "no traffic was collected".into()
         })?;
-        writeln!(
-            self.out,
-            "{}",
-            print::plot("Stored, by day", &days, |day| day.peak_stored_bytes)
-        )?;
-        writeln!(
-            self.out,
-            "{}",
-            print::plot("Sent and received, by day", &days, |day| day.moved_bytes)
-        )?;
+        for plot in &PLOTS {
+            writeln!(self.out, "{}", plot.draw(&days, self.width))?;
+        }
         self.balance(&invoices).await
     }
 
@@ -395,7 +420,9 @@ impl Story<'_> {
         let database = &self.stack.context().database;
         let eur = Currency::from_code("EUR").ok_or_else(|| otherwise("EUR is no currency"))?;
         let balances = database.balances(client_id, eur).await?;
-        let postings = database.postings(client_id).await?;
+        let mut postings = database.postings(client_id).await?;
+        // As they came; what is set aside for an order comes before it is spent.
+        postings.sort_by_key(|posting| (posting.at, !posting.id.starts_with("hold:")));
         let mut recounted = Balances::default();
         for posting in &postings {
             recounted.apply(posting);
@@ -414,20 +441,21 @@ impl Story<'_> {
         })?;
         writeln!(
             self.out,
-            "The ledger: {} postings, each sums to zero, and they add up to the balances:\n  \
-             credit {}, held {}, receivable {}, revenue {},\n  funding {}; together {}.\n\
-             The {} invoices come to {}, and so do the revenue entries: {}.",
+            "{}\n{}\n{}\n{}",
+            print::heading("The ledger (EUR)"),
+            print::ledger(&postings, invoices, &balances, self.width),
+            print::heading("Where the money came from, and where it went"),
+            print::sources(&postings, invoices, &balances, eur),
+        )?;
+        let checked = format!(
+            "Each of the {} postings sums to zero, and they add up to the balances, which together are {}. The {} invoices come to {}, and \
+             so do the revenue entries.",
             postings.len(),
-            money(balances.credit_minor, eur),
-            money(balances.held_minor, eur),
-            money(balances.receivable_minor, eur),
-            money(balances.revenue_minor, eur),
-            money(balances.funding_minor, eur),
             money(balances.sum_minor(), eur),
             invoices.len(),
             money(invoiced, eur),
-            money(revenue, eur),
-        )?;
+        );
+        writeln!(self.out, "{}", print::paragraph(&checked, self.width))?;
         Ok(())
     }
 
@@ -473,7 +501,7 @@ impl Story<'_> {
             }
             let time = format!("{time:.0}");
             let time = format!("{} {}", &time[..10], &time[11..16]);
-            writeln!(self.out, "{}", print::timeline(&time, &text))?;
+            writeln!(self.out, "{}", print::timeline(&time, &text, self.width))?;
         }
         self.out.flush()?;
         Ok(())
@@ -557,6 +585,7 @@ fn day(row: &Value) -> DayFigures {
             .take(10)
             .collect(),
         peak_stored_bytes: bytes("peak_stored_bytes"),
-        moved_bytes: bytes("bytes_sent") + bytes("bytes_received"),
+        sent_bytes: bytes("bytes_sent"),
+        received_bytes: bytes("bytes_received"),
     }
 }

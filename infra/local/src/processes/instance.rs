@@ -136,6 +136,8 @@ impl Instance {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
+            // Ctrl-C in a terminal is for the runner: what is under way here is ended first.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
         let (events, receiver) = mpsc::channel(1);

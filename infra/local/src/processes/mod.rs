@@ -23,11 +23,19 @@ const INSTANCES_MAX: usize = 32;
 /// The processes of a stack's functions. They are killed when it is dropped.
 pub(crate) struct Fleet {
     binaries: Binaries,
-    /// What each function is told of its memory.
-    memory_mb: BTreeMap<String, u64>,
+    /// What single functions are told.
+    told: BTreeMap<String, Told>,
     environment: BTreeMap<String, String>,
     logs: PathBuf,
     functions: Mutex<BTreeMap<&'static str, Arc<Pool>>>,
+}
+
+/// What a function is told beside what all are told.
+pub(crate) struct Told {
+    /// Its memory. Nothing here keeps it to that.
+    pub memory_mb: u64,
+    /// What its environment has beside that of all.
+    pub environment: BTreeMap<String, String>,
 }
 
 /// The instances of one function.
@@ -39,17 +47,17 @@ struct Pool {
 }
 
 impl Fleet {
-    /// A fleet without processes yet. Each gets `environment` and what Lambda adds to it; what it prints goes to a file of its
-    /// function in `logs`.
+    /// A fleet without processes yet. Each gets `environment`, its function's own and what Lambda adds to it; what it prints goes to a
+    /// file of its function in `logs`.
     pub(crate) fn new(
         binaries: Binaries,
-        memory_mb: BTreeMap<String, u64>,
+        told: BTreeMap<String, Told>,
         environment: BTreeMap<String, String>,
         logs: &Path,
     ) -> Fleet {
         Fleet {
             binaries,
-            memory_mb,
+            told,
             environment,
             logs: logs.to_owned(),
             functions: Mutex::default(),
@@ -128,11 +136,13 @@ impl Fleet {
             .binaries
             .get(function)
             .ok_or_else(|| Crash::Init(format!("no binary {function} was built")))?;
-        let memory_mb = self
-            .memory_mb
+        let told = self
+            .told
             .get(function)
             .ok_or_else(|| Crash::Init(format!("the template has no function {function}")))?;
-        Instance::start(function, binary, *memory_mb, &self.environment, &self.logs)
+        let mut environment = self.environment.clone();
+        environment.extend(told.environment.clone());
+        Instance::start(function, binary, told.memory_mb, &environment, &self.logs)
             .await
             .map_err(|error| Crash::Init(format!("cannot start {}: {error}", binary.display())))
     }

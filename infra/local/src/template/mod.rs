@@ -38,6 +38,8 @@ pub(crate) struct Template {
     pub buckets: Vec<Bucket>,
     /// Logical ids of KMS keys.
     pub keys: Vec<String>,
+    /// What functions' own environments have, all together: those that run in one process have one environment.
+    pub own_environments: BTreeMap<String, String>,
     environment: Mapping,
     scope: Scope,
 }
@@ -77,6 +79,7 @@ impl Template {
             queues: Vec::new(),
             buckets: Vec::new(),
             keys: Vec::new(),
+            own_environments: BTreeMap::new(),
             environment,
             scope,
         };
@@ -84,6 +87,7 @@ impl Template {
             .ok_or_else(|| Error::template("Resources", "is missing"))?;
         template.name_resources(resources)?;
         template.read_resources(resources, globals)?;
+        template.join_environments()?;
         Ok(template)
     }
 
@@ -179,6 +183,24 @@ impl Template {
         Ok(())
     }
 
+    /// Refuses a variable that is not the same for all functions that have it.
+    fn join_environments(&mut self) -> Result<(), Error> {
+        for function in &self.functions {
+            for (name, value) in &function.environment {
+                let former = self.own_environments.insert(name.clone(), value.clone());
+                let differs = former.is_some_and(|former| former != *value);
+                if differs || self.environment.contains_key(name.as_str()) {
+                    let id = &function.id;
+                    return Err(Error::template(
+                        &format!("Resources.{id}.Properties.Environment.Variables.{name}"),
+                        "stands elsewhere too: functions have one environment here",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn typed<T: DeserializeOwned>(&self, properties: &Mapping, path: &str) -> Result<T, Error> {
         resources::typed(&self.scope, &Yaml::Mapping(properties.clone()), path)
     }
@@ -188,7 +210,7 @@ impl Template {
         self.scope.define(id, value);
     }
 
-    /// The environment of all functions.
+    /// The environment that all functions have.
     ///
     /// # Errors
     /// Names the variable that refers to something unknown.
@@ -210,7 +232,7 @@ impl Template {
 
 /// Resource types of which there is nothing to be seen on one machine: who may do what, who watches, how the world finds it.
 /// A type that is not here is refused, so that nothing is left out unnoticed.
-const KNOWN_AND_NOT_RUN: [&str; 12] = [
+const KNOWN_AND_NOT_RUN: [&str; 15] = [
     // The gateway answers on loopback, under no name.
     "AWS::ApiGatewayV2::ApiMapping",
     "AWS::ApiGatewayV2::DomainName",
@@ -226,6 +248,10 @@ const KNOWN_AND_NOT_RUN: [&str; 12] = [
     // Nobody is refused: one person has the machine. What roles allow is checked by the tests.
     "AWS::IAM::ManagedPolicy",
     "AWS::S3::BucketPolicy",
+    // Functions have no versions: they are told what the parameters say at every start.
+    "AWS::AppConfig::Application",
+    "AWS::AppConfig::ConfigurationProfile",
+    "AWS::AppConfig::HostedConfigurationVersion",
     // The key is known by its id.
     "AWS::KMS::Alias",
 ];
@@ -367,6 +393,23 @@ mod tests {
         assert_eq!(environment["CLEANUP_QUEUE_URL"], "http://sqs/cleanup");
         assert_eq!(environment["INVOICE_DUE_DAYS"], "14");
         assert_eq!(environment["LOCATIONS"], "[]");
+
+        // What single functions are told, they alone are told.
+        let having = |variable: &str| -> Vec<&str> {
+            let having = template.functions.iter().filter(|function| {
+                function.environment.get(variable).map(String::as_str) == Some("no")
+            });
+            having.map(|function| function.binary.as_str()).collect()
+        };
+        assert_eq!(having("ALLOW_LOGIN_BY_GET"), ["auth_php"]);
+        assert_eq!(
+            having("GENERATE_BUCKET_NAMES"),
+            ["create_account", "create_order", "s3_php"]
+        );
+        assert_eq!(template.own_environments.len(), 2);
+        for variable in template.own_environments.keys() {
+            assert!(!environment.contains_key(variable), "{variable}");
+        }
     }
 
     /// Every queue that starts a function hides its messages for at least six times the function's time-out.
@@ -405,17 +448,26 @@ mod tests {
                 && misspelt.contains("BatchSise"),
             "{misspelt}"
         );
-        let own_environment = refused(|text| {
-            text.replacen(
-                "      Description: Makes a bucket.",
-                "      Environment: { Variables: { A: b } }",
-                1,
-            )
-        });
-        assert!(
-            own_environment.contains("Resources.CreateBucketFunction.Properties.Environment"),
-            "{own_environment}"
-        );
+        let with_environment = |text: &str, environment: &str| {
+            let environment = format!("      Environment: {{ {environment} }}");
+            text.replacen("      Description: Makes a bucket.", &environment, 1)
+        };
+        for (environment, problem) in [
+            ("Variables: { LOCATIONS: x }", "stands elsewhere too"),
+            (
+                "Variables: { ALLOW_LOGIN_BY_GET: x }",
+                "stands elsewhere too",
+            ),
+            ("Variables: { A: 1 }", "expected a string"),
+            ("Variabels: { A: b }", "Variabels"),
+        ] {
+            let told = refused(|text| with_environment(text, environment));
+            // Of two that differ, the one that comes later is named.
+            assert!(
+                told.contains("Function.Properties.Environment") && told.contains(problem),
+                "{environment}: {told}"
+            );
+        }
         let not_run_by_family = refused(|text| {
             text.replacen(
                 "AWS::CloudWatch::Alarm",

@@ -1,5 +1,6 @@
 //! The resources the runner makes, with the properties it carries out.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::Method;
@@ -24,6 +25,8 @@ pub(crate) struct Function {
     pub memory_mb: u64,
     /// What starts it.
     pub triggers: Vec<Trigger>,
+    /// What its environment has beside that of all functions.
+    pub environment: BTreeMap<String, String>,
 }
 
 /// What starts a function.
@@ -165,12 +168,6 @@ impl Function {
             .get("Properties")
             .and_then(Yaml::as_mapping)
             .unwrap_or(&empty);
-        if properties.contains_key("Environment") {
-            return Err(Error::template(
-                &format!("{path}.Properties.Environment"),
-                "the environment is one for all functions: put it under Globals.Function.Environment",
-            ));
-        }
         let figure = |name: &str, default: u64| match properties.get(name).or(globals.get(name)) {
             Some(value) => {
                 let path = format!("{path}.Properties.{name}");
@@ -189,7 +186,13 @@ impl Function {
                 triggers.push(Trigger::read(scope, event, &path)?);
             }
         }
+        let environment_path = format!("{path}.Properties.Environment");
+        let environment: Environment = match properties.get("Environment") {
+            Some(environment) => typed(scope, environment, &environment_path)?,
+            None => Environment::default(),
+        };
         Ok(Function {
+            environment: environment.variables,
             id: id.to_owned(),
             binary: binary.to_owned(),
             timeout: seconds(timeout),
@@ -229,6 +232,13 @@ struct QueueTriggerProperties {
 
 fn default_batch_size() -> u64 {
     10
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct Environment {
+    #[serde(default)]
+    variables: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]

@@ -1,0 +1,8 @@
+//! The runner as people start it: its command line, its clock, and how it stops.
+
+mod clock;
+mod command_line;
+mod crowds;
+mod runner;
+mod start_rgw;
+mod stopping;

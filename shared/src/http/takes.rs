@@ -1,0 +1,174 @@
+//! The names of parameters that an action takes. What it does not take is refused by name: a slip would be a filter that filters nothing,
+//! or a price that is not charged.
+
+use crate::error::Rejection;
+
+/// Every action may be named in its call, also where the path names it.
+const ACTION: &str = "action";
+/// How alike a name has to be to be thought to be meant, from 0 to 1.
+const ALIKE: f64 = 0.8;
+/// Names that are longer, or hold anything but these characters, may be a key or a whole body in the wrong place, and are not repeated. No
+/// name that is taken is longer; tokens and keys are.
+const LONGEST_SHOWN: usize = 30;
+
+/// What an action takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Takes {
+    /// The names that it reads, in groups of which actions share some. One that ends in `_*` stands for a name per currency.
+    pub names: &'static [&'static [&'static str]],
+    /// What published clients send without need: it has no meaning here and is not refused.
+    pub unused: &'static [&'static str],
+}
+
+impl Takes {
+    /// Whether an action may read a name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        name == ACTION
+            || self
+                .names
+                .iter()
+                .copied()
+                .flatten()
+                .any(|taken| match taken.strip_suffix('*') {
+                    Some(prefix) => name.starts_with(prefix),
+                    None => *taken == name,
+                })
+    }
+
+    /// Checks that each name is one of these.
+    ///
+    /// # Errors
+    /// 400 for one that is not, with the nearest name there is.
+    pub fn check<'a>(&self, names: impl Iterator<Item = &'a String>) -> Result<(), Rejection> {
+        let unknown = names
+            .map(String::as_str)
+            .filter(|name| !self.has(name) && !self.unused.contains(name))
+            .min();
+        match unknown {
+            None => Ok(()),
+            Some(name) => Err(Rejection::unknown(
+                is_shown(name).then_some(name),
+                self.nearest(name).as_deref(),
+            )),
+        }
+    }
+
+    /// The name that was meant, perhaps.
+    fn nearest(&self, unknown: &str) -> Option<String> {
+        if !is_shown(unknown) {
+            return None;
+        }
+        let unknown = unknown.to_ascii_lowercase();
+        let currency = unknown
+            .rsplit_once('_')
+            .map(|(_, last)| last)
+            .filter(|last| last.len() == 3)
+            .unwrap_or("eur");
+        self.names
+            .iter()
+            .copied()
+            .flatten()
+            .map(|taken| match taken.strip_suffix('*') {
+                Some(prefix) => format!("{prefix}{currency}"),
+                None => (*taken).to_owned(),
+            })
+            .map(|taken| (strsim::jaro_winkler(&unknown, &taken), taken))
+            .filter(|(alike, _)| *alike >= ALIKE)
+            .max_by(|(one, _), (other, _)| one.total_cmp(other))
+            .map(|(_, taken)| taken)
+    }
+}
+
+fn is_shown(name: &str) -> bool {
+    (1..=LONGEST_SHOWN).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TAKES: Takes = Takes {
+        names: &[
+            &["token"],
+            &["status", "when", "limit", "bucket_name", "bucket"],
+            &["monthly_*", "storage_overage_price_*"],
+        ],
+        unused: &["stage"],
+    };
+
+    fn refused(name: &str) -> String {
+        let text = TAKES.check([name.to_owned()].iter()).unwrap_err().text;
+        text.strip_prefix("unknown parameter")
+            .expect("it says so")
+            .to_owned()
+    }
+
+    #[test]
+    fn what_is_taken_or_known_to_be_sent_passes() {
+        let names = [
+            "token",
+            "action",
+            "bucket",
+            "monthly_eur",
+            "monthly_",
+            "stage",
+        ];
+        assert_eq!(TAKES.check(names.map(str::to_owned).iter()), Ok(()));
+        assert_eq!(TAKES.check([].iter()), Ok(()));
+    }
+
+    #[test]
+    fn a_slip_is_named_with_what_was_meant() {
+        for (slip, meant) in [
+            ("stauts", "status"),
+            ("state", "status"),
+            ("Status", "status"),
+            ("whn", "when"),
+            ("bucketname", "bucket_name"),
+            ("storage_overage_eur", "storage_overage_price_eur"),
+            ("storage_overage_price", "storage_overage_price_eur"),
+            ("montly_usd", "monthly_usd"),
+            ("tokn", "token"),
+        ] {
+            assert_eq!(refused(slip), format!(": {slip} (did you mean {meant}?)"));
+        }
+    }
+
+    #[test]
+    fn what_is_like_nothing_is_only_named() {
+        for name in ["x", "colour", "a-b.c", "99"] {
+            assert_eq!(refused(name), format!(": {name}"));
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_secret_or_no_name_at_all_is_not_repeated() {
+        for name in [
+            "",
+            "0123456789abcdef0123456789abcdef",
+            "{\"token\":\"x\"}",
+            "a b",
+            "a\nb",
+            "\u{202e}",
+            "é",
+        ] {
+            assert_eq!(refused(name), ", and not one that can be shown");
+        }
+    }
+
+    #[test]
+    fn every_name_that_is_taken_can_be_shown() {
+        assert!(
+            TAKES
+                .names
+                .iter()
+                .copied()
+                .flatten()
+                .all(|name| name.len() <= LONGEST_SHOWN)
+        );
+    }
+}
