@@ -3,6 +3,7 @@
 mod clock;
 mod doors;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,19 +31,23 @@ const LOCAL: &str = "/_local/";
 pub(crate) struct Front {
     engine: Arc<Engine>,
     limits: Arc<Limits>,
-    /// Where it listens, once it does.
-    port: u16,
+    listening: SocketAddr,
     /// How long a request's body may take to come.
     body_timeout: Duration,
 }
 
 impl Front {
     /// For a process that may open this many files.
-    pub(crate) fn new(engine: Arc<Engine>, files: u64, body_timeout: Duration) -> Front {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        listening: SocketAddr,
+        files: u64,
+        body_timeout: Duration,
+    ) -> Front {
         Front {
             engine,
             limits: Arc::new(Limits::new(files)),
-            port: 0,
+            listening,
             body_timeout,
         }
     }
@@ -53,10 +58,7 @@ impl Front {
     }
 
     /// Serves until `stop`: then nobody is let in any more, and this ends with the last request under way.
-    pub(crate) async fn serve(mut self, listeners: Vec<TcpListener>, stop: CancellationToken) {
-        if let Some(Ok(address)) = listeners.first().map(TcpListener::local_addr) {
-            self.port = address.port();
-        }
+    pub(crate) async fn serve(self, listeners: Vec<TcpListener>, stop: CancellationToken) {
         let doors = Doors::new(listeners, &self.limits);
         let router = axum::Router::new()
             .fallback(answer)
@@ -77,12 +79,12 @@ async fn answer(
     let Front {
         engine,
         limits,
-        port,
+        listening,
         body_timeout,
     } = front;
     let (parts, body) = request.into_parts();
     if parts.uri.path().starts_with(LOCAL)
-        && let Err((status, text)) = guard::check(&parts, peer, port)
+        && let Err((status, text)) = guard::check(&parts, peer, listening)
     {
         return problem(status, text);
     }

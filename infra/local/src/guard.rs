@@ -9,28 +9,27 @@ use std::os::unix::fs::MetadataExt;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode};
 
-/// The port that a `Host` without one means.
-const HTTP_PORT: u16 = 80;
 /// The kernel's tables of connections.
 const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 /// Belongs to the user who started this process.
 const SELF: &str = "/proc/self";
 const ROOT: u32 = 0;
 
-/// Why a request for `/_local/…` is refused, if it is; `port` is where the stack listens.
-pub(crate) fn check(request: &Parts, peer: SocketAddr, port: u16) -> Checked {
-    check_peer(peer, port)?;
-    check_head(&request.method, &request.headers, port)
+/// Why a request for `/_local/…` is refused, if it is; `listening` is where the stack listens.
+pub(crate) fn check(request: &Parts, peer: SocketAddr, listening: SocketAddr) -> Checked {
+    check_peer(peer, listening)?;
+    check_head(&request.method, &request.headers, listening.ip())
 }
 
 /// Passed, or what the caller is told.
 pub(crate) type Checked = Result<(), (StatusCode, &'static str)>;
 
-fn check_peer(peer: SocketAddr, port: u16) -> Checked {
-    if !peer.ip().to_canonical().is_loopback() {
+fn check_peer(peer: SocketAddr, listening: SocketAddr) -> Checked {
+    let ip = peer.ip().to_canonical();
+    // Who calls an address of this machine from this machine has that address.
+    if !ip.is_loopback() && ip != listening.ip().to_canonical() {
         return Err((
             StatusCode::FORBIDDEN,
             "/_local is for calls from this machine",
@@ -47,7 +46,7 @@ fn check_peer(peer: SocketAddr, port: u16) -> Checked {
     let owner = tables
         .iter()
         .flat_map(|table| table.lines())
-        .find_map(|line| owner(line, peer, port));
+        .find_map(|line| owner(line, peer, listening.port()));
     match owner {
         Some(owner) if owner == own.uid() || owner == ROOT => Ok(()),
         _ => Err((
@@ -96,18 +95,18 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip.to_canonical(), port))
 }
 
-fn check_head(method: &Method, headers: &HeaderMap, port: u16) -> Checked {
+fn check_head(method: &Method, headers: &HeaderMap, listening: IpAddr) -> Checked {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let is_ours = text(HOST.as_str()).is_some_and(|host| {
         embedded::is_loopback(host)
-            && host
-                .parse::<Authority>()
-                .is_ok_and(|host| host.port_u16().unwrap_or(HTTP_PORT) == port)
+            || host
+                .parse::<SocketAddr>()
+                .is_ok_and(|host| host.ip() == listening)
     });
     if !is_ours {
         return Err((
             StatusCode::FORBIDDEN,
-            "the Host is not this machine's: call 127.0.0.1, [::1] or localhost, with the port",
+            "the Host is not this machine's: call 127.0.0.1, [::1] or localhost",
         ));
     }
     let is_of_a_page = headers.contains_key(ORIGIN)
@@ -149,23 +148,28 @@ mod tests {
     }
 
     fn status(method: &Method, pairs: &[(&'static str, &'static str)]) -> u16 {
-        match check_head(method, &headers(pairs), 8780) {
+        match check_head(method, &headers(pairs), IpAddr::from([192, 168, 1, 5])) {
             Ok(()) => 200,
             Err((status, _)) => status.as_u16(),
         }
     }
 
     #[test]
-    fn only_this_machine_s_names_with_the_port_are_answered() {
-        for host in ["127.0.0.1:8780", "localhost:8780", "[::1]:8780"] {
+    fn only_this_machine_s_names_are_answered() {
+        for host in [
+            "127.0.0.1:8780",
+            "localhost:8780",
+            "localhost",
+            "[::1]:8780",
+            "192.168.1.5:8780",
+        ] {
             assert_eq!(status(&Method::GET, &[("host", host)]), 200, "{host}");
         }
         for host in [
             "evil.example:8780",
             "127.0.0.1.nip.io:8780",
             "192.168.1.2:8780",
-            "localhost",
-            "localhost:8781",
+            "localhost.evil.example",
             "",
         ] {
             assert_eq!(status(&Method::GET, &[("host", host)]), 403, "{host}");
@@ -217,18 +221,18 @@ mod tests {
     #[test]
     fn a_connection_is_known_by_its_owner() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        let client = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connected");
+        let listening = listener.local_addr().expect("an address");
+        let client = std::net::TcpStream::connect(listening).expect("connected");
         let peer = client.local_addr().expect("an address");
-        assert_eq!(check_peer(peer, port), Ok(()));
+        assert_eq!(check_peer(peer, listening), Ok(()));
         // From elsewhere, and a connection that is not there.
         let elsewhere = SocketAddr::from(([192, 0, 2, 1], 5000));
-        assert!(check_peer(elsewhere, port).is_err());
-        let unknown = SocketAddr::new(peer.ip(), port);
-        assert!(check_peer(unknown, port).is_err());
+        assert!(check_peer(elsewhere, listening).is_err());
+        let unknown = SocketAddr::new(peer.ip(), listening.port());
+        assert!(check_peer(unknown, listening).is_err());
         // Over IPv6, as a listener on all addresses sees it.
         let mapped = SocketAddr::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), peer.port());
-        assert_eq!(check_peer(mapped, port), Ok(()));
+        assert_eq!(check_peer(mapped, listening), Ok(()));
     }
 
     #[test]

@@ -156,8 +156,8 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     };
     if arguments.listen.is_open() {
         eprintln!(
-            "local: warning: {} can be reached by others than this machine: whoever can connect may move time and run jobs, \
-             and everything is sent in the clear, API keys and tokens too",
+            "local: warning: {} can be reached by others than this machine: everything is sent in the clear, \
+             API keys and tokens too",
             arguments.listen.address()
         );
     }

@@ -249,7 +249,12 @@ impl Stack {
             Arc::downgrade(&dynamodb),
             runner,
         ));
-        let front = Front::new(Arc::clone(&engine), options.files, options.body_timeout);
+        let front = Front::new(
+            Arc::clone(&engine),
+            address,
+            options.files,
+            options.body_timeout,
+        );
         let tasks = Tasks::start(front, listeners, &engine, options.background);
         Ok(Stack {
             api: format!("http://{}", reachable(address)),

@@ -203,19 +203,22 @@ async fn bodies_without_their_database_are_refused_rather_than_forgotten() {
     put(&alice, "alices", "k", pattern(100_000)).await;
     lab.stop();
     let database = lab.data_dir().join("metadata.sqlite");
-    let kept = std::fs::read(&database).unwrap();
+    // What was written last may still stand in the log beside it.
+    let parts = [
+        "metadata.sqlite",
+        "metadata.sqlite-wal",
+        "metadata.sqlite-shm",
+    ]
+    .map(|name| lab.data_dir().join(name));
+    let kept = parts.clone().map(|part| std::fs::read(part).ok());
     let files = lab.files();
     for broken in [
         None,
         Some(Vec::new()),
         Some(b"something else entirely".to_vec()),
     ] {
-        for name in [
-            "metadata.sqlite",
-            "metadata.sqlite-wal",
-            "metadata.sqlite-shm",
-        ] {
-            let _ = std::fs::remove_file(lab.data_dir().join(name));
+        for part in &parts {
+            let _ = std::fs::remove_file(part);
         }
         if let Some(broken) = broken {
             std::fs::write(&database, broken).unwrap();
@@ -227,7 +230,12 @@ async fn bodies_without_their_database_are_refused_rather_than_forgotten() {
         );
         assert_eq!(lab.files(), files);
     }
-    std::fs::write(&database, kept).unwrap();
+    for (part, kept) in parts.iter().zip(kept) {
+        let _ = std::fs::remove_file(part);
+        if let Some(kept) = kept {
+            std::fs::write(part, kept).unwrap();
+        }
+    }
     lab.restart();
     assert_eq!(
         read(&lab.client_of("alice"), "alices", "k").await.len(),
