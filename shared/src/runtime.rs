@@ -46,6 +46,9 @@ pub enum Entry {
     Schedule(ScheduleHandler),
 }
 
+/// How often a message is delivered before its queue sets it aside: `maxReceiveCount` of all queues in the template.
+pub const DELIVERIES: u32 = 5;
+
 /// Why a function's process ended.
 pub type Stop = lambda_runtime::Error;
 
@@ -115,7 +118,11 @@ pub fn run(function: &'static Function) -> Result<(), Stop> {
                     let work = async {
                         let result = handler(on.context).await;
                         if let Err(fault) = &result {
-                            tracing::error!(error = %fault, "a scheduled run failed");
+                            if fault.retryable {
+                                tracing::warn!(error = %fault, "a scheduled run failed; the next one takes up what it left");
+                            } else {
+                                tracing::error!(error = %fault, "a scheduled run failed");
+                            }
                             telemetry::add_fault(fault);
                         }
                         result
@@ -180,10 +187,20 @@ pub async fn handle_batch(
         let id = message.message_id.unwrap_or_default();
         let trace = message.attributes.get("AWSTraceHeader").map(String::as_str);
         let body = message.body.unwrap_or_default();
+        let delivery = message.attributes.get("ApproximateReceiveCount");
+        // Where nobody counts them, any may be the last.
+        let is_last = delivery
+            .and_then(|count| count.parse().ok())
+            .is_none_or(|count: u32| count >= DELIVERIES);
         let work = async {
             let result = handler(context, &body).await;
             if let Err(fault) = &result {
-                tracing::error!(message_id = %id, error = %fault, "a queue message failed");
+                // Two that change the same thing at once are nobody's mistake: the next delivery of the one that came second goes through.
+                if fault.retryable && !is_last {
+                    tracing::warn!(message_id = %id, error = %fault, "a queue message is tried again");
+                } else {
+                    tracing::error!(message_id = %id, error = %fault, "a queue message failed");
+                }
                 telemetry::add_fault(fault);
             }
             result

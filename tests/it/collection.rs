@@ -97,6 +97,56 @@ fn stored(hour: u8, bytes: u64) -> Stored {
 }
 
 #[tokio::test]
+async fn samples_tell_the_account_s_number_and_its_client_also_after_a_segment_that_does_not() {
+    let app = TestApp::start_idle(&[]).await;
+    app.order("client", "first-bucket").await;
+    let account = app.order("client2", "my-bucket").await;
+    let record = app.context().database.account(&account.s3uid);
+    let id = record.await.expect("an answer").expect("the account").id;
+    // As an earlier version wrote it.
+    let former = SegmentKey {
+        location: "NL".into(),
+        hour: at("2026-01-15T10:00:00Z"),
+        shard: 0,
+    };
+    let sample = Sample {
+        s3uid: account.s3uid.clone(),
+        bucket_name: "my-bucket".into(),
+        hour: former.hour,
+        stored_bytes: Some(0),
+        ..Sample::default()
+    };
+    wait_until(&app, "2026-01-15T11:00:00Z");
+    let segments = &app.context().segments;
+    let written = segments.put(&former, vec![sample], app.now()).await;
+    written.expect("written");
+    // Ordered after the hour from which the others are known.
+    wait_until(&app, "2026-01-15T12:30:00Z");
+    let late = app.order("client", "late-bucket").await;
+    wait_until(&app, "2026-01-15T13:05:00Z");
+    for hour in ["11", "12"] {
+        handle(&app, &format!("2026-01-15T{hour}:00:00Z")).await;
+    }
+    let whose = |samples: Vec<Sample>| -> Vec<_> {
+        samples
+            .iter()
+            .map(|sample| (sample.account_id, sample.client_id))
+            .collect()
+    };
+    let known = (Some(id), Some(app.client_id("client2")));
+    assert_eq!(
+        whose(samples(&app, &account).await),
+        [(None, None), known, known]
+    );
+    let client = Some(app.client_id("client"));
+    let [(Some(late_id), whose_late)] = whose(samples(&app, &late).await)[..] else {
+        panic!("one hour with its account's number");
+    };
+    assert!(late_id > id);
+    assert_eq!(whose_late, client);
+}
+
+#[tokio::test]
 async fn an_hour_whose_collector_died_before_saying_so_is_settled_by_the_next_run() {
     let app = TestApp::start_idle(&[]).await;
     app.order("client", "my-bucket").await;
@@ -772,6 +822,9 @@ async fn the_first_hour_of_a_quiet_day_costs_one_write_and_no_look_at_the_days()
     let s3 = app.s3("client", &account).await;
     app.put(&s3, "my-bucket", "a", 100).await;
     advance_to(&app, "2026-01-15T11:05:00Z").await;
+    // Whose the accounts are is known from the hour before.
+    wait_until(&app, "2026-01-16T00:05:00Z");
+    handle(&app, "2026-01-15T23:00:00Z").await;
     let midnight = message("NL", "2026-01-16T00:00:00Z");
     wait_until(&app, "2026-01-16T01:05:00Z");
     let run = app.handle_directly("usage_shards", &midnight);

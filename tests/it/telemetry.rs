@@ -1,12 +1,16 @@
 //! What invocations tell beside their answers.
 
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
 use serde_json::{Value, json};
 use tests::TestApp;
+use tracing_subscriber::fmt::MakeWriter;
 use wharfage::domain::period::hour_of;
-use wharfage::runtime::{Entry, handle_batch};
+use wharfage::error::Fault;
+use wharfage::runtime::{DELIVERIES, Entry, QueueHandler, handle_batch};
 use wharfage::segments::SegmentKey;
 use wharfage::telemetry::Invocation;
 
@@ -58,6 +62,74 @@ async fn messages_carry_the_trace_of_what_sent_them_and_their_worker_carries_it_
     let document = figures(&app, &worker);
     assert_eq!(document["TraceId"], "1-other");
     assert_eq!(document["Calls"], calls.len());
+}
+
+/// Log lines, as text.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("the log").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Log;
+
+    fn make_writer(&'a self) -> Log {
+        self.clone()
+    }
+}
+
+/// The level of the one line that a delivery leaves in the log.
+async fn level_of(app: &TestApp, handler: QueueHandler, delivery: Option<u32>) -> String {
+    let mut message = SqsMessage::default();
+    message.message_id = Some("one".into());
+    message.body = Some(String::new());
+    if let Some(delivery) = delivery {
+        let count = ("ApproximateReceiveCount".into(), delivery.to_string());
+        message.attributes.extend([count]);
+    }
+    let mut event = SqsEvent::default();
+    event.records = vec![message];
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .with_writer(log.clone())
+        .finish();
+    let subscribed = tracing::subscriber::set_default(subscriber);
+    let response = handle_batch(app.context(), handler, event).await;
+    drop(subscribed);
+    // Whatever is logged, the message goes back.
+    assert_eq!(response.batch_item_failures.len(), 1);
+    let log = log.0.lock().expect("the log");
+    let line: Value = serde_json::from_slice(&log).expect("one line");
+    line["level"].as_str().expect("a level").to_owned()
+}
+
+#[tokio::test]
+async fn a_message_that_is_tried_again_is_no_error_until_its_last_delivery() {
+    let app = TestApp::start_idle(&[]).await;
+    let outrun: QueueHandler = |_, _| {
+        let fault = Fault::retryable("regrouping accounts", "somebody else is changing one");
+        Box::pin(async { Err(fault) })
+    };
+    for delivery in 1..DELIVERIES {
+        assert_eq!(level_of(&app, outrun, Some(delivery)).await, "WARN");
+    }
+    assert_eq!(level_of(&app, outrun, Some(DELIVERIES)).await, "ERROR");
+    // Nobody knows whether there is another.
+    assert_eq!(level_of(&app, outrun, None).await, "ERROR");
+    let broken: QueueHandler = |_, _| {
+        let fault = Fault::permanent("reading a queue message", "it is none");
+        Box::pin(async { Err(fault) })
+    };
+    assert_eq!(level_of(&app, broken, Some(1)).await, "ERROR");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use functions::{ACTIONS, FUNCTIONS};
 use serde_yaml_ng::Value;
 use tests::permissions;
-use wharfage::runtime::Entry;
+use wharfage::runtime::{DELIVERIES, Entry};
 
 /// The workspace.
 fn root() -> PathBuf {
@@ -234,9 +234,14 @@ fn every_queue_has_a_worker_with_time_for_a_message_and_a_place_for_what_fails()
             hidden >= 6 * timeout,
             "{queue}: a message comes again while it is worked on"
         );
-        set_aside.insert(reference(
-            &properties["RedrivePolicy"]["deadLetterTargetArn"],
-        ));
+        let redrive = &properties["RedrivePolicy"];
+        // By this a worker knows that a message does not come again.
+        assert_eq!(
+            redrive["maxReceiveCount"].as_u64(),
+            Some(DELIVERIES.into()),
+            "{queue}"
+        );
+        set_aside.insert(reference(&redrive["deadLetterTargetArn"]));
     }
     // Runs that could not be started.
     for function in functions.values() {

@@ -43,7 +43,11 @@ async fn run(context: &Context) -> Result<Value, Fault> {
             }
             Err(fault) => {
                 // One location that fails must not keep the others waiting.
-                tracing::error!(location, error = %fault, "usage could not be asked for");
+                if fault.retryable {
+                    tracing::warn!(location, error = %fault, "usage is asked for by the next run");
+                } else {
+                    tracing::error!(location, error = %fault, "usage could not be asked for");
+                }
                 failed = Some(fault);
             }
         }

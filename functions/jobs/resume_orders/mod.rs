@@ -33,7 +33,11 @@ async fn run(context: &Context) -> Result<Value, Fault> {
             Ok(None) => {}
             Err(fault) => {
                 // One order that cannot go on must not keep the others waiting.
-                tracing::error!(order_id = %order.order_id, error = %fault, "an order could not be carried on");
+                if fault.retryable {
+                    tracing::warn!(order_id = %order.order_id, error = %fault, "an order is carried on later");
+                } else {
+                    tracing::error!(order_id = %order.order_id, error = %fault, "an order could not be carried on");
+                }
                 waiting += 1;
             }
         }

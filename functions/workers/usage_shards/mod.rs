@@ -155,8 +155,15 @@ async fn collect(
         // What the cluster did not count need not be told apart.
         false => HashMap::new(),
     };
+    let numbers: HashMap<&str, u64> = accounts
+        .iter()
+        .map(|account| (account.s3uid.as_str(), account.id))
+        .collect();
+    let clients = clients(context, key, &s3uids).await?;
     let mut samples = samples(key.hour, &s3uids, buckets, traffic);
     for sample in &mut samples {
+        sample.account_id = numbers.get(sample.s3uid.as_str()).copied();
+        sample.client_id = clients.get(&sample.s3uid).copied();
         let of = (sample.s3uid.clone(), sample.bucket_name.clone());
         sample.own = own.get(&of).copied();
     }
@@ -177,6 +184,41 @@ async fn collect(
         sample.stored_bytes = Some(0);
     }
     context.segments.put(key, samples, now).await
+}
+
+/// Whose the accounts are. That never changes: the hour before tells of most of them, and only those that it does not know are read.
+async fn clients(
+    context: &Context,
+    key: &SegmentKey,
+    s3uids: &[&str],
+) -> Result<HashMap<String, u64>, Fault> {
+    let before = context.segments.get(&hour_before(key)).await?;
+    let mut clients: HashMap<String, u64> = before
+        .iter()
+        .flat_map(|segment| segment.iter())
+        .filter_map(|sample| Some((sample.s3uid.clone(), sample.client_id?)))
+        .collect();
+    let unknown: Vec<&str> = s3uids
+        .iter()
+        .copied()
+        .filter(|s3uid| !clients.contains_key(*s3uid))
+        .collect();
+    if !unknown.is_empty() {
+        let accounts = context.database.accounts(&unknown).await?;
+        clients.extend(
+            accounts
+                .into_iter()
+                .map(|(s3uid, account)| (s3uid, account.client_id)),
+        );
+    }
+    Ok(clients)
+}
+
+fn hour_before(key: &SegmentKey) -> SegmentKey {
+    SegmentKey {
+        hour: key.hour - HOUR,
+        ..key.clone()
+    }
 }
 
 /// The rows of a segment: by account in the given order, and by bucket. Without `buckets`, nobody can tell any more what was stored;
@@ -248,10 +290,7 @@ async fn names_with_news<'a>(
     segment: &'a [Sample],
 ) -> Result<Vec<&'a str>, Fault> {
     let mut names = names(segment);
-    let before = SegmentKey {
-        hour: key.hour - HOUR,
-        ..key.clone()
-    };
+    let before = hour_before(key);
     if date_of(before.hour) == date_of(key.hour)
         && let Some(segment_before) = context.segments.get(&before).await?
     {

@@ -14,6 +14,7 @@ use wharfage::context::Context;
 use crate::clock::VirtualClock;
 use crate::error::Error;
 use crate::gateway::Gateway;
+use crate::invoke::Crash;
 use crate::queues::{Drained, Queues};
 use crate::runner::Runner;
 use crate::schedule::Schedule;
@@ -182,9 +183,9 @@ impl Engine {
                 .collect(),
         })?;
         let _driven = self.driven.lock().await;
-        self.run(job).await.map_err(|problem| Error::Failed {
+        self.runner.run(job).await.map_err(|crash| Error::Failed {
             function: job.function.to_owned(),
-            problem,
+            problem: crash.to_string(),
         })
     }
 
@@ -253,14 +254,20 @@ impl Engine {
             cursor.after = due;
             driven.until = due;
             self.clock.move_up_to(due)?;
-            let result = self.run(cursor.job).await;
-            if let Err(problem) = &result {
-                tracing::error!(job = cursor.job.function, %problem, "a scheduled run failed");
+            let result = self.runner.run(cursor.job).await;
+            match &result {
+                Ok(_) => {}
+                Err(problem @ Crash::Deferred(_)) => {
+                    tracing::warn!(job = cursor.job.function, %problem, "a scheduled run failed; the next one takes up what it left");
+                }
+                Err(problem) => {
+                    tracing::error!(job = cursor.job.function, %problem, "a scheduled run failed");
+                }
             }
             let run = Run {
                 at: due,
                 job: cursor.job.function,
-                result,
+                result: result.map_err(|crash| crash.to_string()),
             };
             if let Some((drained, tell)) = &mut jump {
                 let done = self.queues.drain().await?;
@@ -272,11 +279,6 @@ impl Engine {
         }
         driven.until = driven.until.max(until);
         Ok(ran)
-    }
-
-    async fn run(&self, job: &Job) -> Result<Value, String> {
-        let ended = self.runner.run(job).await;
-        ended.map_err(|crash| crash.to_string())
     }
 
     /// DynamoDB removes what has expired by itself, sooner or later; the embedded one when told.

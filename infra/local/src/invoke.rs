@@ -16,6 +16,8 @@ pub(crate) enum Crash {
     TimedOut(Duration),
     /// It ended by itself, with an error.
     Failed(String),
+    /// The same, with an error that another try may not meet.
+    Deferred(String),
     /// Its process could not be started, or was not ready in time.
     Init(String),
     /// Its process ended, with this status.
@@ -36,7 +38,7 @@ impl fmt::Display for Crash {
                     timeout.as_secs_f64()
                 )
             }
-            Crash::Failed(text) => f.write_str(text),
+            Crash::Failed(text) | Crash::Deferred(text) => f.write_str(text),
             Crash::Init(text) => write!(f, "did not start: {text}"),
             Crash::Exited(status) => write!(f, "its process ended: {status}"),
             Crash::Stopped => f.write_str("stopped with the local runner"),

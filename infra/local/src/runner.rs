@@ -133,7 +133,10 @@ impl Runner {
                     handler(&context).await
                 })
                 .await?
-                .map_err(|fault| Crash::Failed(fault.to_string()))
+                .map_err(|fault| match fault.retryable {
+                    true => Crash::Deferred(fault.to_string()),
+                    false => Crash::Failed(fault.to_string()),
+                })
             }
             Place::Processes(fleet) => {
                 let event = Bytes::from_static(b"{}");

@@ -311,6 +311,8 @@ impl Database {
 pub struct MeteredAccount {
     /// Its name.
     pub s3uid: String,
+    /// Its number.
+    pub id: u64,
     /// From when on.
     pub created_at: Timestamp,
     /// Until when; absent while it lives.

@@ -116,6 +116,10 @@ impl TrafficHour {
 pub struct Sample {
     /// Whose bucket.
     pub s3uid: String,
+    /// The account's number; none in old segments.
+    pub account_id: Option<u64>,
+    /// The client that has the account; none in old segments.
+    pub client_id: Option<u64>,
     /// Which bucket; empty for an account that has none.
     pub bucket_name: String,
     /// The start of the hour, UTC.

@@ -42,8 +42,14 @@ enum Kind {
 /// A column of figures, and what it takes of a sample.
 type Figure = (&'static str, fn(&Sample) -> Option<u64>);
 
-/// The optional columns, in the order of the file. Earlier versions wrote the first seven.
-const FIGURES: [Figure; 14] = [
+/// The start of the hour. It is not called `hour`: the path has that name for the hour of the day, and readers that find columns in paths
+/// would take the one for the other.
+const STARTS_AT: &str = "starts_at";
+/// The same, as earlier versions called it.
+const STARTS_AT_FORMERLY: &str = "hour";
+
+/// The optional columns, in the order of the file. Earlier versions wrote the first seven, later ones the first fourteen.
+const FIGURES: [Figure; 16] = [
     ("stored_bytes", |sample| sample.stored_bytes),
     ("objects", |sample| sample.objects),
     ("noncurrent_bytes", |sample| sample.noncurrent_bytes),
@@ -58,10 +64,15 @@ const FIGURES: [Figure; 14] = [
     ("requests_other", |sample| Some(sample.classes?.other)),
     ("own_bytes_sent", |sample| Some(sample.own?.bytes_sent)),
     ("own_requests", |sample| Some(sample.own?.requests)),
+    ("account_id", |sample| sample.account_id),
+    ("client_id", |sample| sample.client_id),
 ];
 
 /// The columns, in the order of the file.
-fn columns(figures: &[Figure]) -> impl Iterator<Item = (&'static str, Kind, Repetition)> {
+fn columns(
+    starts_at: &'static str,
+    figures: &[Figure],
+) -> impl Iterator<Item = (&'static str, Kind, Repetition)> {
     use Kind::{Flag, Instant, Number, Text};
     const REQUIRED: Repetition = Repetition::REQUIRED;
     const OPTIONAL: Repetition = Repetition::OPTIONAL;
@@ -69,7 +80,7 @@ fn columns(figures: &[Figure]) -> impl Iterator<Item = (&'static str, Kind, Repe
     [
         ("s3uid", Text, REQUIRED),
         ("bucket_name", Text, REQUIRED),
-        ("hour", Instant, REQUIRED),
+        (starts_at, Instant, REQUIRED),
     ]
     .into_iter()
     .chain(figures)
@@ -79,8 +90,8 @@ fn columns(figures: &[Figure]) -> impl Iterator<Item = (&'static str, Kind, Repe
     ])
 }
 
-fn schema(figures: &[Figure]) -> Result<TypePtr, ParquetError> {
-    let fields = columns(figures)
+fn schema(starts_at: &'static str, figures: &[Figure]) -> Result<TypePtr, ParquetError> {
+    let fields = columns(starts_at, figures)
         .map(|(name, kind, repetition)| {
             let (physical, logical) = match kind {
                 Kind::Text => (PhysicalType::BYTE_ARRAY, Some(LogicalType::String)),
@@ -109,19 +120,20 @@ fn schema(figures: &[Figure]) -> Result<TypePtr, ParquetError> {
 /// # Errors
 /// When a figure is above 2^63 - 1.
 pub fn encode(samples: &[Sample], collected_at: Timestamp) -> Result<Vec<u8>, FileError> {
-    encode_figures(samples, collected_at, &FIGURES)
+    encode_columns(samples, collected_at, STARTS_AT, &FIGURES)
 }
 
-fn encode_figures(
+fn encode_columns(
     samples: &[Sample],
     collected_at: Timestamp,
+    starts_at: &'static str,
     figures: &[Figure],
 ) -> Result<Vec<u8>, FileError> {
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_created_by("wharfage".into())
         .build();
-    let schema = schema(figures)?;
+    let schema = schema(starts_at, figures)?;
     let mut file = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties))?;
     let mut rows = file.next_row_group()?;
     write::<ByteArrayType>(&mut rows, &texts(samples, |sample| &sample.s3uid), None)?;
@@ -202,7 +214,11 @@ pub fn decode(file: Bytes) -> Result<Vec<Sample>, FileError> {
         let rows = Rows::of(file.get_row_group(group)?)?;
         let mut s3uids = rows.texts("s3uid")?.into_iter();
         let mut bucket_names = rows.texts("bucket_name")?.into_iter();
-        let hours = rows.required("hour")?;
+        let starts_at = match rows.has(STARTS_AT) {
+            true => STARTS_AT,
+            false => STARTS_AT_FORMERLY,
+        };
+        let hours = rows.required(starts_at)?;
         let figure = |name| rows.optional(name);
         let (stored_bytes, objects) = (figure("stored_bytes")?, figure("objects")?);
         let (noncurrent_bytes, multipart_bytes) =
@@ -215,16 +231,19 @@ pub fn decode(file: Bytes) -> Result<Vec<Sample>, FileError> {
         let (lists, deletes) = (later("requests_list")?, later("requests_delete")?);
         let others = later("requests_other")?;
         let (own_bytes_sent, own_requests) = (later("own_bytes_sent")?, later("own_requests")?);
+        let (account_ids, client_ids) = (later("account_id")?, later("client_id")?);
         let resets = rows.flags("is_reset")?;
         samples.reserve(rows.count);
         for row in 0..rows.count {
             samples.push(Sample {
                 s3uid: s3uids.next().ok_or(FileError::Missing("s3uid"))?,
+                account_id: account_ids[row],
+                client_id: client_ids[row],
                 bucket_name: bucket_names
                     .next()
                     .ok_or(FileError::Missing("bucket_name"))?,
                 hour: Timestamp::from_millisecond(hours[row])
-                    .map_err(|_| FileError::OutOfRange("hour"))?,
+                    .map_err(|_| FileError::OutOfRange(starts_at))?,
                 stored_bytes: stored_bytes[row],
                 objects: objects[row],
                 noncurrent_bytes: noncurrent_bytes[row],
@@ -336,11 +355,15 @@ impl<'a> Rows<'a> {
 
     /// Like [`Self::optional`], of a column that earlier versions did not write.
     fn later(&self, name: &'static str) -> Result<Vec<Option<u64>>, FileError> {
-        let mut columns = self.group.metadata().columns().iter();
-        match columns.any(|column| column.column_path().string() == name) {
+        match self.has(name) {
             true => self.optional(name),
             false => Ok(vec![None; self.count]),
         }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let mut columns = self.group.metadata().columns().iter();
+        columns.any(|column| column.column_path().string() == name)
     }
 
     fn flags(&self, name: &'static str) -> Result<Vec<bool>, FileError> {
@@ -370,6 +393,7 @@ mod tests {
     prop_compose! {
         fn sample()(
             s3uid in "[A-Za-z0-9]{32}",
+            (account_id, client_id) in (option::of(0..=MOST), option::of(0..=MOST)),
             bucket_name in "[a-z0-9.-]{0,63}",
             hour in 0i64..1_000_000,
             (stored_bytes, objects) in (option::of(0..=MOST), option::of(0..=MOST)),
@@ -380,7 +404,7 @@ mod tests {
             is_reset in any::<bool>(),
         ) -> Sample {
             Sample {
-                s3uid, bucket_name, hour: at(hour * 3_600), stored_bytes, objects, noncurrent_bytes, multipart_bytes,
+                s3uid, account_id, client_id, bucket_name, hour: at(hour * 3_600), stored_bytes, objects, noncurrent_bytes, multipart_bytes,
                 bytes_sent, bytes_received, requests, is_reset,
                 classes: classes.map(|[get, put, list, delete, other]| RequestClasses { get, put, list, delete, other }),
                 own: own.map(|(bytes_sent, requests)| OwnCalls { bytes_sent, requests }),
@@ -409,6 +433,8 @@ mod tests {
     fn a_file_of_an_earlier_version_is_read_without_what_it_did_not_know() {
         let sample = Sample {
             s3uid: "a".into(),
+            account_id: Some(8),
+            client_id: Some(9),
             bucket_name: "b".into(),
             hour: at(3_600),
             stored_bytes: Some(1_000),
@@ -426,15 +452,88 @@ mod tests {
             }),
             ..Sample::default()
         };
-        let file = encode_figures(std::slice::from_ref(&sample), at(7_500), &FIGURES[..7]);
-        let before = Sample {
+        let earlier = |figures: &[Figure]| {
+            let samples = std::slice::from_ref(&sample);
+            let file = encode_columns(samples, at(7_500), STARTS_AT_FORMERLY, figures);
+            decode(file.expect("encoded").into()).expect("decoded")
+        };
+        let with_own_calls = Sample {
+            account_id: None,
+            client_id: None,
+            ..sample.clone()
+        };
+        assert_eq!(earlier(&FIGURES[..14]), [with_own_calls.clone()]);
+        let first = Sample {
             classes: None,
             own: None,
-            ..sample
+            ..with_own_calls
         };
-        let read = decode(file.expect("encoded").into()).expect("decoded");
-        assert_eq!(read, [before]);
+        let read = earlier(&FIGURES[..7]);
+        assert_eq!(read, [first]);
         assert_eq!(read[0].moved().bytes_sent, 70);
+    }
+
+    /// As an installation that is updated has it in its bucket: the release before wrote it.
+    #[test]
+    fn a_file_that_the_version_before_wrote_is_read() {
+        let file = Bytes::from_static(include_bytes!("former.parquet"));
+        let hour: Timestamp = "2026-01-15T11:00:00Z".parse().expect("time");
+        let quiet = Sample {
+            s3uid: "rNamFzaEWnStOOByjSSNofy0vtHAUm64".into(),
+            bucket_name: "quiet-bucket".into(),
+            hour,
+            stored_bytes: Some(0),
+            objects: Some(0),
+            noncurrent_bytes: Some(0),
+            multipart_bytes: Some(0),
+            bytes_sent: Some(0),
+            bytes_received: Some(0),
+            requests: Some(0),
+            ..Sample::default()
+        };
+        let busy = Sample {
+            s3uid: "6Rgo6DXeGvpO4OrHxEFvRkrGZhSTeLXi".into(),
+            bucket_name: "first-bucket".into(),
+            stored_bytes: Some(70_000),
+            objects: Some(1),
+            bytes_sent: Some(70_460),
+            bytes_received: Some(70_000),
+            requests: Some(3),
+            classes: Some(RequestClasses {
+                get: 1,
+                put: 1,
+                list: 1,
+                ..RequestClasses::default()
+            }),
+            own: Some(OwnCalls {
+                bytes_sent: 460,
+                requests: 1,
+            }),
+            ..quiet.clone()
+        };
+        assert_eq!(decode(file).expect("decoded"), [busy, quiet]);
+    }
+
+    #[test]
+    fn no_column_has_a_name_that_the_path_has() {
+        let key = crate::segments::SegmentKey {
+            location: "NL".into(),
+            hour: at(0),
+            shard: 0,
+        };
+        let key = key.to_string();
+        let of_path: Vec<&str> = key
+            .split('/')
+            .filter_map(|part| Some(part.split_once('=')?.0))
+            .collect();
+        assert_eq!(of_path, ["location", "date", "hour"]);
+        let file = encode(&[], at(0)).expect("encoded");
+        let file = SerializedFileReader::new(Bytes::from(file)).expect("a file");
+        let schema = file.metadata().file_metadata().schema_descr();
+        assert_eq!(schema.num_columns(), 21);
+        for column in schema.columns() {
+            assert!(!of_path.contains(&column.name()), "{}", column.name());
+        }
     }
 
     #[test]
@@ -460,6 +559,8 @@ mod tests {
         let samples: Vec<Sample> = (0..1_000u64)
             .map(|account| Sample {
                 s3uid: name(account),
+                account_id: Some(account),
+                client_id: Some(account / 3),
                 bucket_name: format!("bucket-{account}"),
                 hour: at(3_600),
                 stored_bytes: Some(account << 30),

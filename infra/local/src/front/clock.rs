@@ -114,26 +114,26 @@ fn answer(ended: Ended) -> Result<Response<Body>, Refusal> {
     Ok(json_response(StatusCode::OK, &outcome(ended)?))
 }
 
-/// What happened on the way to `now`: how often each job ran, and which runs failed. A jump of a month has thousands.
-fn account<'a>(now: Timestamp, runs: impl Iterator<Item = &'a Run>, drained: Drained) -> Value {
+/// How often each job ran, and which runs failed. A jump of a month has thousands.
+fn describe(advanced: &Advanced) -> Value {
     let mut ran: BTreeMap<&str, usize> = BTreeMap::new();
     let mut failed: Vec<Value> = Vec::new();
-    for run in runs {
+    for run in &advanced.ran {
         *ran.entry(run.job).or_default() += 1;
         if let Err(error) = &run.result {
             failed.push(json!({"at": run.at, "job": run.job, "error": error}));
         }
     }
+    let Drained {
+        handled,
+        failed: deliveries_failed,
+    } = advanced.drained;
     json!({
-        "now": now,
+        "now": advanced.now,
         "ran": ran,
         "failed": failed,
-        "messages": {"handled": drained.handled, "failed": drained.failed},
+        "messages": {"handled": handled, "failed": deliveries_failed},
     })
-}
-
-fn describe(advanced: &Advanced) -> Value {
-    account(advanced.now, advanced.ran.iter(), advanced.drained)
 }
 
 /// A line of JSON at each `pace` with what happened since the last one, and at last the answer, or why there is none.
@@ -166,8 +166,13 @@ fn stream(
             };
             return Some((line(&last), None));
         }
-        let since = account(engine.clock.now(), runs.iter(), drained);
-        let line = line(&json!({ "progress": since }));
+        // Short enough for a line of a terminal; what failed, and why, stands in the answer.
+        let line = line(&json!({ "progress": {
+            "now": format!("{:.0}", engine.clock.now()),
+            "runs": runs.len(),
+            "messages": drained.handled,
+            "failed": runs.iter().filter(|run| run.result.is_err()).count() + drained.failed,
+        } }));
         Some((line, Some((engine, moving, steps))))
     });
     let mut response = Response::new(Body::from_stream(lines));
