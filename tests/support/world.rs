@@ -74,11 +74,18 @@ impl TestApp {
     }
 
     fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        let environment = self.stack.environment();
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
             .region(aws_sdk_dynamodb::config::Region::from_static("eu-west-1"))
-            .endpoint_url(&self.stack.environment()["AWS_ENDPOINT_URL_DYNAMODB"])
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+            .endpoint_url(&environment["AWS_ENDPOINT_URL_DYNAMODB"])
+            .credentials_provider(Credentials::new(
+                &environment["AWS_ACCESS_KEY_ID"],
+                &environment["AWS_SECRET_ACCESS_KEY"],
+                None,
+                None,
+                "test",
+            ))
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .build();
         aws_sdk_dynamodb::Client::from_conf(config)

@@ -1,17 +1,16 @@
 //! A small EventBridge: it takes events and hands each to whoever started it.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use http_body_util::Full;
 use hyper::{Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::door::{self, Credentials, Door};
 use crate::random::random_id;
 use crate::server::{self, Server};
 
@@ -58,20 +57,20 @@ struct Entry {
     time: Option<f64>,
 }
 
-/// Starts EventBridge on `listen`.
+/// Starts EventBridge on `listen`, for who signs with `credentials`.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub fn start(listen: SocketAddr, sink: Sink) -> io::Result<Server> {
+pub fn start(listen: SocketAddr, credentials: &Credentials, sink: Sink) -> io::Result<Server> {
     let (listener, address) = server::bind(listen)?;
-    let service = hyper::service::service_fn(move |request| {
-        let sink = Arc::clone(&sink);
-        async move { Ok::<_, Infallible>(answer(request, &sink).await) }
+    let door = Door::new("events", REQUEST_MAX_BYTES, credentials);
+    let serving = door::serve(listener, door, move |request| {
+        std::future::ready(answer(&request, &sink))
     });
-    Ok(Server::spawn(address, server::serve(listener, service)))
+    Ok(Server::spawn(address, serving))
 }
 
-async fn answer(request: Request<Incoming>, sink: &Sink) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Bytes>, sink: &Sink) -> Response<Full<Bytes>> {
     let target = request
         .headers()
         .get("x-amz-target")
@@ -79,13 +78,7 @@ async fn answer(request: Request<Incoming>, sink: &Sink) -> Response<Full<Bytes>
     if target != Some("AWSEvents.PutEvents") {
         return refuse("UnknownOperationException", "only PutEvents is known here");
     }
-    let Ok(body) = Limited::new(request.into_body(), REQUEST_MAX_BYTES)
-        .collect()
-        .await
-    else {
-        return refuse("ValidationException", "the request is too large");
-    };
-    let put: PutEvents = match serde_json::from_slice(&body.to_bytes()) {
+    let put: PutEvents = match serde_json::from_slice(request.body()) {
         Ok(put) => put,
         Err(error) => return refuse("SerializationException", &error.to_string()),
     };

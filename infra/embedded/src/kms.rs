@@ -1,10 +1,8 @@
 //! A small KMS: one AES-256-GCM key behind the service's JSON protocol.
 //!
 //! Any `KeyId` is accepted and names the same key, since there is one key only; answers carry its ARN.
-//! Signatures are not checked: whoever reaches the port may use the key.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -18,13 +16,13 @@ use aes_gcm::{Aes256Gcm, Nonce};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::door::{self, Credentials, Door};
 use crate::random::random_id;
 use crate::server::{self, Server};
 
@@ -36,25 +34,30 @@ const BLOB_VERSION: u8 = 1;
 const PLAINTEXT_MAX_BYTES: usize = 4096;
 const REQUEST_MAX_BYTES: usize = 256 * 1024;
 
-/// Starts KMS on `listen`, with the 32-byte key in `key_file`, or a random one that dies with it.
+/// Starts KMS on `listen`, with the 32-byte key in `key_file`, or a random one that dies with it, for who signs with
+/// `credentials`.
 ///
 /// An absent file is made, with mode 0600.
 ///
 /// # Errors
 /// When the address cannot be bound, the file cannot be read or made, its mode lets others read
 /// it, or its size is wrong.
-pub fn start(listen: SocketAddr, key_file: Option<PathBuf>) -> io::Result<Server> {
+pub fn start(
+    listen: SocketAddr,
+    credentials: &Credentials,
+    key_file: Option<PathBuf>,
+) -> io::Result<Server> {
     let key = match key_file {
         Some(path) => key_from(&path)?,
         None => Aes256Gcm::generate_key(OsRng).into(),
     };
     let kms = Kms(Arc::new(Aes256Gcm::new(&key.into())));
     let (listener, address) = server::bind(listen)?;
-    let service = hyper::service::service_fn(move |request| {
-        let kms = kms.clone();
-        async move { Ok::<_, Infallible>(kms.answer(request).await) }
+    let door = Door::new("kms", REQUEST_MAX_BYTES, credentials);
+    let serving = door::serve(listener, door, move |request| {
+        std::future::ready(kms.answer(&request))
     });
-    Ok(Server::spawn(address, server::serve(listener, service)))
+    Ok(Server::spawn(address, serving))
 }
 
 fn key_from(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
@@ -151,8 +154,8 @@ struct DataKeyRequest {
 }
 
 impl Kms {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let (status, kind, body) = match self.perform(request).await {
+    fn answer(&self, request: &Request<Bytes>) -> Response<Full<Bytes>> {
+        let (status, kind, body) = match self.perform(request) {
             Ok(body) => (StatusCode::OK, None, body),
             Err(Refusal(status, kind, message)) => (
                 status,
@@ -173,7 +176,7 @@ impl Kms {
         response
     }
 
-    async fn perform(&self, request: Request<Incoming>) -> Result<Value, Refusal> {
+    fn perform(&self, request: &Request<Bytes>) -> Result<Value, Refusal> {
         let unknown = Refusal(
             StatusCode::BAD_REQUEST,
             "UnknownOperationException",
@@ -187,17 +190,12 @@ impl Kms {
             .get("x-amz-target")
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("TrentService."))
-            .unwrap_or_default()
-            .to_owned();
-        let body = Limited::new(request.into_body(), REQUEST_MAX_BYTES)
-            .collect()
-            .await
-            .map_err(|_| invalid("The request could not be read, or is too large."))?
-            .to_bytes();
-        match target.as_str() {
-            "Encrypt" => self.encrypt(&parse(&body)?),
-            "Decrypt" => self.decrypt(&parse(&body)?),
-            "GenerateDataKey" => self.generate_data_key(&parse(&body)?),
+            .unwrap_or_default();
+        let body = request.body();
+        match target {
+            "Encrypt" => self.encrypt(&parse(body)?),
+            "Decrypt" => self.decrypt(&parse(body)?),
+            "GenerateDataKey" => self.generate_data_key(&parse(body)?),
             "DescribeKey" => Ok(describe_key()),
             _ => Err(unknown),
         }

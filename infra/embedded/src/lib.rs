@@ -5,11 +5,15 @@
 //! tokio runtime, and returns a handle with the endpoint; the service stops when the handle is
 //! dropped. Nothing is global: a test may start a whole set of its own.
 //!
-//! These are for one machine: the endpoints speak plain HTTP, and the services of AWS check no
-//! signatures. Only the S3 cluster authenticates its callers, because accounts are what it is for.
+//! These are for one machine, where others may be at work too: the endpoints speak plain HTTP, and take
+//! no request that is not signed with the credentials the service was started with, that a web page
+//! makes, or that comes by another name than the machine's own (see [`Credentials`]). The S3 cluster
+//! has accounts, keys and rules for web pages of its own.
 
+mod door;
 pub mod dynamodb;
 pub mod eventbridge;
+mod files;
 pub mod kms;
 mod random;
 pub mod s3;
@@ -19,6 +23,7 @@ pub mod sqs;
 
 use std::sync::Arc;
 
+pub use door::{Credentials, is_loopback};
 pub use server::Server;
 
 /// The clock the services read: real time, or the virtual time of a test or a demonstration.

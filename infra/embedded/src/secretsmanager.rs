@@ -1,21 +1,18 @@
 //! A small Secrets Manager: it gives out the secrets that whoever started it has put there.
-//!
-//! Signatures are not checked: whoever reaches the port may read the secrets.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use http_body_util::Full;
 use hyper::{Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::door::{self, Credentials, Door};
 use crate::random::random_id;
 use crate::server::{self, Server};
 
@@ -39,19 +36,19 @@ struct Version {
     text: String,
 }
 
-/// Starts Secrets Manager on `listen`, with no secrets.
+/// Starts Secrets Manager on `listen`, with no secrets, for who signs with `credentials`.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub fn start(listen: SocketAddr) -> io::Result<SecretsManager> {
+pub fn start(listen: SocketAddr, credentials: &Credentials) -> io::Result<SecretsManager> {
     let secrets = Secrets::default();
     let (listener, address) = server::bind(listen)?;
     let served = secrets.clone();
-    let service = hyper::service::service_fn(move |request| {
-        let secrets = served.clone();
-        async move { Ok::<_, Infallible>(secrets.answer(request).await) }
+    let door = Door::new("secretsmanager", REQUEST_MAX_BYTES, credentials);
+    let serving = door::serve(listener, door, move |request| {
+        std::future::ready(served.answer(&request))
     });
-    let server = Server::spawn(address, server::serve(listener, service));
+    let server = Server::spawn(address, serving);
     Ok(SecretsManager { secrets, server })
 }
 
@@ -96,7 +93,7 @@ impl Secrets {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    fn answer(&self, request: &Request<Bytes>) -> Response<Full<Bytes>> {
         let target = request
             .headers()
             .get("x-amz-target")
@@ -107,13 +104,7 @@ impl Secrets {
                 "only GetSecretValue is known here",
             );
         }
-        let Ok(body) = Limited::new(request.into_body(), REQUEST_MAX_BYTES)
-            .collect()
-            .await
-        else {
-            return refuse("ValidationException", "the request is too large");
-        };
-        match serde_json::from_slice(&body.to_bytes()) {
+        match serde_json::from_slice(request.body()) {
             Ok(asked) => self.get_secret_value(&asked),
             Err(error) => refuse("SerializationException", &error.to_string()),
         }

@@ -8,14 +8,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
+use http::{Request, Response};
+use http_body_util::Full;
 use rustack_sqs_core::config::SqsConfig;
 use rustack_sqs_core::handler::RustackSqsHandler;
 use rustack_sqs_core::provider::RustackSqs;
 use rustack_sqs_http::body::SqsResponseBody;
 use rustack_sqs_http::dispatch::SqsHandler;
-use rustack_sqs_http::response::json_response;
-use rustack_sqs_http::service::{SqsHttpConfig, SqsHttpService};
+use rustack_sqs_http::response::{error_to_response, json_response};
+use rustack_sqs_http::router::resolve_operation;
 use rustack_sqs_model::error::SqsError;
 use rustack_sqs_model::input::{
     GetQueueAttributesInput, ReceiveMessageInput, SendMessageBatchInput, SendMessageInput,
@@ -25,7 +26,12 @@ use rustack_sqs_model::types::{MessageAttributeValue, MessageSystemAttributeValu
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::door::{self, Credentials, Door};
+use crate::random::random_id;
 use crate::server;
+
+/// What the real service takes at most, in one request.
+const REQUEST_MAX_BYTES: usize = 1024 * 1024;
 
 const VISIBLE: &str = "ApproximateNumberOfMessages";
 const HIDDEN: &str = "ApproximateNumberOfMessagesNotVisible";
@@ -57,32 +63,46 @@ pub struct Depth {
     pub hidden: usize,
 }
 
-/// Starts SQS on `listen`. A restart loses the messages, as it loses the queues.
+/// Starts SQS on `listen`, for who signs with `credentials`. A restart loses the messages, as it loses the queues.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub fn start(listen: SocketAddr) -> io::Result<Server> {
+pub fn start(listen: SocketAddr, credentials: &Credentials) -> io::Result<Server> {
     let (listener, address) = server::bind(listen)?;
     // Queue URLs carry the host and port, so these are known only now.
-    let ip = address.ip();
-    let host = match ip {
-        _ if ip.is_unspecified() => "127.0.0.1".to_owned(),
-        std::net::IpAddr::V6(ip) => format!("[{ip}]"),
-        std::net::IpAddr::V4(ip) => ip.to_string(),
-    };
     let provider = Arc::new(RustackSqs::new(SqsConfig {
-        host,
+        host: door::name_of(address.ip()),
         port: address.port(),
         ..SqsConfig::default()
     }));
-    let handler = Kept {
+    let handler = Arc::new(Kept {
         handler: RustackSqsHandler::new(Arc::clone(&provider)),
         provider: Arc::clone(&provider),
-    };
-    let service = SqsHttpService::new(Arc::new(handler), SqsHttpConfig::default());
+    });
+    let door = Door::new("sqs", REQUEST_MAX_BYTES, credentials);
+    let serving = door::serve(listener, door, move |request| {
+        answer(Arc::clone(&handler), request)
+    });
     Ok(Server {
-        server: crate::Server::spawn(address, server::serve(listener, service)),
+        server: crate::Server::spawn(address, serving),
         provider,
+    })
+}
+
+/// Rustack's own service would check no signature's age, and tell every page that it may read the answer.
+async fn answer(handler: Arc<Kept>, request: Request<Bytes>) -> Response<Full<Bytes>> {
+    let answered = match resolve_operation(request.headers()) {
+        Ok(operation) => {
+            handler
+                .handle_operation(operation, request.into_body())
+                .await
+        }
+        Err(error) => Err(error),
+    };
+    let response = answered.unwrap_or_else(|error| error_to_response(&error, &random_id()));
+    response.map(|body| match body {
+        SqsResponseBody::Buffered(body) => body,
+        SqsResponseBody::Empty => Full::default(),
     })
 }
 

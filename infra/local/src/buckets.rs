@@ -9,7 +9,6 @@ use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use embedded::s3::{Cluster, ClusterOptions};
 use futures::future::try_join_all;
 
-use crate::client::CREDENTIAL;
 use crate::data::Place;
 use crate::error::Error;
 use crate::template::{Bucket, REGION};
@@ -25,6 +24,7 @@ pub(crate) async fn start(
     place: &Place,
     now: embedded::Now,
     admin_token: String,
+    credentials: &embedded::Credentials,
 ) -> Result<Cluster, Error> {
     let server = Cluster::start(ClusterOptions {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -36,7 +36,7 @@ pub(crate) async fn start(
     })
     .map_err(Error::io("cannot start S3"))?;
     server
-        .ensure_user(OWNER, CREDENTIAL, CREDENTIAL)
+        .set_user(OWNER, credentials)
         .await
         .map_err(Error::io("cannot start S3"))?;
     Ok(server)

@@ -7,28 +7,35 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use crate::template::REGION;
 
-/// Both the id and the secret of the functions' role. The embedded services check no signatures, but for S3.
-pub(crate) const CREDENTIAL: &str = "local";
-
 /// Plain HTTP, for loopback: reads no certificates, which takes most of a client's set-up time.
 pub(crate) fn plain_http() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new().build_http()
 }
 
-fn credentials() -> Credentials {
-    Credentials::new(CREDENTIAL, CREDENTIAL, None, None, "local runner")
+fn provided(credentials: &embedded::Credentials) -> Credentials {
+    Credentials::new(
+        &credentials.access_key_id,
+        &credentials.secret_access_key,
+        None,
+        None,
+        "local runner",
+    )
 }
 
 fn sleep() -> SharedAsyncSleep {
     SharedAsyncSleep::new(TokioSleep::new())
 }
 
-pub(crate) fn dynamodb(endpoint: &str, http: &SharedHttpClient) -> aws_sdk_dynamodb::Client {
+pub(crate) fn dynamodb(
+    endpoint: &str,
+    credentials: &embedded::Credentials,
+    http: &SharedHttpClient,
+) -> aws_sdk_dynamodb::Client {
     aws_sdk_dynamodb::Client::from_conf(
         aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(REGION))
-            .credentials_provider(credentials())
+            .credentials_provider(provided(credentials))
             .http_client(http.clone())
             .sleep_impl(sleep())
             .endpoint_url(endpoint)
@@ -36,12 +43,16 @@ pub(crate) fn dynamodb(endpoint: &str, http: &SharedHttpClient) -> aws_sdk_dynam
     )
 }
 
-pub(crate) fn sqs(endpoint: &str, http: &SharedHttpClient) -> aws_sdk_sqs::Client {
+pub(crate) fn sqs(
+    endpoint: &str,
+    credentials: &embedded::Credentials,
+    http: &SharedHttpClient,
+) -> aws_sdk_sqs::Client {
     aws_sdk_sqs::Client::from_conf(
         aws_sdk_sqs::Config::builder()
             .behavior_version(aws_sdk_sqs::config::BehaviorVersion::latest())
             .region(aws_sdk_sqs::config::Region::new(REGION))
-            .credentials_provider(credentials())
+            .credentials_provider(provided(credentials))
             .http_client(http.clone())
             .sleep_impl(sleep())
             .endpoint_url(endpoint)
@@ -49,8 +60,12 @@ pub(crate) fn sqs(endpoint: &str, http: &SharedHttpClient) -> aws_sdk_sqs::Clien
     )
 }
 
-pub(crate) fn s3(endpoint: &str, http: &SharedHttpClient) -> aws_sdk_s3::Client {
-    s3_as(endpoint, http, credentials())
+pub(crate) fn s3(
+    endpoint: &str,
+    credentials: &embedded::Credentials,
+    http: &SharedHttpClient,
+) -> aws_sdk_s3::Client {
+    s3_as(endpoint, http, provided(credentials))
 }
 
 /// The same with keys of one's own, as a client of a cluster has them.

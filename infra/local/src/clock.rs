@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use wharfage::clock::{Clock, Told};
 
-use crate::data::write_private;
+use crate::data::write_private_soon;
 use crate::error::Error;
 
 /// A clock that never goes backwards.
@@ -145,7 +145,7 @@ impl VirtualClock {
             path: file.clone(),
             problem: error.to_string(),
         })?;
-        write_private(file, &json)
+        write_private_soon(file, &json)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,8 +1,8 @@
 //! Where the local runner keeps its data, or that it keeps none.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -32,37 +32,49 @@ pub(crate) enum Place {
     },
 }
 
+/// The functions' environment, with the services' addresses and credentials of this start.
+pub(crate) const ENVIRONMENT: &str = "services.env";
+/// There from the beginning of the first start to its end: what else is there until then is worth nothing to anybody.
+const BEGUN: &str = "first-start";
+const LOCK: &str = "lock";
+/// What a data directory has from its first start on, and what it is for. None of it can be made anew.
+const NEEDED: [(&str, &str); 4] = [
+    ("api-keys.json", "it has the API keys of the first clients"),
+    ("clock.json", "it says what time it is here"),
+    (
+        "dynamodb.sqlite",
+        "it has all clients, accounts and invoices",
+    ),
+    ("kms.key", "without it no secret key can be read any more"),
+];
+/// What else there may be.
+const OTHERS: [&str; 7] = [
+    "clusters",
+    "dynamodb.sqlite-shm",
+    "dynamodb.sqlite-wal",
+    "events.jsonl",
+    "logs",
+    "s3",
+    ENVIRONMENT,
+];
+/// What is on every file system of its own.
+const LOST: &str = "lost+found";
+
 impl Place {
-    pub(crate) fn open(data: &Data) -> Result<Place, Error> {
+    /// Opens the place. A directory is closed to other users of the machine, and locked. What a first start left that did
+    /// not come to its end is removed; [`Place::is_ready`] tells the end.
+    ///
+    /// # Errors
+    /// When the directory cannot be used, is somebody else's, or lacks what it had.
+    pub(crate) fn open(data: &Data, progress: fn(&str)) -> Result<Place, Error> {
         match data {
             Data::Ephemeral => tempfile::Builder::new()
                 .prefix("wharfage-")
+                .permissions(Permissions::from_mode(0o700))
                 .tempdir()
                 .map(Place::Temporary)
                 .map_err(Error::io("cannot make a temporary directory")),
-            Data::Dir(directory) => {
-                let what = format!("cannot use {}", directory.display());
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o700)
-                    .create(directory)
-                    .map_err(Error::io(what.clone()))?;
-                let lock = OpenOptions::new()
-                    .create(true)
-                    .truncate(false)
-                    .write(true)
-                    .mode(0o600)
-                    .open(directory.join("lock"))
-                    .map_err(Error::io(what.clone()))?;
-                match lock.try_lock() {
-                    Ok(()) => Ok(Place::Kept {
-                        directory: directory.clone(),
-                        _lock: lock,
-                    }),
-                    Err(TryLockError::WouldBlock) => Err(Error::Locked(directory.clone())),
-                    Err(TryLockError::Error(error)) => Err(Error::io(what)(error)),
-                }
-            }
+            Data::Dir(directory) => open(directory, progress),
         }
     }
 
@@ -86,20 +98,209 @@ impl Place {
             Place::Kept { directory, .. } => Some(directory.join(name)),
         }
     }
+
+    /// Everything is there that has to be: from now on, none of it is made anew.
+    ///
+    /// # Errors
+    /// When that cannot be kept.
+    pub(crate) fn is_ready(&self) -> Result<(), Error> {
+        let Place::Kept { directory, .. } = self else {
+            return Ok(());
+        };
+        let finish = || {
+            sync(directory)?;
+            removed(&directory.join(BEGUN))?;
+            sync(directory)
+        };
+        finish().map_err(Error::io(format!("cannot use {}", directory.display())))
+    }
 }
 
-/// Replaces a file in one step, readable for its owner only.
+fn open(directory: &Path, progress: fn(&str)) -> Result<Place, Error> {
+    let cannot = || Error::io(format!("cannot use {}", directory.display()));
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(cannot())?;
+    let found = names(directory).map_err(cannot())?;
+    // It is about to be closed to others, and may be emptied.
+    if !found.is_empty()
+        && !found
+            .iter()
+            .any(|name| is_data(name) || [LOCK, BEGUN].contains(&name.as_str()))
+    {
+        return Err(Error::Data {
+            path: directory.to_owned(),
+            problem:
+                "has other files in it, and none of the local runner's: name another --data-dir"
+                    .into(),
+        });
+    }
+    if close(directory, 0o700).map_err(cannot())? {
+        progress(&format!(
+            "{} was open to other users of this machine; it is closed now",
+            directory.display()
+        ));
+    }
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(directory.join(LOCK))
+        .map_err(cannot())?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(Error::Locked(directory.to_owned())),
+        Err(TryLockError::Error(error)) => return Err(cannot()(error)),
+    }
+    prepare(directory, progress)?;
+    Ok(Place::Kept {
+        directory: directory.to_owned(),
+        _lock: lock,
+    })
+}
+
+/// Finds out how far the directory is: new, half made, or in use.
+fn prepare(directory: &Path, progress: fn(&str)) -> Result<(), Error> {
+    let cannot = || Error::io(format!("cannot use {}", directory.display()));
+    let found = names(directory).map_err(cannot())?;
+    if found.iter().any(|name| name == BEGUN) {
+        let mut left = found
+            .iter()
+            .filter(|name| is_data(name) || is_draft(name))
+            .peekable();
+        if left.peek().is_some() {
+            progress("the first start was broken off: beginning anew");
+        }
+        for name in left {
+            removed(&directory.join(name)).map_err(cannot())?;
+        }
+        return Ok(());
+    }
+    if !found.iter().any(|name| is_data(name)) {
+        let begin = || {
+            OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .open(directory.join(BEGUN))?
+                .sync_all()?;
+            sync(directory)?;
+            sync(&directory.join(".."))
+        };
+        return begin().map_err(cannot());
+    }
+    for (name, what_for) in NEEDED {
+        let path = directory.join(name);
+        let problem = match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.len() > 0 => {
+                close(&path, 0o600).map_err(Error::io(format!("cannot use {}", path.display())))?;
+                continue;
+            }
+            Ok(_) => "is empty",
+            Err(error) if error.kind() == ErrorKind::NotFound => "is missing",
+            Err(error) => {
+                return Err(Error::io(format!("cannot read {}", path.display()))(error));
+            }
+        };
+        return Err(Error::Data {
+            path,
+            problem: format!(
+                "{problem}, and the directory is in use: {what_for}. Put it back from a backup, or name another --data-dir"
+            ),
+        });
+    }
+    for name in OTHERS {
+        let path = directory.join(name);
+        match std::fs::metadata(&path) {
+            Ok(metadata) => close(&path, if metadata.is_dir() { 0o700 } else { 0o600 }),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+        .map_err(Error::io(format!("cannot use {}", path.display())))?;
+    }
+    Ok(())
+}
+
+fn is_data(name: &str) -> bool {
+    NEEDED.iter().any(|(needed, _)| *needed == name) || OTHERS.contains(&name)
+}
+
+/// Whether it was to become one of the files.
+fn is_draft(name: &str) -> bool {
+    name.ends_with(".new") || name.starts_with("kms.key.")
+}
+
+/// What is in a directory, but for what belongs to the file system.
+fn names(directory: &Path) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.retain(|name| name != LOST);
+    Ok(names)
+}
+
+/// Takes away what a mode allows beyond `mode`; says whether it was anything.
+fn close(path: &Path, mode: u32) -> std::io::Result<bool> {
+    let found = std::fs::metadata(path)?.permissions().mode() & 0o7777;
+    if found & !mode & 0o777 == 0 {
+        return Ok(false);
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(found & mode))?;
+    Ok(true)
+}
+
+/// Removes a file or directory, if it is there.
+fn removed(path: &Path) -> std::io::Result<()> {
+    let done = match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match done {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+/// Has the disk remember which files are in a directory.
+fn sync(directory: &Path) -> std::io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Replaces a file in one step, readable for its owner only, and has the disk remember it.
 pub(crate) fn write_private(file: &Path, content: &[u8]) -> Result<(), Error> {
+    replace(file, content, true)
+}
+
+/// The same without waiting for the disk: for what is written often, and is nearly right as it was before.
+pub(crate) fn write_private_soon(file: &Path, content: &[u8]) -> Result<(), Error> {
+    replace(file, content, false)
+}
+
+fn replace(file: &Path, content: &[u8], is_synced: bool) -> Result<(), Error> {
     let draft = file.with_extension("new");
     let write = || {
+        // One that was left has the mode it was made with.
+        removed(&draft)?;
         let mut opened = OpenOptions::new()
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .write(true)
             .mode(0o600)
             .open(&draft)?;
         opened.write_all(content)?;
-        std::fs::rename(&draft, file)
+        if is_synced {
+            opened.sync_all()?;
+        }
+        std::fs::rename(&draft, file)?;
+        match file.parent().filter(|parent| is_synced && parent.is_dir()) {
+            Some(parent) => sync(parent),
+            None => Ok(()),
+        }
     };
     write().map_err(Error::io(format!("cannot write {}", file.display())))
 }
@@ -108,13 +309,133 @@ pub(crate) fn write_private(file: &Path, content: &[u8]) -> Result<(), Error> {
 mod tests {
     use super::*;
 
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path)
+            .expect("it is there")
+            .permissions()
+            .mode()
+            & 0o777
+    }
+
+    fn opened(directory: &Path) -> Result<Place, Error> {
+        Place::open(&Data::Dir(directory.to_owned()), |_| {})
+    }
+
+    fn refused(directory: &Path) -> String {
+        match opened(directory) {
+            Ok(_) => panic!("{} was opened", directory.display()),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// A directory as a first start leaves it.
+    fn used(directory: &Path) {
+        let place = opened(directory).expect("a new one");
+        for (name, _) in NEEDED {
+            write_private(&directory.join(name), b"something").expect("written");
+        }
+        place.is_ready().expect("ready");
+    }
+
     #[test]
     fn a_directory_belongs_to_one_stack_at_a_time() {
         let directory = tempfile::tempdir().expect("directory");
-        let data = Data::Dir(directory.path().join("data"));
-        let first = Place::open(&data).expect("first");
-        assert!(matches!(Place::open(&data), Err(Error::Locked(_))));
+        let data = directory.path().join("data");
+        let first = opened(&data).expect("first");
+        assert!(matches!(opened(&data), Err(Error::Locked(_))));
         drop(first);
-        Place::open(&data).expect("after the first");
+        opened(&data).expect("after the first");
+    }
+
+    #[test]
+    fn what_a_first_start_left_half_made_is_made_anew() {
+        let directory = tempfile::tempdir().expect("directory");
+        let data = directory.path().join("data");
+        let place = opened(&data).expect("a new one");
+        assert_eq!(mode(&data), 0o700);
+        std::fs::write(data.join("dynamodb.sqlite"), "half").expect("written");
+        std::fs::create_dir_all(data.join("clusters/NL/blobs")).expect("made");
+        drop(place);
+        let place = opened(&data).expect("again");
+        let mut left = names(&data).expect("names");
+        left.sort();
+        assert_eq!(left, [BEGUN, LOCK]);
+        place.is_ready().expect("ready");
+        assert_eq!(names(&data).expect("names"), [LOCK]);
+    }
+
+    #[test]
+    fn a_directory_in_use_lacks_nothing_or_says_what() {
+        for (name, what_for) in NEEDED {
+            for is_empty in [false, true] {
+                let directory = tempfile::tempdir().expect("directory");
+                let data = directory.path().join("data");
+                used(&data);
+                drop(opened(&data).expect("in use"));
+                std::fs::remove_file(data.join(name)).expect("removed");
+                if is_empty {
+                    std::fs::write(data.join(name), "").expect("written");
+                }
+                let error = refused(&data);
+                let path = data.join(name).display().to_string();
+                let problem = if is_empty { "is empty" } else { "is missing" };
+                assert!(error.starts_with(&format!("{path}: {problem}")), "{error}");
+                assert!(error.contains(what_for), "{error}");
+                assert_eq!(data.join(name).exists(), is_empty, "none was made");
+            }
+        }
+    }
+
+    #[test]
+    fn a_directory_that_was_open_to_others_is_closed() {
+        let directory = tempfile::tempdir().expect("directory");
+        let data = directory.path().join("data");
+        used(&data);
+        std::fs::create_dir(data.join("clusters")).expect("made");
+        let open = |name: &str, mode: u32| {
+            std::fs::set_permissions(data.join(name), Permissions::from_mode(mode)).expect("set");
+        };
+        open("kms.key", 0o644);
+        open("dynamodb.sqlite", 0o664);
+        open("clusters", 0o755);
+        open(".", 0o755);
+        opened(&data).expect("opened");
+        assert_eq!(mode(&data), 0o700);
+        assert_eq!(mode(&data.join("kms.key")), 0o600);
+        assert_eq!(mode(&data.join("dynamodb.sqlite")), 0o600);
+        assert_eq!(mode(&data.join("clusters")), 0o700);
+    }
+
+    #[test]
+    fn somebody_else_s_directory_is_left_as_it_is() {
+        let directory = tempfile::tempdir().expect("directory");
+        let home = directory.path().join("home");
+        std::fs::create_dir(&home).expect("made");
+        std::fs::set_permissions(&home, Permissions::from_mode(0o755)).expect("set");
+        std::fs::write(home.join("letter.txt"), "dear").expect("written");
+        let error = refused(&home);
+        assert!(error.contains("none of the local runner's"), "{error}");
+        assert_eq!(mode(&home), 0o755);
+        assert_eq!(names(&home).expect("names"), ["letter.txt"]);
+        // A file system of its own.
+        std::fs::remove_file(home.join("letter.txt")).expect("removed");
+        std::fs::create_dir(home.join(LOST)).expect("made");
+        opened(&home).expect("an empty one");
+        assert_eq!(mode(&home), 0o700);
+    }
+
+    #[test]
+    fn a_private_file_is_private_whatever_was_left_before() {
+        let directory = tempfile::tempdir().expect("directory");
+        let file = directory.path().join("a.json");
+        let draft = directory.path().join("a.new");
+        for path in [&file, &draft] {
+            std::fs::write(path, "old").expect("written");
+            std::fs::set_permissions(path, Permissions::from_mode(0o644)).expect("set");
+        }
+        write_private(&file, b"new").expect("written");
+        assert_eq!(mode(&file), 0o600);
+        assert_eq!(std::fs::read(&file).expect("read"), b"new");
+        assert!(!draft.exists());
     }
 }

@@ -3,6 +3,7 @@
 mod clock;
 mod doors;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,22 +21,33 @@ use crate::ahead;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::gateway::{REQUEST_MAX_BYTES, refusal};
+use crate::guard;
+
+/// What is the runner's own, and no part of the product.
+const LOCAL: &str = "/_local/";
 
 /// What requests are answered with.
 #[derive(Clone)]
 pub(crate) struct Front {
     engine: Arc<Engine>,
     limits: Arc<Limits>,
+    listening: SocketAddr,
     /// How long a request's body may take to come.
     body_timeout: Duration,
 }
 
 impl Front {
     /// For a process that may open this many files.
-    pub(crate) fn new(engine: Arc<Engine>, files: u64, body_timeout: Duration) -> Front {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        listening: SocketAddr,
+        files: u64,
+        body_timeout: Duration,
+    ) -> Front {
         Front {
             engine,
             limits: Arc::new(Limits::new(files)),
+            listening,
             body_timeout,
         }
     }
@@ -67,9 +79,15 @@ async fn answer(
     let Front {
         engine,
         limits,
+        listening,
         body_timeout,
     } = front;
     let (parts, body) = request.into_parts();
+    if parts.uri.path().starts_with(LOCAL)
+        && let Err((status, text)) = guard::check(&parts, peer, listening)
+    {
+        return problem(status, text);
+    }
     let body = to_bytes(body, REQUEST_MAX_BYTES);
     let body = match tokio::time::timeout(body_timeout, body).await {
         Ok(Ok(body)) => body,
@@ -86,7 +104,7 @@ async fn answer(
     let places = Arc::clone(&limits);
     let answered = tokio::spawn(async move {
         let _turn = limits.turn().await;
-        match request.uri().path().strip_prefix("/_local/") {
+        match request.uri().path().strip_prefix(LOCAL) {
             Some(path) => local(&engine, &request, path).await,
             None => respond(engine.gateway.answer(request, peer.ip()).await),
         }

@@ -23,6 +23,7 @@ mod error;
 pub mod events;
 mod front;
 mod gateway;
+mod guard;
 mod invoke;
 mod options;
 pub mod processes;

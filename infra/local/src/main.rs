@@ -97,10 +97,8 @@ fn main() -> ExitCode {
         .with_default_directive(LevelFilter::WARN.into())
         .from_env_lossy();
     // What the services refuse is their caller's to see: a wrong key, a condition that does not hold.
-    for quiet in ["s3s::ops=off", "dynoxide::server=error"] {
-        if let Ok(quiet) = quiet.parse() {
-            filter = filter.add_directive(quiet);
-        }
+    if let Ok(quiet) = "s3s::ops=off".parse() {
+        filter = filter.add_directive(quiet);
     }
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -158,8 +156,8 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     };
     if arguments.listen.is_open() {
         eprintln!(
-            "local: warning: {} can be reached by others than this machine: whoever can connect may move time and run jobs, \
-             and everything is sent in the clear, API keys and tokens too",
+            "local: warning: {} can be reached by others than this machine: everything is sent in the clear, \
+             API keys and tokens too",
             arguments.listen.address()
         );
     }

@@ -15,10 +15,10 @@ use wharfage::connectors::Connectors;
 use wharfage::context::Context;
 use wharfage::random::Random;
 
-use crate::client::{self, CREDENTIAL};
+use crate::client;
 use crate::clock::VirtualClock;
 use crate::clusters::{self, LocalCluster};
-use crate::data::{Place, write_private};
+use crate::data::{self, Place, write_private};
 use crate::ending::Tasks;
 use crate::engine::{Advanced, Engine};
 use crate::error::Error;
@@ -83,7 +83,13 @@ impl Stack {
     pub async fn start(options: Options) -> Result<Stack, Error> {
         let progress = options.progress;
         let (listeners, address) = options.listen.bind().await?;
-        let place = Place::open(&options.data)?;
+        let place = Place::open(&options.data, progress)?;
+        // Known to this process, to those it starts, and to who can read the data directory; new at each start.
+        let own_random = Random::from_os();
+        let credentials = embedded::Credentials {
+            access_key_id: own_random.access_key(),
+            secret_access_key: own_random.secret_key(),
+        };
         // Processes are told the time by this file.
         let clock_file = match options.processes {
             Some(_) => Some(place.directory().join("clock.json")),
@@ -115,7 +121,7 @@ impl Stack {
             &options.clusters,
         )?;
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let secrets = embedded::secretsmanager::start(any_port)
+        let secrets = embedded::secretsmanager::start(any_port, &credentials)
             .map_err(Error::io("cannot start Secrets Manager"))?;
         let mut parameters = options.parameters;
         parameters
@@ -137,25 +143,26 @@ impl Stack {
 
         progress("starting DynamoDB, SQS, KMS, EventBridge and S3");
         let file = place.kept("dynamodb.sqlite");
-        let dynamodb = embedded::dynamodb::start(any_port, file, now(&clock))
+        let dynamodb = embedded::dynamodb::start(any_port, &credentials, file, now(&clock))
             .map_err(Error::io("cannot start DynamoDB"))?;
         let dynamodb = Arc::new(dynamodb);
-        let sqs = embedded::sqs::start(any_port).map_err(Error::io("cannot start SQS"))?;
+        let sqs =
+            embedded::sqs::start(any_port, &credentials).map_err(Error::io("cannot start SQS"))?;
         let sqs = Arc::new(sqs);
-        let kms = embedded::kms::start(any_port, place.kept("kms.key"))
+        let kms = embedded::kms::start(any_port, &credentials, place.kept("kms.key"))
             .map_err(Error::io("cannot start KMS"))?;
 
         let events = Events::new(place.kept("events.jsonl").as_deref(), options.show_event)?;
-        let eventbridge = embedded::eventbridge::start(any_port, events.sink())
+        let eventbridge = embedded::eventbridge::start(any_port, &credentials, events.sink())
             .map_err(Error::io("cannot start EventBridge"))?;
 
-        let s3 = buckets::start(&place, now(&clock), random.secret_key()).await?;
+        let s3 = buckets::start(&place, now(&clock), random.secret_key(), &credentials).await?;
 
         progress("making tables, queues and buckets");
         let plain_http = client::plain_http();
-        let dynamodb_client = client::dynamodb(dynamodb.endpoint(), &plain_http);
-        let sqs_client = client::sqs(sqs.endpoint(), &plain_http);
-        let s3_client = client::s3(s3.endpoint(), &plain_http);
+        let dynamodb_client = client::dynamodb(dynamodb.endpoint(), &credentials, &plain_http);
+        let sqs_client = client::sqs(sqs.endpoint(), &credentials, &plain_http);
+        let s3_client = client::s3(s3.endpoint(), &credentials, &plain_http);
         let ((), queue_urls, ()) = futures::future::try_join3(
             tables::create(&dynamodb_client, &template.tables),
             queues::create(&sqs_client, &template.queues),
@@ -169,8 +176,11 @@ impl Stack {
         let mut environment = template.environment()?;
         for (name, value) in [
             ("AWS_REGION", REGION),
-            ("AWS_ACCESS_KEY_ID", CREDENTIAL),
-            ("AWS_SECRET_ACCESS_KEY", CREDENTIAL),
+            ("AWS_ACCESS_KEY_ID", credentials.access_key_id.as_str()),
+            (
+                "AWS_SECRET_ACCESS_KEY",
+                credentials.secret_access_key.as_str(),
+            ),
             ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.endpoint()),
             ("AWS_ENDPOINT_URL_SQS", sqs.endpoint()),
             ("AWS_ENDPOINT_URL_KMS", kms.endpoint()),
@@ -199,6 +209,11 @@ impl Stack {
         if options.seed && seed::write(&context, &mut seeded, keys_file.as_deref()).await? {
             progress("wrote the first plans, clients and API keys");
         }
+
+        if let Some(file) = place.kept(data::ENVIRONMENT) {
+            write_environment(&environment, &file)?;
+        }
+        place.is_ready()?;
 
         let life = LifeHolder::new();
         let fleet = options.processes.map(|binaries| {
@@ -234,7 +249,12 @@ impl Stack {
             Arc::downgrade(&dynamodb),
             runner,
         ));
-        let front = Front::new(Arc::clone(&engine), options.files, options.body_timeout);
+        let front = Front::new(
+            Arc::clone(&engine),
+            address,
+            options.files,
+            options.body_timeout,
+        );
         let tasks = Tasks::start(front, listeners, &engine, options.background);
         Ok(Stack {
             api: format!("http://{}", reachable(address)),
@@ -303,12 +323,7 @@ impl Stack {
     /// # Errors
     /// When the file cannot be written.
     pub fn write_environment(&self, file: &Path) -> Result<(), Error> {
-        let lines: String = self
-            .environment
-            .iter()
-            .map(|(name, value)| format!("{name}='{value}'\n"))
-            .collect();
-        write_private(file, lines.as_bytes())
+        write_environment(&self.environment, file)
     }
 
     /// Who can log in.
@@ -410,6 +425,14 @@ impl Stack {
     pub async fn invoke_http(&self, request: Request) -> Response<Body> {
         self.engine.gateway.invoke(request).await
     }
+}
+
+fn write_environment(environment: &BTreeMap<String, String>, file: &Path) -> Result<(), Error> {
+    let lines: String = environment
+        .iter()
+        .map(|(name, value)| format!("{name}='{value}'\n"))
+        .collect();
+    write_private(file, lines.as_bytes())
 }
 
 fn absolute(file: &Path) -> String {

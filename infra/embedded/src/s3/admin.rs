@@ -500,20 +500,29 @@ async fn put_user(store: &Arc<Store>, uid: &str, new: NewUser) -> Result<Value, 
         .await
 }
 
-/// Makes sure that a user with this key is there.
-pub(crate) async fn ensure_user(
+/// Makes sure that a user is there, with this key and no other.
+pub(crate) async fn set_user(
     store: &Arc<Store>,
     uid: &str,
     access_key: &str,
     secret_key: &str,
 ) -> Result<(), Fault> {
-    let user = NewUser {
-        display_name: uid.to_owned(),
-        access_key: access_key.to_owned(),
-        secret_key: secret_key.to_owned(),
-        quota_bytes: None,
-    };
-    put_user(store, uid, user).await.map(|_| ())
+    check_uid(uid)?;
+    check_access_key(access_key)?;
+    check_secret_key(secret_key)?;
+    let [uid, access_key, secret_key] = [uid, access_key, secret_key].map(str::to_owned);
+    store
+        .write(move |w| {
+            w.prepare_cached(
+                "INSERT INTO users (uid, display_name, quota_bytes) VALUES (?1, ?1, NULL) \
+                 ON CONFLICT (uid) DO NOTHING",
+            )?
+            .execute(params![uid])?;
+            w.prepare_cached("DELETE FROM access_keys WHERE uid = ?1")?
+                .execute(params![uid])?;
+            insert_key(w, &uid, &access_key, &secret_key)
+        })
+        .await
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {

@@ -55,6 +55,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::Now;
+use crate::door::Credentials;
 use crate::server::{self, Server};
 use access::{Keys, Owners};
 use admin::Admin;
@@ -175,17 +176,16 @@ impl Cluster {
         self.server.ended().await;
     }
 
-    /// Makes sure that a user with this key is there, as over the admin API.
+    /// Makes sure that a user is there, who signs with these credentials and no others from now on.
     ///
     /// # Errors
-    /// When the user is there with other keys, or the database cannot be used.
-    pub async fn ensure_user(
-        &self,
-        uid: &str,
-        access_key: &str,
-        secret_key: &str,
-    ) -> io::Result<()> {
-        admin::ensure_user(&self.store, uid, access_key, secret_key)
+    /// When the key is another user's, or the database cannot be used.
+    pub async fn set_user(&self, uid: &str, credentials: &Credentials) -> io::Result<()> {
+        let Credentials {
+            access_key_id,
+            secret_access_key,
+        } = credentials;
+        admin::set_user(&self.store, uid, access_key_id, secret_access_key)
             .await
             .map_err(|fault| io::Error::other(s3s::S3Error::from(fault)))
     }

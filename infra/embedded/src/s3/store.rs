@@ -21,7 +21,9 @@ use rusqlite::{
 };
 
 use super::fault::Fault;
+use crate::files::{about, prepare_database};
 
+const DATABASE: &str = "metadata.sqlite";
 const SCHEMA_VERSION: i64 = 3;
 /// Enough for every statement the cluster has.
 const CACHED_STATEMENTS: usize = 128;
@@ -40,6 +42,8 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn open(folder: &Path, durable: bool) -> io::Result<Self> {
+        let database = folder.join(DATABASE);
+        check_present(folder, &database)?;
         for name in ["", "blobs", "staging"] {
             // Closed to others: the database holds secret keys.
             DirBuilder::new()
@@ -47,8 +51,15 @@ impl Store {
                 .mode(0o700)
                 .create(folder.join(name))?;
         }
-        let mut writer = connect(folder, durable).map_err(io::Error::other)?;
-        let starts = prepare(&mut writer).map_err(io::Error::other)?;
+        prepare_database(&database)?;
+        let opened = connect(folder, durable).and_then(|mut writer| {
+            let starts = prepare(&mut writer)?;
+            Ok((writer, starts))
+        });
+        let (writer, starts) = opened.map_err(|error| match error {
+            rusqlite::Error::InvalidQuery => about(&database, "was written by a later release"),
+            error => about(&database, error),
+        })?;
         Ok(Self {
             writer: Mutex::new(writer),
             readers: Mutex::new(Vec::new()),
@@ -229,9 +240,33 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Refuses a folder that has bodies and no database, or an empty one: a new one would forget them, and the sweep delete them.
+fn check_present(folder: &Path, database: &Path) -> io::Result<()> {
+    let is_there = match fs::metadata(database) {
+        Ok(metadata) => metadata.len() > 0,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(about(database, error)),
+    };
+    if is_there {
+        return Ok(());
+    }
+    let has_blobs = match fs::read_dir(folder.join("blobs")) {
+        Ok(mut shards) => shards.next().is_some(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(about(&folder.join("blobs"), error)),
+    };
+    match has_blobs {
+        true => Err(about(
+            database,
+            "is missing or empty, and the objects are still there: put it back from a backup",
+        )),
+        false => Ok(()),
+    }
+}
+
 fn connect(folder: &Path, durable: bool) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
-        folder.join("metadata.sqlite"),
+        folder.join(DATABASE),
         OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX,

@@ -195,3 +195,50 @@ async fn a_database_of_the_first_schema_is_brought_up_to_date() {
     // What they did is not known any more.
     assert_eq!(after["requests_by_class"]["other"], after["requests"]);
 }
+
+#[tokio::test]
+async fn bodies_without_their_database_are_refused_rather_than_forgotten() {
+    let mut lab = Lab::start();
+    let alice = lab.user_with("alice", "alices").await;
+    put(&alice, "alices", "k", pattern(100_000)).await;
+    lab.stop();
+    let database = lab.data_dir().join("metadata.sqlite");
+    // What was written last may still stand in the log beside it.
+    let parts = [
+        "metadata.sqlite",
+        "metadata.sqlite-wal",
+        "metadata.sqlite-shm",
+    ]
+    .map(|name| lab.data_dir().join(name));
+    let kept = parts.clone().map(|part| std::fs::read(part).ok());
+    let files = lab.files();
+    for broken in [
+        None,
+        Some(Vec::new()),
+        Some(b"something else entirely".to_vec()),
+    ] {
+        for part in &parts {
+            let _ = std::fs::remove_file(part);
+        }
+        if let Some(broken) = broken {
+            std::fs::write(&database, broken).unwrap();
+        }
+        let error = lab.try_restart().unwrap_err().to_string();
+        assert!(
+            error.starts_with(&database.display().to_string()),
+            "{error}"
+        );
+        assert_eq!(lab.files(), files);
+    }
+    for (part, kept) in parts.iter().zip(kept) {
+        let _ = std::fs::remove_file(part);
+        if let Some(kept) = kept {
+            std::fs::write(part, kept).unwrap();
+        }
+    }
+    lab.restart();
+    assert_eq!(
+        read(&lab.client_of("alice"), "alices", "k").await.len(),
+        100_000
+    );
+}

@@ -6,6 +6,7 @@ mod characters;
 mod checksums;
 mod connections;
 mod cors;
+mod door;
 mod durability;
 mod forms;
 mod listing;

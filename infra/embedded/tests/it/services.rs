@@ -17,6 +17,16 @@ use aws_smithy_http_client::Builder;
 
 use crate::support::{Clock, any_port};
 
+pub const ACCESS_KEY: &str = "AKTESTSERVICES";
+pub const SECRET_KEY: &str = "the secret of the tests";
+
+pub fn credentials() -> embedded::Credentials {
+    embedded::Credentials {
+        access_key_id: ACCESS_KEY.to_owned(),
+        secret_access_key: SECRET_KEY.to_owned(),
+    }
+}
+
 macro_rules! client {
     ($sdk:ident, $endpoint:expr) => {
         $sdk::Client::from_conf(
@@ -24,7 +34,7 @@ macro_rules! client {
                 .behavior_version(BehaviorVersion::latest())
                 .endpoint_url($endpoint)
                 .region(Region::new("us-east-1"))
-                .credentials_provider(Credentials::new("a", "b", None, None, "test"))
+                .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test"))
                 .http_client(Builder::new().build_http())
                 .build(),
         )
@@ -92,7 +102,7 @@ async fn count_things(client: &aws_sdk_dynamodb::Client) -> i32 {
 #[tokio::test]
 async fn dynamodb_expires_by_the_given_clock() {
     let clock = Clock::at("2026-11-22T13:00:00Z");
-    let server = embedded::dynamodb::start(any_port(), None, clock.now()).unwrap();
+    let server = embedded::dynamodb::start(any_port(), &credentials(), None, clock.now()).unwrap();
     let client = client!(aws_sdk_dynamodb, server.endpoint());
     expiring_table(&client).await;
     let now = clock.now()().as_second();
@@ -105,17 +115,40 @@ async fn dynamodb_expires_by_the_given_clock() {
 }
 
 #[tokio::test]
+async fn dynamodb_in_a_file_expires_by_the_given_clock() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = Some(folder.path().join("dynamodb.sqlite"));
+    // Long ago, and everything would have expired in real time.
+    let clock = Clock::at("2020-01-15T10:30:00Z");
+    let server = embedded::dynamodb::start(any_port(), &credentials(), file, clock.now()).unwrap();
+    let client = client!(aws_sdk_dynamodb, server.endpoint());
+    expiring_table(&client).await;
+    let now = clock.now()().as_second();
+    put_thing(&client, "soon", now + 60).await;
+    put_thing(&client, "later", now + 6000).await;
+    assert_eq!(server.sweep_expired().await.unwrap(), 0);
+    clock.advance(61);
+    assert_eq!(server.sweep_expired().await.unwrap(), 1);
+    assert_eq!(count_things(&client).await, 1);
+    put_thing(&client, "after", now + 9000).await;
+    assert_eq!(count_things(&client).await, 2);
+}
+
+#[tokio::test]
 async fn dynamodb_keeps_a_file_and_frees_its_port() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("dynamodb.sqlite");
     let clock = Clock::at("2026-11-22T13:00:00Z");
-    let server = embedded::dynamodb::start(any_port(), Some(file.clone()), clock.now()).unwrap();
+    let server =
+        embedded::dynamodb::start(any_port(), &credentials(), Some(file.clone()), clock.now())
+            .unwrap();
     let endpoint = server.endpoint().to_owned();
     let client = client!(aws_sdk_dynamodb, &endpoint);
     expiring_table(&client).await;
     put_thing(&client, "kept", 4_000_000_000).await;
     drop(server);
-    let server = embedded::dynamodb::start(any_port(), Some(file), clock.now()).unwrap();
+    let server =
+        embedded::dynamodb::start(any_port(), &credentials(), Some(file), clock.now()).unwrap();
     let client = client!(aws_sdk_dynamodb, server.endpoint());
     assert_eq!(count_things(&client).await, 1);
     // The connections of the first end as well; until they have, they may still answer.
@@ -129,7 +162,7 @@ async fn dynamodb_keeps_a_file_and_frees_its_port() {
 
 #[tokio::test]
 async fn sqs_delivers_under_its_own_address() {
-    let server = embedded::sqs::start(any_port()).unwrap();
+    let server = embedded::sqs::start(any_port(), &credentials()).unwrap();
     let client = client!(aws_sdk_sqs, server.endpoint());
     let queue = client
         .create_queue()
@@ -162,7 +195,7 @@ async fn sqs_delivers_under_its_own_address() {
 #[tokio::test]
 async fn sqs_hands_a_message_s_trace_and_group_to_receivers_that_ask_for_them() {
     const TRACE: &str = "Root=1-5759e988-bd862e3fe1be46a994272793";
-    let server = embedded::sqs::start(any_port()).unwrap();
+    let server = embedded::sqs::start(any_port(), &credentials()).unwrap();
     let client = client!(aws_sdk_sqs, server.endpoint());
     let queue = client.create_queue().queue_name("tasks").send();
     let queue = queue.await.unwrap();
@@ -215,7 +248,7 @@ async fn sqs_hands_a_message_s_trace_and_group_to_receivers_that_ask_for_them() 
 async fn kms_binds_a_secret_to_its_context() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("kms.key");
-    let server = embedded::kms::start(any_port(), Some(file.clone())).unwrap();
+    let server = embedded::kms::start(any_port(), &credentials(), Some(file.clone())).unwrap();
     let mode = std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
     assert_eq!(
@@ -238,7 +271,7 @@ async fn kms_binds_a_secret_to_its_context() {
 
     // Another process with the same file opens it, whatever the order of the context.
     drop(server);
-    let server = embedded::kms::start(any_port(), Some(file)).unwrap();
+    let server = embedded::kms::start(any_port(), &credentials(), Some(file)).unwrap();
     let client = client!(aws_sdk_kms, server.endpoint());
     let opened = client
         .decrypt()
@@ -301,13 +334,13 @@ async fn kms_binds_a_secret_to_its_context() {
 async fn kms_refuses_a_key_file_others_can_read_or_of_a_wrong_size() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("kms.key");
-    drop(embedded::kms::start(any_port(), Some(file.clone())).unwrap());
+    drop(embedded::kms::start(any_port(), &credentials(), Some(file.clone())).unwrap());
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
-    let error = embedded::kms::start(any_port(), Some(file.clone())).unwrap_err();
+    let error = embedded::kms::start(any_port(), &credentials(), Some(file.clone())).unwrap_err();
     assert!(error.to_string().contains("mode 0640"), "{error}");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::write(&file, [7; 31]).unwrap();
-    let error = embedded::kms::start(any_port(), Some(file)).unwrap_err();
+    let error = embedded::kms::start(any_port(), &credentials(), Some(file)).unwrap_err();
     assert!(
         error.to_string().contains("31 bytes instead of 32"),
         "{error}"

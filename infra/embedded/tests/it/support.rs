@@ -62,7 +62,15 @@ impl Lab {
     }
 
     pub fn restart(&mut self) {
+        self.try_restart().unwrap();
+    }
+
+    pub fn stop(&mut self) {
         self.cluster = None;
+    }
+
+    pub fn try_restart(&mut self) -> std::io::Result<()> {
+        self.stop();
         let options = ClusterOptions {
             listen: any_port(),
             data_dir: self.data_dir().to_owned(),
@@ -71,7 +79,8 @@ impl Lab {
             now: self.clock.now(),
             ephemeral: true,
         };
-        self.cluster = Some(Cluster::start(options).unwrap());
+        self.cluster = Some(Cluster::start(options)?);
+        Ok(())
     }
 
     pub fn cluster(&self) -> &Cluster {

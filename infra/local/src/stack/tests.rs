@@ -135,8 +135,14 @@ async fn get(stack: &Stack, path: &str) -> (u16, String) {
 }
 
 fn sqs(stack: &Stack) -> aws_sdk_sqs::Client {
+    let environment = stack.environment();
+    let credentials = embedded::Credentials {
+        access_key_id: environment["AWS_ACCESS_KEY_ID"].clone(),
+        secret_access_key: environment["AWS_SECRET_ACCESS_KEY"].clone(),
+    };
     client::sqs(
-        &stack.environment()["AWS_ENDPOINT_URL_SQS"],
+        &environment["AWS_ENDPOINT_URL_SQS"],
+        &credentials,
         &client::plain_http(),
     )
 }

@@ -6,7 +6,8 @@ use crate::runner::{Runner, refusal, request};
 
 fn moves(runner: &Runner, headers: &str, span: &str) -> crate::runner::Answer {
     let body = json!({ "advance": span }).to_string();
-    runner.ask(&request("POST", "/_local/clock", headers, &body))
+    let headers = format!("content-type: application/json\r\n{headers}");
+    runner.ask(&request("POST", "/_local/clock", &headers, &body))
 }
 
 #[test]

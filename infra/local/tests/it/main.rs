@@ -3,6 +3,7 @@
 mod clock;
 mod command_line;
 mod crowds;
+mod first_starts;
 mod runner;
 mod start_rgw;
 mod stopping;

@@ -79,7 +79,12 @@ fn a_stopped_runner_ends_within_its_time() {
 fn a_move_of_time_stops_where_it_is() {
     let runner = Runner::start(&["--ephemeral", "--listen", "127.0.0.1:0"]);
     let mut connection = runner.connect();
-    let years = request("POST", "/_local/clock", "", r#"{"advance":"P3Y"}"#);
+    let years = request(
+        "POST",
+        "/_local/clock",
+        "content-type: application/json\r\n",
+        r#"{"advance":"P3Y"}"#,
+    );
     connection.write_all(years.as_bytes()).expect("sent");
     let mut head = [0; 12];
     std::io::Read::read_exact(&mut connection, &mut head).expect("it has begun");
