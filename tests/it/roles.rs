@@ -80,18 +80,6 @@ fn every_role_allows_what_its_function_needs_and_nothing_else() {
     assert!(problems.is_empty(), "infra/template.yaml:\n{problems}");
 }
 
-/// Whether a function calls clusters: their administration, or their S3 with the account's own keys.
-fn calls_clusters(binary: &str) -> bool {
-    let administers_clusters = permissions::of_function(binary)
-        .iter()
-        .any(|permission| permission.resource == "ClusterSecrets");
-    // With the account's own keys, which takes no secret of the cluster: the table of calls has it.
-    let row = include_str!("../../ARCHITECTURE.md")
-        .lines()
-        .find(|line| line.starts_with(&format!("| `{binary}` |")));
-    administers_clusters || row.is_some_and(|row| row.contains(" S3 "))
-}
-
 /// What a `!If` chooses from: the condition, and the value where it holds.
 fn choice(value: &Value) -> Option<(&str, &Value)> {
     let Value::Tagged(choice) = value else {
@@ -108,25 +96,6 @@ fn reference(value: &Value) -> Option<&str> {
         Value::Tagged(tagged) if tagged.tag == "Ref" => tagged.value.as_str(),
         _ => None,
     }
-}
-
-#[test]
-fn the_functions_that_call_clusters_and_no_others_are_in_their_network() {
-    let template = template();
-    let mut inside = 0;
-    for (binary, function) in functions_of(&template) {
-        let network = choice(&function["Properties"]["VpcConfig"]);
-        assert_eq!(network.is_some(), calls_clusters(binary), "{binary}");
-        if let Some((condition, network)) = network {
-            assert_eq!(condition, "HasClusterNetwork", "{binary}");
-            assert_eq!(reference(&network["SubnetIds"]), Some("ClusterSubnetIds"));
-            let groups = reference(&network["SecurityGroupIds"]);
-            assert_eq!(groups, Some("ClusterSecurityGroupIds"));
-            inside += 1;
-        }
-    }
-    assert!(template["Globals"]["Function"]["VpcConfig"].is_null());
-    assert!(inside > 10, "{inside}");
 }
 
 /// SAM attaches the policy for network interfaces to the roles of functions with a `VpcConfig`, wherever that condition leads; the boundary
@@ -211,31 +180,6 @@ fn the_boundary_holds_every_role_and_lets_through_what_any_of_them_allows() {
                 "{queue}"
             );
         }
-    }
-}
-
-#[test]
-fn a_function_that_callers_start_and_that_talks_to_a_cluster_can_be_held_back() {
-    let template = template();
-    for (binary, function) in functions_of(&template) {
-        let events = &function["Properties"]["Events"];
-        let is_called = serde_yaml_ng::to_string(events)
-            .expect("YAML")
-            .contains("Type: HttpApi");
-        let limit = &function["Properties"]["ReservedConcurrentExecutions"];
-        let expected = match is_called && calls_clusters(binary) {
-            false => None,
-            true if binary == "s3_php" => Some("LegacyEndpointConcurrency"),
-            true => Some("ClusterRequestsConcurrency"),
-        };
-        let parameter = match limit {
-            Value::Tagged(choice) => match &choice.value[1] {
-                Value::Tagged(reference) => reference.value.as_str(),
-                other => panic!("{binary}: {other:?}"),
-            },
-            _ => None,
-        };
-        assert_eq!(parameter, expected, "{binary}");
     }
 }
 

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use functions::{ACTIONS, FUNCTIONS};
 use serde_yaml_ng::Value;
-use tests::permissions;
+use tests::template::{BEGIN, END, made};
 use wharfage::runtime::{DELIVERIES, Entry};
 
 /// The workspace.
@@ -50,8 +51,11 @@ fn kind(entry: &Entry) -> &'static str {
     }
 }
 
+const TEMPLATE: &str = "infra/template.yaml";
+
 pub(crate) fn template() -> Value {
-    serde_yaml_ng::from_str(&text("infra/template.yaml")).expect("the template is YAML")
+    made_and_written();
+    serde_yaml_ng::from_str(&text(TEMPLATE)).expect("the template is YAML")
 }
 
 /// The resources of a type, by name.
@@ -93,10 +97,41 @@ fn listed() -> BTreeSet<String> {
     names
 }
 
+/// The template as it should be, beside what it is. With `UPDATE_TEMPLATE` set it is written, before any test here reads it.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "UPDATE_TEMPLATE is for whoever runs the tests, not for the product"
+)]
+fn made_and_written() -> &'static (String, String) {
+    static TEXTS: LazyLock<(String, String)> = LazyLock::new(|| {
+        let text = text(TEMPLATE);
+        let (before, rest) = text.split_once(BEGIN).expect("the first mark");
+        let (written, after) = rest.split_once(END).expect("the second mark");
+        let by_hand = serde_yaml_ng::from_str(&format!("{before}{after}")).expect("YAML");
+        let made = made(&by_hand);
+        if std::env::var_os("UPDATE_TEMPLATE").is_none() {
+            return (made, written.to_owned());
+        }
+        fs::write(
+            root().join(TEMPLATE),
+            format!("{before}{BEGIN}{made}{END}{after}"),
+        )
+        .expect("the template can be written");
+        (made.clone(), made)
+    });
+    &TEXTS
+}
+
 #[test]
-fn the_template_has_the_functions_of_the_list() {
-    let template = template();
-    assert_eq!(set(functions_of(&template).into_keys()), listed());
+fn the_template_has_what_is_made_from_the_list_the_record_and_the_alarms() {
+    let (made, written) = made_and_written();
+    let is_new = |line: &&str| !written.lines().any(|other| other == *line);
+    let difference: Vec<&str> = made.lines().filter(is_new).take(40).collect();
+    assert!(
+        written == made,
+        "{TEMPLATE} is out of date: UPDATE_TEMPLATE=1 writes it. Among the new lines are:\n{}",
+        difference.join("\n")
+    );
 }
 
 /// SAM builds once what is built alike: from one folder, by one method, with the same properties.
@@ -282,23 +317,6 @@ fn every_queue_has_a_worker_with_time_for_a_message_and_a_place_for_what_fails()
     }
     let all: BTreeSet<String> = worked_on.into_keys().chain(set_aside).collect();
     assert_eq!(all, set(queues.into_keys()), "a queue that nobody works on");
-}
-
-#[test]
-fn a_function_that_sends_to_its_own_queue_may_do_so_without_end() {
-    let template = template();
-    for (name, function) in functions_of(&template) {
-        let own: BTreeSet<String> = events(function)
-            .into_iter()
-            .filter(|event| event["Type"].as_str() == Some("SQS"))
-            .map(|event| reference(&event["Properties"]["Queue"]))
-            .collect();
-        let feeds_itself = permissions::of_function(name).iter().any(|permission| {
-            permission.action == "sqs:SendMessage" && own.contains(&permission.resource)
-        });
-        let allowed = function["Properties"]["RecursiveLoop"].as_str();
-        assert_eq!(allowed, feeds_itself.then_some("Allow"), "{name}");
-    }
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! What the tests stand on: a whole Wharfage on loopback for each of them, and a tap on every call it makes.
 
+mod alarms;
 pub mod clusters;
 pub mod contract;
 pub mod permissions;
 pub mod property;
 pub mod proxy;
 pub mod tap;
+pub mod template;
 pub mod world;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! What a function's role has to allow, told from the calls it makes. `tests/it/permissions.txt` keeps the record: a line for each
 //! function, IAM action and resource of the template. The tap refuses what is not in it, as AWS would; `.ci/run` compares it with all the
-//! calls of all the tests, so that nothing stands there that nobody needs; and a test compares it with the template's roles.
+//! calls of all the tests, so that nothing stands there that nobody needs; and the template's roles are made from it.
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
