@@ -4,6 +4,7 @@ pub mod envelope;
 pub mod parameters;
 pub mod takes;
 pub mod tokens;
+pub mod typed;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -189,6 +189,21 @@ impl Parameters {
         })
     }
 
+    /// The first of these names that has a value.
+    pub(super) fn first<'a>(&'a self, names: &[&'a str]) -> Option<(&'a str, &'a Value)> {
+        self.get(names)
+    }
+
+    /// What has a value and a name that starts so.
+    pub(super) fn starting_with(&self, prefix: &str) -> Vec<(&String, &Value)> {
+        self.0
+            .iter()
+            .filter(|(name, value)| {
+                name.starts_with(prefix) && !value.is_null() && value.as_str() != Some("")
+            })
+            .collect()
+    }
+
     /// The names of what has a value.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0
