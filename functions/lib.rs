@@ -45,8 +45,10 @@ macro_rules! s3_action {
             allows_get: |_| false,
             takes: wharfage::http::takes::Takes {
                 names: &[wharfage::http::tokens::TOKEN, $($names),*],
+                typed: &[],
                 unused: &[],
             },
+            contract: None,
             handler: |context, call| Box::pin(handle(context, call)),
         };
         /// Its Lambda function.
@@ -61,6 +63,82 @@ macro_rules! s3_action {
     };
 }
 use s3_action;
+
+/// Makes a file a wire action of `s3.php`, out of what it takes (`Asked`), answers (`Answered`), and its handler `handle`. What it says of the
+/// action stands in the contract.
+///
+/// ```text
+/// crate::action! {
+///     /// Makes a further bucket for an account.
+///     "create_bucket" of Everybody, about Account
+/// }
+/// ```
+///
+/// `speaks as` names another action, under which its errors speak. `with early` names a function that reads what the handler needs while the
+/// caller is looked up, and refuses what cannot be told from types. `or later` is for one that may answer with a callback key.
+macro_rules! action {
+    (
+        $(#[doc = $docs:literal])+
+        $name:literal $(speaks as $speaks_as:literal)? of $who:ident, about $about:ty $(, with $early:ident)? $(, or $later:ident)?
+    ) => {
+        /// Its name on the wire. For the handler itself, which `ACTION` is made of and so cannot name it.
+        #[allow(dead_code, reason = "not every action writes history")]
+        const NAME: &str = $name;
+        /// The action on the wire.
+        pub const ACTION: wharfage::http::Action = wharfage::http::Action {
+            module: "s3",
+            name: NAME,
+            speaks_as: crate::action!(@or NAME $($speaks_as)?),
+            allows_get: |_| false,
+            takes: wharfage::http::takes::Takes {
+                names: &[wharfage::http::tokens::TOKEN],
+                typed: &[
+                    wharfage::http::typed::names::<<$about as wharfage::http::subject::Subject>::Names>,
+                    wharfage::http::typed::names::<Asked>,
+                ],
+                unused: &[],
+            },
+            contract: Some(wharfage::http::Contract {
+                docs: &[$($docs),+],
+                who: wharfage::http::subject::Who::$who,
+                parameters: &[
+                    |generator| generator.root_schema_for::<<$about as wharfage::http::subject::Subject>::Names>(),
+                    |generator| generator.root_schema_for::<Asked>(),
+                ],
+                answer: |generator| generator.root_schema_for::<Answered>(),
+                may_be_later: crate::action!(@later $($later)?),
+            }),
+            handler: |context, call| Box::pin(async move {
+                let asked = wharfage::http::subject::Asked::<Asked, $about>::read(call)?;
+                crate::action!(@handle context, call, asked, wharfage::http::subject::Who::$who $(, $early)?)
+            }),
+        };
+        /// Its Lambda function.
+        pub const FUNCTION: wharfage::runtime::Function = wharfage::runtime::Function {
+            name: NAME,
+            entry: wharfage::runtime::Entry::Http(|context, request| {
+                let route = wharfage::http::Route::Path(&ACTION);
+                let answer = wharfage::http::answer(context, request, route);
+                Box::pin(wharfage::telemetry::invoked(NAME, answer))
+            }),
+        };
+    };
+    (@or $name:ident) => { $name };
+    (@or $name:ident $speaks_as:literal) => { $speaks_as };
+    (@later) => { false };
+    (@later later) => { true };
+    (@handle $context:ident, $call:ident, $asked:ident, $who:expr) => {{
+        let found = $asked.find($context, $call, $who).await?;
+        let answered = handle($context, $asked.found($call, found)).await?;
+        wharfage::http::envelope::Outcome::from(answered).answer()
+    }};
+    (@handle $context:ident, $call:ident, $asked:ident, $who:expr, $early:ident) => {{
+        let (found, early) = futures::try_join!($asked.find($context, $call, $who), $early($context, &$asked.parameters))?;
+        let answered = handle($context, $asked.found($call, found), early).await?;
+        wharfage::http::envelope::Outcome::from(answered).answer()
+    }};
+}
+use action;
 
 /// Makes a folder an endpoint of its own: the parameter `action` says which of several is wanted, at one path.
 macro_rules! endpoint {

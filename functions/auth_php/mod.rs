@@ -25,8 +25,10 @@ const SESSIONS: &[&Action] = &[
         allows_get: |rules| rules.allows_login_by_get,
         takes: Takes {
             names: &[&["key", "ttl", "fix_ip"]],
+            typed: &[],
             unused: &[],
         },
+        contract: None,
         handler: |context, call| Box::pin(login(context, call)),
     },
     &Action {
@@ -36,8 +38,10 @@ const SESSIONS: &[&Action] = &[
         allows_get: |_| true,
         takes: Takes {
             names: &[TOKEN],
+            typed: &[],
             unused: &[],
         },
+        contract: None,
         handler: |context, call| Box::pin(info(context, call)),
     },
     &Action {
@@ -47,8 +51,10 @@ const SESSIONS: &[&Action] = &[
         allows_get: |_| false,
         takes: Takes {
             names: &[TOKEN],
+            typed: &[],
             unused: &[],
         },
+        contract: None,
         handler: |context, call| Box::pin(logout(context, call)),
     },
 ];

@@ -22,8 +22,10 @@ const CHECKS: &[&Action] = &[&Action {
     allows_get: |_| true,
     takes: Takes {
         names: &[&["key"]],
+        typed: &[],
         unused: &["token", "status", "stage", "id"],
     },
+    contract: None,
     handler: |context, call| Box::pin(check(context, call)),
 }];
 

@@ -2,9 +2,11 @@
 
 pub mod envelope;
 pub mod parameters;
+pub mod subject;
 pub mod takes;
 pub mod tokens;
 pub mod typed;
+pub mod values;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -15,6 +17,8 @@ use lambda_http::request::RequestContext;
 use lambda_http::{Body, Request, RequestExt, Response};
 
 use crate::config::Rules;
+use schemars::{Schema, SchemaGenerator};
+
 use crate::context::Context;
 use crate::error::{Error, Rejection};
 use crate::http::envelope::Answer;
@@ -38,8 +42,25 @@ pub struct Action {
     pub allows_get: fn(&Rules) -> bool,
     /// The parameters it takes, beside `action`. Every other is refused.
     pub takes: Takes,
+    /// What it is for, takes and answers, for whoever calls it.
+    pub contract: Option<Contract>,
     /// What it does.
     pub handler: ActionHandler,
+}
+
+/// What whoever calls an action can rely on.
+#[derive(Clone, Copy)]
+pub struct Contract {
+    /// What it does: a line, and what else there is to say.
+    pub docs: &'static [&'static str],
+    /// Who may call it.
+    pub who: subject::Who,
+    /// What it takes: what names whom it is about, and the rest.
+    pub parameters: &'static [fn(&mut SchemaGenerator) -> Schema],
+    /// What it answers, beside `result` and `action`.
+    pub answer: fn(&mut SchemaGenerator) -> Schema,
+    /// Whether it may answer with a callback key instead.
+    pub may_be_later: bool,
 }
 
 /// Which action a request is for.

@@ -128,10 +128,28 @@ impl<T: JsonSchema> JsonSchema for Given<T> {
     }
 }
 
-/// Parameters that stand once per currency: of a field `monthly`, all of `monthly_eur`, `monthly_usd` and so on, as they were written, by
-/// their whole names.
+/// Parameters that stand once per currency: of a field called `monthly_*` on the wire, all of `monthly_eur`, `monthly_usd` and so on, as
+/// they were written, by their whole names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PerCurrency(pub Vec<(String, String)>);
+
+impl JsonSchema for PerCurrency {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "PerCurrency".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": ["number", "string"],
+            "description": "A decimal number, not negative, with at most 9 places.",
+            "examples": ["15.00"],
+        })
+    }
+}
 
 impl<'de> Deserialize<'de> for PerCurrency {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PerCurrency, D::Error> {
@@ -375,7 +393,9 @@ impl<'de> Deserializer<'de> for One<'_> {
             GIVEN if self.is_given => visitor.visit_unit(),
             GIVEN => visitor.visit_none(),
             PER_CURRENCY => visitor.visit_map(Currencies {
-                texts: self.parameters.starting_with(&format!("{}_", self.field)),
+                texts: self
+                    .parameters
+                    .starting_with(self.field.trim_end_matches('*')),
                 next: None,
             }),
             _ => visitor.visit_newtype_struct(self),
@@ -508,6 +528,7 @@ mod tests {
         bucket_name: String,
         status: Option<Kind>,
         tags: Given<String>,
+        #[serde(rename = "monthly_*")]
         monthly: PerCurrency,
         price: Option<Object>,
     }
@@ -598,7 +619,7 @@ mod tests {
     fn the_names_are_those_of_the_fields() {
         assert_eq!(
             names::<Asked>(),
-            ["bucket_name", "status", "tags", "monthly", "price"]
+            ["bucket_name", "status", "tags", "monthly_*", "price"]
         );
     }
 }
