@@ -130,12 +130,12 @@ macro_rules! action {
     (@handle $context:ident, $call:ident, $asked:ident, $who:expr) => {{
         let found = $asked.find($context, $call, $who).await?;
         let answered = handle($context, $asked.found($call, found)).await?;
-        wharfage::http::envelope::Outcome::from(answered).answer()
+        wharfage::http::envelope::Outcome::<Answered>::from(answered).answer()
     }};
     (@handle $context:ident, $call:ident, $asked:ident, $who:expr, $early:ident) => {{
         let (found, early) = futures::try_join!($asked.find($context, $call, $who), $early($context, &$asked.parameters))?;
         let answered = handle($context, $asked.found($call, found), early).await?;
-        wharfage::http::envelope::Outcome::from(answered).answer()
+        wharfage::http::envelope::Outcome::<Answered>::from(answered).answer()
     }};
 }
 use action;

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp, ToSpan};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use wharfage::cluster::{Bucket, ClusterError};
 use wharfage::context::Context;
 use wharfage::database::MonthUsage;
@@ -172,12 +174,22 @@ pub(crate) fn traffic_event(context: &Context, account: &Account, limit_bytes: u
     )
 }
 
-/// The running period's figures as the wire shows them.
-pub(crate) fn metering(account: &Account) -> Value {
-    json!({
-        "total_traffic_period_gb": gb(account.period_bytes_sent),
-        "total_storage_peak_gb": gb(account.period_peak_stored_bytes),
-    })
+/// The figures of an account's running period.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Metering {
+    /// What was sent, in GB of 2^30 bytes.
+    total_traffic_period_gb: f64,
+    /// The most that was stored at a time, in GB.
+    total_storage_peak_gb: f64,
+}
+
+impl From<&Account> for Metering {
+    fn from(account: &Account) -> Metering {
+        Metering {
+            total_traffic_period_gb: gb(account.period_bytes_sent),
+            total_storage_peak_gb: gb(account.period_peak_stored_bytes),
+        }
+    }
 }
 
 /// An account's days from a day on, and what was stored before them.

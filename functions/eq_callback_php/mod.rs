@@ -2,12 +2,15 @@
 //! of its own moment and never with a secret, and ends with the session in which it was given. Published clients send a token as well; it
 //! is not looked at.
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Value, json, to_value};
 use wharfage::context::Context;
 use wharfage::domain::task::{Answer as TaskAnswer, Obstacle, Work};
-use wharfage::error::{Error, Rejection};
+use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::envelope::{Answer, with_head};
 use wharfage::http::takes::Takes;
+use wharfage::http::values::Second;
 use wharfage::http::{Action, Call};
 
 use crate::bucket_lists;
@@ -59,7 +62,8 @@ async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
     let Some(task_answer) = task.answer_of(&callback, kept) else {
         let mut answer = json!({ "result": "Not ready" });
         if let Some(obstacle) = &task.obstacle {
-            answer["obstacle"] = obstacle_wire(obstacle);
+            answer["obstacle"] = to_value(ObstacleShown::from(obstacle))
+                .map_err(|e| Fault::permanent("writing an obstacle", e))?;
         }
         return Ok(Answer::whole(answer));
     };
@@ -75,7 +79,7 @@ async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
                 let account = account
                     .filter(|account| account.is_visible())
                     .ok_or_else(not_found)?;
-                bucket_lists::fields_without_secret(context, &account, &callback.action, result)?
+                bucket_lists::without_secret(context, &account, &callback.action, result)?
             }
             Work::RemoveBucket { .. } | Work::RemoveAccount { .. } => result,
         }),
@@ -93,18 +97,35 @@ async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
     Ok(Answer::whole(json!({ "result": "OK", "scope": scope })))
 }
 
-/// What stands in the way of a clean-up, as the wire shows it.
-pub(crate) fn obstacle_wire(obstacle: &Obstacle) -> Value {
-    let locked = obstacle.locked.as_ref();
-    let until = locked.and_then(|locked| locked.until);
-    json!({
-        "text": obstacle.text,
-        "since": format!("{:.0}", obstacle.since),
-        "bucket_name": locked.map(|locked| &locked.bucket_name),
-        "filename": locked.map(|locked| &locked.key),
-        "version_id": locked.and_then(|locked| locked.version_id.as_ref()),
-        "until": until.map(|until| format!("{until:.0}")),
-    })
+/// What stands in a clean-up's way.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ObstacleShown {
+    /// What it is, in words.
+    text: String,
+    /// Since when.
+    since: Second,
+    /// The bucket of a locked object.
+    bucket_name: Option<String>,
+    /// The key of a locked object.
+    filename: Option<String>,
+    /// The version of a locked object.
+    version_id: Option<String>,
+    /// Until when an object is locked.
+    until: Option<Second>,
+}
+
+impl From<&Obstacle> for ObstacleShown {
+    fn from(obstacle: &Obstacle) -> ObstacleShown {
+        let locked = obstacle.locked.as_ref();
+        ObstacleShown {
+            text: obstacle.text.clone(),
+            since: Second(obstacle.since),
+            bucket_name: locked.map(|locked| locked.bucket_name.clone()),
+            filename: locked.map(|locked| locked.key.clone()),
+            version_id: locked.and_then(|locked| locked.version_id.clone()),
+            until: locked.and_then(|locked| locked.until).map(Second),
+        }
+    }
 }
 
 fn not_found() -> Rejection {

@@ -168,6 +168,32 @@ impl Subject for Account {
     }
 }
 
+/// An account; that there is none is told without the action's name, as the published API does in some actions.
+#[derive(Debug)]
+pub struct BareAccount(pub Account);
+
+impl Subject for BareAccount {
+    type Names = NamesAccount;
+
+    fn check(names: &NamesAccount) -> Result<(), Rejection> {
+        Account::check(names)
+    }
+
+    async fn find(
+        context: &Context,
+        call: &super::Call,
+        names: &NamesAccount,
+    ) -> Result<(Caller, BareAccount), Error> {
+        match Account::find(context, call, names).await {
+            Ok((caller, account)) => Ok((caller, BareAccount(account))),
+            Err(Error::Rejection(rejection)) if rejection == Rejection::account_not_found() => {
+                Err(rejection.bare().into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// An account, be it terminated: its history can still be read.
 #[derive(Debug)]
 pub struct AnyAccount(pub Account);

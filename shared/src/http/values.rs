@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
 use jiff::civil::Date;
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::domain::bucket_name;
 use crate::domain::money::Currency;
@@ -212,6 +215,47 @@ schema!(BucketName, "BucketName", {
     "examples": ["my-first-bucket"],
 });
 
+/// Longest object key, in bytes of UTF-8 (Amazon S3 User Guide, "Naming Amazon S3 objects").
+const OBJECT_KEY_LIMIT_BYTES: usize = 1_024;
+
+/// The key of an object. It may hold any character, control characters too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectKey(pub String);
+
+impl<'de> Deserialize<'de> for ObjectKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ObjectKey, D::Error> {
+        let RawText(text) = RawText::deserialize(deserializer)?;
+        if text.len() > OBJECT_KEY_LIMIT_BYTES {
+            return Err(D::Error::custom("must be at most 1024 bytes long"));
+        }
+        // A key as good as any, but the S3 client sends none of spaces alone.
+        if text.trim().is_empty() {
+            return Err(D::Error::custom("must not be blank"));
+        }
+        Ok(ObjectKey(text))
+    }
+}
+
+schema!(ObjectKey, "ObjectKey", {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 1024,
+    "examples": ["docs/LICENSE"],
+});
+
+/// The hash of an API key, by which it is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyHash(pub String);
+
+from_line!(KeyHash, |text| {
+    let is_well_formed = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match is_well_formed {
+        true => Ok(KeyHash(text)),
+        false => Err("must be 64 hexadecimal digits"),
+    }
+});
+schema!(KeyHash, "KeyHash", { "type": "string", "pattern": "^[0-9a-fA-F]{64}$" });
+
 /// A currency by its code, in letters of either size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CurrencyCode(pub Currency);
@@ -236,3 +280,53 @@ from_line!(Day, |text| match text.parse::<Date>() {
     _ => Err("must be a date as 2026-01-31"),
 });
 schema!(Day, "Day", { "type": "string", "format": "date", "examples": ["2026-01-31"] });
+
+/// An instant to the second, in an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Second(pub Timestamp);
+
+impl Serialize for Second {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:.0}", self.0))
+    }
+}
+
+schema!(Second, "Second", {
+    "type": "string",
+    "format": "date-time",
+    "examples": ["2026-01-15T10:30:00Z"],
+});
+
+/// A price or an amount in an answer: a JSON number as the operator wrote it, 1500 as 1500 and 15.0 as 15.0. Prices have few digits, so that
+/// the nearest 64-bit float prints as the price itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Number(pub Decimal);
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Number(price) = self;
+        match (price.scale(), price.to_i64(), price.to_f64()) {
+            (0, Some(whole), _) => serializer.serialize_i64(whole),
+            (1.., _, Some(float)) => serializer.serialize_f64(float),
+            _ => serializer.serialize_none(),
+        }
+    }
+}
+
+schema!(Number, "Number", { "type": "number", "examples": [15.0] });
+
+/// A number of bytes times hours, in digits: it may be larger than what JSON's readers hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteHours(pub u128);
+
+impl Serialize for ByteHours {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+schema!(ByteHours, "ByteHours", {
+    "type": "string",
+    "pattern": "^[0-9]+$",
+    "examples": ["1520418422784"],
+});
