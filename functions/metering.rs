@@ -6,7 +6,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Number, json};
 use wharfage::cluster::{Bucket, ClusterError};
 use wharfage::context::Context;
 use wharfage::database::MonthUsage;
@@ -174,20 +174,22 @@ pub(crate) fn traffic_event(context: &Context, account: &Account, limit_bytes: u
     )
 }
 
-/// The figures of an account's running period.
+/// The figures of an account's running period, with their digits: they are kept with answers that are asked for later.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Metering {
     /// What was sent, in GB of 2^30 bytes.
-    total_traffic_period_gb: f64,
+    total_traffic_period_gb: Number,
     /// The most that was stored at a time, in GB.
-    total_storage_peak_gb: f64,
+    total_storage_peak_gb: Number,
 }
 
 impl From<&Account> for Metering {
     fn from(account: &Account) -> Metering {
+        // A quotient of two whole numbers is finite.
+        let number = |gb: f64| Number::from_f64(gb).unwrap_or_else(|| 0.into());
         Metering {
-            total_traffic_period_gb: gb(account.period_bytes_sent),
-            total_storage_peak_gb: gb(account.period_peak_stored_bytes),
+            total_traffic_period_gb: number(gb(account.period_bytes_sent)),
+            total_storage_peak_gb: number(gb(account.period_peak_stored_bytes)),
         }
     }
 }
