@@ -93,8 +93,8 @@ macro_rules! action {
             takes: wharfage::http::takes::Takes {
                 names: &[wharfage::http::tokens::TOKEN],
                 typed: &[
-                    wharfage::http::typed::names::<<$about as wharfage::http::subject::Subject>::Names>,
-                    wharfage::http::typed::names::<Asked>,
+                    || crate::action!(@names <$about as wharfage::http::subject::Subject>::Names),
+                    || crate::action!(@names Asked),
                 ],
                 unused: &[],
             },
@@ -123,6 +123,11 @@ macro_rules! action {
             }),
         };
     };
+    (@names $names:ty) => {{
+        static NAMES: std::sync::LazyLock<Vec<String>> =
+            std::sync::LazyLock::new(wharfage::http::typed::names::<$names>);
+        &NAMES
+    }};
     (@or $name:ident) => { $name };
     (@or $name:ident $speaks_as:literal) => { $speaks_as };
     (@later) => { false };

@@ -1,5 +1,7 @@
 //! `delete_account`: stops an account at once and purges it through the clean-up queue.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
 use wharfage::database::Started;
@@ -7,16 +9,46 @@ use wharfage::domain::account::{Account, Parts, Service, TerminationReason};
 use wharfage::domain::event::Kind;
 use wharfage::domain::period::date_of;
 use wharfage::domain::task::{Callback, Task, Work};
-use wharfage::error::{Error, Fault, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{ACCOUNT, account_name, caller_and_account, token};
+use wharfage::error::{Error, Fault};
+use wharfage::http::subject::{BareAccount, Call};
+use wharfage::{from_line, schema};
 
 use crate::suspension;
 
-crate::s3_action!("delete_account", takes [ACCOUNT, &["reason"]]);
+crate::action! {
+    /// Stops an account at once, and removes it with all of its data.
+    ///
+    /// The answer has a callback key: `eq_callback.php` tells when everything is gone.
+    "delete_account" of Everybody, about BareAccount
+}
 
 const REASON_LIMIT_CHARACTERS: usize = 500;
+
+/// Why somebody does something, in words.
+#[derive(Debug, Clone)]
+struct Reason(String);
+
+from_line!(Reason, |text| match text.chars().count() {
+    0..=REASON_LIMIT_CHARACTERS => Ok(Reason(text)),
+    _ => Err("must be at most 500 characters long"),
+});
+schema!(Reason, "Reason", { "type": "string", "maxLength": 500, "examples": ["finished"] });
+
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// Why, for the history.
+    reason: Option<Reason>,
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The account.
+    s3uid: String,
+    /// The key for `eq_callback.php`.
+    callback: String,
+}
 
 /// The service of an account that goes now.
 pub(crate) fn stopped(context: &Context, account: &Account) -> Service {
@@ -26,19 +58,9 @@ pub(crate) fn stopped(context: &Context, account: &Account) -> Service {
 
 /// The task's record comes first: from then on the account goes, whoever dies. What follows only makes it quicker, and the task's own
 /// steps do all of it again.
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    account_name(call)?;
-    let reason = call.parameters.text(&["reason"])?;
-    if reason
-        .as_ref()
-        .is_some_and(|reason| reason.chars().count() > REASON_LIMIT_CHARACTERS)
-    {
-        return Err(Rejection::invalid("reason", "must be at most 500 characters long").into());
-    }
-    let (caller, account) = caller_and_account(context, call)
-        .await
-        .map_err(bare_not_found)?;
+async fn handle(context: &Context, call: Call<'_, Asked, BareAccount>) -> Result<Answered, Error> {
+    let (caller, BareAccount(account)) = (call.caller, call.about);
+    let reason = call.parameters.reason.map(|Reason(reason)| reason);
     let work = Work::RemoveAccount {
         s3uid: account.s3uid.clone(),
         reason: reason.clone(),
@@ -104,17 +126,8 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     if let Err(fault) = sent {
         tracing::warn!(s3uid = %account.s3uid, error = %fault, "the clean-up has yet to be sent");
     }
-    Ok(Answer::ok(
-        json!({ "s3uid": account.s3uid, "callback": callback_key }),
-    ))
-}
-
-/// The reference shows this text without the action's name.
-pub(crate) fn bare_not_found(error: Error) -> Error {
-    match error {
-        Error::Rejection(rejection) if rejection == Rejection::account_not_found() => {
-            rejection.bare().into()
-        }
-        error => error,
-    }
+    Ok(Answered {
+        s3uid: account.s3uid,
+        callback: callback_key,
+    })
 }

@@ -1,11 +1,13 @@
 //! Parameters as types. A struct says what an action takes: its fields are the names on the wire, read in the order they are written, and
 //! a field's type has its rule, its text for whoever breaks it, and its schema.
 //!
+//! A field that is a struct itself stands for the fields of that one (`#[schemars(flatten)]` tells the schema so).
+//!
 //! Absent, an empty text and JSON's null are the same: no value. An `Option` may have none, [`Given`] tells an empty one from none.
 
 use std::fmt;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::Deserialize;
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess,
@@ -40,17 +42,17 @@ pub fn read<T: DeserializeOwned>(parameters: &Parameters) -> Result<T, Rejection
         // A field names itself, so this is a type that is no struct of parameters.
         Err(Problem::Rule(rule)) => Err(Rejection::bad_request(rule)),
         Err(Problem::Missing) => Err(Rejection::bad_request("a parameter is missing")),
-        Err(Problem::Names(_)) => Err(Rejection::bad_request("the parameters cannot be read")),
     }
 }
 
-/// The names of a struct's fields, in the order they are written.
+/// The names that a struct of parameters has on the wire, those of structs within it too.
 #[must_use]
-pub fn names<T: DeserializeOwned>() -> &'static [&'static str] {
-    match T::deserialize(Names) {
-        Err(Problem::Names(names)) => names,
-        _ => &[],
-    }
+pub fn names<T: JsonSchema>() -> Vec<String> {
+    let schema = SchemaGenerator::default().into_root_schema_for::<T>();
+    let properties = schema.get("properties").and_then(Value::as_object);
+    properties
+        .map(|properties| properties.keys().cloned().collect())
+        .unwrap_or_default()
 }
 
 /// The name that an alias stands for, among what an action takes.
@@ -182,8 +184,6 @@ enum Problem {
     Rule(String),
     /// There is no value where there has to be one.
     Missing,
-    /// Nothing was read: these are the names.
-    Names(&'static [&'static str]),
 }
 
 impl Problem {
@@ -202,7 +202,6 @@ impl fmt::Display for Problem {
             Problem::Refused(rejection) => f.write_str(&rejection.text),
             Problem::Rule(rule) => f.write_str(rule),
             Problem::Missing => f.write_str("a parameter is missing"),
-            Problem::Names(_) => f.write_str("nothing was read"),
         }
     }
 }
@@ -216,31 +215,6 @@ impl de::Error for Problem {
 
     fn missing_field(field: &'static str) -> Problem {
         Problem::Refused(Rejection::missing(field))
-    }
-}
-
-/// Tells a struct's names in place of reading it.
-struct Names;
-
-impl<'de> Deserializer<'de> for Names {
-    type Error = Problem;
-
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Problem> {
-        Err(Problem::Names(&[]))
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        fields: &'static [&'static str],
-        _: V,
-    ) -> Result<V::Value, Problem> {
-        Err(Problem::Names(fields))
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct newtype_struct seq
-        tuple tuple_struct map enum identifier ignored_any
     }
 }
 
@@ -415,9 +389,20 @@ impl<'de> Deserializer<'de> for One<'_> {
         }
     }
 
+    /// A struct within the struct: its fields are parameters as well.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Problem> {
+        let parameters = self.parameters;
+        Fields { parameters }.deserialize_struct(name, fields, visitor)
+    }
+
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes unit unit_struct seq
-        tuple tuple_struct struct identifier ignored_any
+        tuple tuple_struct identifier ignored_any
     }
 }
 
@@ -511,11 +496,13 @@ pub type Object = Map<String, Value>;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use serde_json::json;
 
     use super::*;
 
-    #[derive(Debug, Deserialize, PartialEq)]
+    #[derive(Debug, Deserialize, JsonSchema, PartialEq)]
     #[serde(rename_all = "lowercase")]
     enum Kind {
         Open,
@@ -523,11 +510,17 @@ mod tests {
         Late,
     }
 
-    #[derive(Debug, Deserialize, PartialEq)]
-    struct Asked {
-        bucket_name: String,
+    #[derive(Debug, Deserialize, JsonSchema, PartialEq)]
+    struct Inner {
         status: Option<Kind>,
         tags: Given<String>,
+    }
+
+    #[derive(Debug, Deserialize, JsonSchema, PartialEq)]
+    struct Asked {
+        bucket_name: String,
+        #[schemars(flatten)]
+        inner: Inner,
         #[serde(rename = "monthly_*")]
         monthly: PerCurrency,
         price: Option<Object>,
@@ -549,8 +542,10 @@ mod tests {
         }));
         let expected = Asked {
             bucket_name: "photos".into(),
-            status: Some(Kind::Paid),
-            tags: Given::Empty,
+            inner: Inner {
+                status: Some(Kind::Paid),
+                tags: Given::Empty,
+            },
             monthly: PerCurrency(vec![
                 ("monthly_eur".into(), "3".into()),
                 ("monthly_usd".into(), "4.00".into()),
@@ -560,9 +555,9 @@ mod tests {
         assert_eq!(read, Ok(expected));
         let least = asked(json!({ "bucket_name": 5 })).expect("read");
         assert_eq!(least.bucket_name, "5");
-        assert_eq!((least.status, least.tags), (None, Given::Not));
+        assert_eq!((least.inner.status, least.inner.tags), (None, Given::Not));
         let tagged = asked(json!({ "bucket_name": "a", "tags": "x" })).expect("read");
-        assert_eq!(tagged.tags, Given::Value("x".into()));
+        assert_eq!(tagged.inner.tags, Given::Value("x".into()));
     }
 
     #[test]
@@ -618,8 +613,10 @@ mod tests {
     #[test]
     fn the_names_are_those_of_the_fields() {
         assert_eq!(
-            names::<Asked>(),
-            ["bucket_name", "status", "tags", "monthly_*", "price"]
+            names::<Asked>().into_iter().collect::<BTreeSet<_>>(),
+            ["bucket_name", "monthly_*", "price", "status", "tags"]
+                .map(str::to_owned)
+                .into()
         );
     }
 }

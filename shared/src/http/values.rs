@@ -40,10 +40,11 @@ impl<'de> Deserialize<'de> for RawText {
 }
 
 /// Gives a type its schema, which stands where it is used.
+#[macro_export]
 macro_rules! schema {
     ($kind:ty, $name:literal, $schema:tt) => {
-        impl JsonSchema for $kind {
-            fn schema_name() -> Cow<'static, str> {
+        impl schemars::JsonSchema for $kind {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
                 $name.into()
             }
 
@@ -51,8 +52,8 @@ macro_rules! schema {
                 true
             }
 
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!($schema)
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!($schema)
             }
         }
     };
@@ -170,13 +171,14 @@ impl<const MAX: u64> JsonSchema for Offset<MAX> {
 }
 
 /// Reads a type from a line of text by a function that answers with the rule that is broken.
+#[macro_export]
 macro_rules! from_line {
     ($kind:ty, $read:expr) => {
-        impl<'de> Deserialize<'de> for $kind {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
+        impl<'de> serde::Deserialize<'de> for $kind {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
                 let read: fn(String) -> Result<Self, &'static str> = $read;
-                read(text).map_err(D::Error::custom)
+                read(text).map_err(serde::de::Error::custom)
             }
         }
     };
