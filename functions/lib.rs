@@ -28,42 +28,6 @@ pub use differences::Difference;
 use wharfage::http::Action;
 use wharfage::runtime::Function;
 
-/// Makes a folder a wire action of `s3.php`: `ACTION` for whoever dispatches, `FUNCTION` for its own Lambda function. It takes the
-/// parameters named, in groups, and `token`.
-macro_rules! s3_action {
-    ($name:literal, takes [$($names:expr),* $(,)?]) => {
-        s3_action!($name, speaks as $name, takes [$($names),*]);
-    };
-    ($name:literal, speaks as $speaks_as:literal, takes [$($names:expr),* $(,)?]) => {
-        /// Its name on the wire. For the handler itself, which `ACTION` is made of and so cannot name it.
-        const NAME: &str = $name;
-        /// The action on the wire.
-        pub const ACTION: wharfage::http::Action = wharfage::http::Action {
-            module: "s3",
-            name: NAME,
-            speaks_as: $speaks_as,
-            allows_get: |_| false,
-            takes: wharfage::http::takes::Takes {
-                names: &[wharfage::http::tokens::TOKEN, $($names),*],
-                typed: &[],
-                unused: &[],
-            },
-            contract: None,
-            handler: |context, call| Box::pin(handle(context, call)),
-        };
-        /// Its Lambda function.
-        pub const FUNCTION: wharfage::runtime::Function = wharfage::runtime::Function {
-            name: NAME,
-            entry: wharfage::runtime::Entry::Http(|context, request| {
-                let route = wharfage::http::Route::Path(&ACTION);
-                let answer = wharfage::http::answer(context, request, route);
-                Box::pin(wharfage::telemetry::invoked(NAME, answer))
-            }),
-        };
-    };
-}
-use s3_action;
-
 /// Makes a file a wire action of `s3.php`, out of what it takes (`Asked`), answers (`Answered`), and its handler `handle`. What it says of the
 /// action stands in the contract.
 ///

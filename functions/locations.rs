@@ -2,7 +2,6 @@
 
 use wharfage::context::Context;
 use wharfage::error::Rejection;
-use wharfage::http::Call;
 
 /// The code of the location that a call names.
 ///
@@ -19,14 +18,6 @@ pub(crate) fn known(context: &Context, named: Option<&str>) -> Result<Option<Str
             Err(Rejection::invalid("location", &rule))
         }
     }
-}
-
-/// The same of a call's parameter `location`.
-///
-/// # Errors
-/// With the codes that there are, when there is no such location.
-pub(crate) fn location(context: &Context, call: &Call) -> Result<Option<String>, Rejection> {
-    known(context, call.parameters.text(&["location"])?.as_deref())
 }
 
 /// The code of a location, however its letters are written.
