@@ -66,12 +66,10 @@ async fn forms_in_parts_are_served_from_login_to_deletion() {
     assert_eq!(listed["message"][0]["name"], "my-bucket");
 
     // As `curl -F reason=@why.txt` sends it, after the head that curl writes for a file.
-    let file = format!(
-        "--------------------------d74496d66958873e\r\nContent-Disposition: form-data; name=\"reason\"; filename=\"why.txt\"\r\n\
-         Content-Type: text/plain\r\n\r\nzu groß\r\n--------------------------d74496d66958873e--\r\n"
-    );
+    let file = "--------------------------d74496d66958873e\r\nContent-Disposition: form-data; name=\"reason\"; filename=\"why.txt\"\r\n\
+         Content-Type: text/plain\r\n\r\nzu groß\r\n--------------------------d74496d66958873e--\r\n";
     let parts = [("token", token), ("s3uid", s3uid)].map(|(name, value)| part(name, value));
-    let body = parts.concat() + &file;
+    let body = parts.concat() + file;
     app.post("/s3/delete_account", PARTS, body).await.ok();
     let history = call("history", &[("s3uid", s3uid)]).await.ok();
     let entries = history["history"].as_array().expect("a list");

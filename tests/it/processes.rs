@@ -103,8 +103,8 @@ async fn a_process_that_takes_too_long_is_killed_and_the_next_request_has_a_new_
             "Description: Plans and their prices.\n      Timeout: 5\n",
         ),
         (
-            "a step per message.\n      Timeout: 60\n",
-            "a step per message.\n      Timeout: 5\n",
+            "Timeout: 60\n      # Each step sends the next to the queue it came from.",
+            "Timeout: 5\n      # Each step sends the next to the queue it came from.",
         ),
         (
             "Path: /s3/get_available_locations\n            Method: ANY\n            TimeoutInMillis: 30000\n",

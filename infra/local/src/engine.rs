@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, Timestamp};
 use serde_json::Value;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 use wharfage::clock::Clock;
 use wharfage::context::Context;
@@ -63,6 +63,8 @@ pub(crate) struct Engine {
     runner: Runner,
     /// Whoever moves time or runs schedules holds this.
     driven: Mutex<Driven>,
+    /// Held by whoever moves time: two moves at once would both go by where the other had come to.
+    moving: Arc<Mutex<()>>,
     moved: Notify,
     /// Once the stack is being stopped, no schedule is run any more.
     stop: CancellationToken,
@@ -100,6 +102,7 @@ impl Engine {
             jobs,
             database,
             runner,
+            moving: Arc::default(),
             driven: Mutex::new(Driven {
                 until: now,
                 swept: now,
@@ -107,6 +110,11 @@ impl Engine {
             moved: Notify::new(),
             stop: CancellationToken::new(),
         }
+    }
+
+    /// The turn to move time, unless somebody else does.
+    pub(crate) fn turn_to_move(&self) -> Option<OwnedMutexGuard<()>> {
+        Arc::clone(&self.moving).try_lock_owned().ok()
     }
 
     /// Moves time to `to`: runs every schedule that falls due on the way at its instant, and the queues after each.
