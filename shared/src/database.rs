@@ -34,11 +34,11 @@ use crate::error::Fault;
 use crate::outside::Outside;
 
 pub use accounts::{AccountOrder, BucketRow, Page};
-pub use billing::{DueAccount, Issue, OpenInvoice};
+pub use billing::{DueAccount, OpenInvoice};
 pub use collection::{Collection, HourUnderWay, MeteredAccount};
 pub use credentials::MadeKey;
 pub use history::HistoryPage;
-pub use ledger::{Guard, Lowered, Place, Series, Taken};
+pub use ledger::{Guard, Issue, Lowered, Place, Series, Taken};
 pub use orders::Begun;
 pub use tasks::Started;
 pub use transaction::Conflict;
