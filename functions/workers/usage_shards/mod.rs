@@ -44,7 +44,7 @@ const TRIES: usize = 4;
 async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
     let key: SegmentKey =
         serde_json::from_str(body).map_err(|e| Fault::permanent("reading a queue message", e))?;
-    telemetry::set_shard(&key);
+    telemetry::set_shard(&key.location, key.hour, key.shard);
     if key.hour != hour_of(key.hour) || key.hour + HOUR > context.now() {
         return Err(Fault::permanent(
             "reading a queue message",

@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use super::billing::{DueAccount, Issue};
+use super::billing::DueAccount;
+use super::keys::{OPEN, sortable};
+use super::ledger::Issue;
 use super::listing::Listing;
-use super::orders::{OPEN, sortable};
 use super::transaction::{Conflict, Transaction};
 use super::{
     Database, Item, attribute, fault, found, item, keys, number, page, read, string,

@@ -5,8 +5,8 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::accounts::{newly_unsettled, service_update, terms, was_told, with_terms};
-use super::ledger::{Guard, Lowered, Place};
-use super::orders::OPEN;
+use super::keys::OPEN;
+use super::ledger::Issue;
 use super::transaction::Conflict;
 use super::{Database, Item, attribute, fault, item, keys, number, page, string};
 use crate::domain::account::{Account, Service};
@@ -14,7 +14,6 @@ use crate::domain::closing::{ClosedPeriod, Closing};
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
 use crate::domain::invoice::Invoice;
-use crate::domain::ledger::Posting;
 use crate::domain::money::Currency;
 use crate::domain::task::Task;
 use crate::error::Fault;
@@ -79,23 +78,6 @@ impl OpenInvoice {
         }
         Ok(row)
     }
-}
-
-/// An invoice as it is issued: with its posting, its place in the client's series, and what is left open of it.
-#[derive(Debug, Clone, Copy)]
-pub struct Issue<'a> {
-    /// The invoice.
-    pub invoice: &'a Invoice,
-    /// What it posts.
-    pub posting: &'a Posting,
-    /// Its place in the client's series.
-    pub place: &'a Place,
-    /// Its open side, unless it is paid at once.
-    pub open: Option<&'a OpenInvoice>,
-    /// What a credit note takes off which open invoices.
-    pub lowered: &'a [Lowered<'a>],
-    /// What it was decided on.
-    pub guard: Guard,
 }
 
 /// An account that something is due for.

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::billing::{Issue, OpenInvoice};
+use super::billing::OpenInvoice;
 use super::transaction::{Conflict, Transaction, collisions};
 use super::{Database, attribute, found, item, keys, number, page, read, string, written_if_held};
 use crate::config::Tables;
@@ -556,7 +556,7 @@ impl Database {
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn postings(&self, client_id: u64) -> Result<Vec<Posting>, Fault> {
-        self.ledger_rows(client_id, "POSTING#").await
+        self.ledger_rows(client_id, keys::POSTINGS).await
     }
 
     /// A client's invoices, oldest first.
@@ -564,7 +564,7 @@ impl Database {
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn invoices(&self, client_id: u64) -> Result<Vec<Invoice>, Fault> {
-        self.ledger_rows(client_id, "INVOICE#").await
+        self.ledger_rows(client_id, keys::INVOICES).await
     }
 
     pub(super) async fn ledger_rows<T: serde::de::DeserializeOwned>(
@@ -689,6 +689,23 @@ pub struct Lowered<'a> {
     pub by_minor: i64,
     /// By a credit note, and not by money.
     pub is_credited: bool,
+}
+
+/// An invoice as it is issued: with its posting, its place in the client's series, and what is left open of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Issue<'a> {
+    /// The invoice.
+    pub invoice: &'a Invoice,
+    /// What it posts.
+    pub posting: &'a Posting,
+    /// Its place in the client's series.
+    pub place: &'a Place,
+    /// Its open side, unless it is paid at once.
+    pub open: Option<&'a OpenInvoice>,
+    /// What a credit note takes off which open invoices.
+    pub lowered: &'a [Lowered<'a>],
+    /// What it was decided on.
+    pub guard: Guard,
 }
 
 impl Transaction<'_> {

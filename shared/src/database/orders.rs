@@ -4,8 +4,8 @@ use aws_sdk_dynamodb::types::{Delete, ReturnValue, Update};
 use jiff::Timestamp;
 
 use super::accounts::{BucketRow, account_item, bucket_delete, new_bucket_put};
-use super::billing::Issue;
-use super::ledger::Guard;
+use super::keys::{OPEN, sortable};
+use super::ledger::{Guard, Issue};
 use super::transaction::Conflict;
 use super::{Database, Item, attribute, item, keys, number, page, read, string, written_if_held};
 use crate::config::Rules;
@@ -328,14 +328,6 @@ impl Database {
             .limit(limit);
         Ok(page(table, query).await?.0)
     }
-}
-
-/// The value of `open` in the sparse indexes: what has ended has none.
-pub(super) const OPEN: &str = "1";
-
-/// An instant as text that sorts as time does.
-pub(super) fn sortable(at: Timestamp) -> String {
-    format!("{at:.6}")
 }
 
 /// What an order's beginning holds.

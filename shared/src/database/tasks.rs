@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::types::builders::PutBuilder;
 use aws_sdk_dynamodb::types::{Put, ReturnValue, Update};
 use jiff::{SignedDuration, Timestamp};
 
-use super::orders::{OPEN, sortable};
+use super::keys::{OPEN, sortable};
 use super::transaction::Conflict;
 use super::{
     Database, Item, attribute, fault, item, keys, number, page, read, string, written_if_held,
@@ -214,7 +214,7 @@ impl Database {
         let text = |row: &Item, name: &str| row.get(name)?.as_s().ok().cloned();
         let next = next.and_then(|row| {
             let task_id = text(&row, "pk")?;
-            let task_id = task_id.strip_prefix("TASK#")?.to_owned();
+            let task_id = keys::task_of(&task_id)?.to_owned();
             Some((task_id, text(&row, "updated_at")?))
         });
         Ok((tasks, next))
