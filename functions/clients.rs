@@ -6,8 +6,8 @@ use wharfage::domain::money::{Currency, to_major, to_minor};
 use wharfage::error::Rejection;
 use wharfage::http::Call;
 
-use crate::list_plans::number;
 use crate::plans;
+use crate::plans::number;
 
 /// Longest address (RFC 5321, 4.5.3.1.3).
 const EMAIL_LIMIT_BYTES: usize = 254;

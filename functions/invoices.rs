@@ -9,7 +9,7 @@ use wharfage::domain::invoice::{Basis, Invoice, Line};
 use wharfage::domain::money::{Currency, to_major};
 use wharfage::error::Fault;
 
-use crate::list_plans::number;
+use crate::plans::number;
 
 /// The currencies that there can be invoices in: a plan that was ever sold in one still is.
 pub(crate) async fn currencies(context: &Context) -> Result<Vec<Currency>, Fault> {

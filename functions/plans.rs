@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
 use serde_json::Value;
 use wharfage::context::Context;
 use wharfage::domain::money::{Currency, to_minor};
@@ -255,4 +256,13 @@ fn set_location_prices(
     }
     plan.location_prices.retain(|_, prices| !prices.is_empty());
     Ok(())
+}
+
+/// A price as a JSON number, written as the operator wrote it: 1500 stays 1500, and 15.0 stays 15.0. Prices have few digits, so that the
+/// nearest 64-bit float prints as the price itself.
+pub(crate) fn number(price: Decimal) -> Value {
+    if price.scale() == 0 {
+        return price.to_i64().map_or(Value::Null, Value::from);
+    }
+    price.to_f64().map_or(Value::Null, Value::from)
 }

@@ -20,8 +20,8 @@ use wharfage::http::tokens::{authenticate_admin, token};
 use crate::billing::TRIES;
 use crate::chasing::payments;
 use crate::invoicing::{distribute, lowered};
-use crate::list_plans::number;
 use crate::plans;
+use crate::plans::number;
 
 crate::s3_action!(
     "add_credit",

@@ -22,8 +22,8 @@ use wharfage::http::tokens::{ACCOUNT, Caller, account_name, caller_and_account, 
 
 use crate::closing;
 use crate::invoicing::{self, Bill, Draft};
-use crate::list_plans::number;
 use crate::plans::check_counted;
+use crate::plans::number;
 use crate::suspension;
 
 crate::s3_action!("change_plan", takes [ACCOUNT, &["plan_id", "when"]]);

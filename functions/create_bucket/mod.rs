@@ -9,7 +9,7 @@ use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::tokens::{ACCOUNT, BUCKET, account_name, caller_and_account, token};
 
-use crate::provisioning::{bucket_row, name_taken};
+use crate::buckets::{bucket_row, name_taken};
 use crate::services::check_in_use;
 
 crate::s3_action!("create_bucket", takes [ACCOUNT, BUCKET]);

@@ -3,9 +3,8 @@
 use serde_json::json;
 use wharfage::context::Context;
 use wharfage::database::Started;
-use wharfage::domain::account::{Account, Parts, Service, TerminationReason};
+use wharfage::domain::account::Parts;
 use wharfage::domain::event::Kind;
-use wharfage::domain::period::date_of;
 use wharfage::domain::task::{Callback, Task, Work};
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::Call;
@@ -17,12 +16,6 @@ use crate::suspension;
 crate::s3_action!("delete_account", takes [ACCOUNT, &["reason"]]);
 
 const REASON_LIMIT_CHARACTERS: usize = 500;
-
-/// The service of an account that goes now.
-pub(crate) fn stopped(context: &Context, account: &Account) -> Service {
-    let today = date_of(context.now());
-    account.service.remove(today, TerminationReason::Removed)
-}
 
 /// The task's record comes first: from then on the account goes, whoever dies. What follows only makes it quicker, and the task's own
 /// steps do all of it again.
@@ -69,7 +62,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             &account.s3uid,
             details,
         );
-        let service = stopped(context, &account);
+        let service = suspension::stopped(context, &account);
         let is_changed = context
             .database
             .change_service(&account, &service, &entry, &[event])

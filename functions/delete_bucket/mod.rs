@@ -9,7 +9,7 @@ use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::tokens::{ACCOUNT, BUCKET, account_name, caller_and_account, token};
 
-use crate::provisioning::bucket_row;
+use crate::buckets::bucket_row;
 use crate::services::check_in_use;
 
 crate::s3_action!("delete_bucket", takes [ACCOUNT, BUCKET]);

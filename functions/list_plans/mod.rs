@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use rust_decimal::Decimal;
-use rust_decimal::prelude::ToPrimitive;
 use serde_json::{Map, Value, json};
 use wharfage::context::Context;
 use wharfage::domain::money::Currency;
@@ -15,6 +14,7 @@ use wharfage::http::parameters::ID;
 use wharfage::http::tokens::{authenticate, token};
 
 use crate::locations::location;
+use crate::plans::number;
 
 crate::s3_action!("list_plans", takes[&["id", "location"]]);
 
@@ -98,13 +98,4 @@ pub(crate) fn wire(plan: &Plan) -> Value {
     );
     fields.insert("version".into(), plan.version.into());
     fields.into()
-}
-
-/// A price as a JSON number, written as the operator wrote it: 1500 stays 1500, and 15.0 stays 15.0. Prices have few digits, so that the
-/// nearest 64-bit float prints as the price itself.
-pub(crate) fn number(price: Decimal) -> Value {
-    if price.scale() == 0 {
-        return price.to_i64().map_or(Value::Null, Value::from);
-    }
-    price.to_f64().map_or(Value::Null, Value::from)
 }

@@ -11,7 +11,7 @@ use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::tokens::{ACCOUNT, caller_and_account};
 
-use crate::list_plans::number;
+use crate::plans::number;
 use crate::{closing, invoices};
 
 crate::s3_action!("preview_invoice", takes[ACCOUNT]);
