@@ -6,6 +6,7 @@
 mod allowance;
 mod billing;
 mod bucket_lists;
+mod buckets;
 mod chasing;
 mod clients;
 mod closing;

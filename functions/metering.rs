@@ -18,7 +18,7 @@ use wharfage::domain::usage::{Day, Sample, TrafficHour, Usage, days_of_traffic};
 use wharfage::error::{Error, Fault};
 use wharfage::segments::shard_of;
 
-use crate::provisioning::bucket_row;
+use crate::buckets::bucket_row;
 
 /// What was found.
 pub(crate) struct Seen {

@@ -302,3 +302,4 @@ fn set_location_prices(
     plan.location_prices.retain(|_, prices| !prices.is_empty());
     Ok(())
 }
+

@@ -40,6 +40,7 @@ use wharfage::http::values::{BucketName, Id, Whole};
 use wharfage::telemetry::{self, Figure};
 
 use crate::allowance::check_ended;
+use crate::buckets::name_taken;
 use crate::chasing;
 use crate::invoicing::{self, Bill, Draft};
 use crate::locations;
@@ -425,11 +426,6 @@ async fn refused(
         return Err(Rejection::payment_required(text).into());
     }
     Err(Fault::retryable("beginning an order", format!("{conflicts:?}")).into())
-}
-
-/// A bucket name is somebody else's.
-pub(crate) fn name_taken() -> Rejection {
-    Rejection::conflict("bucket name is already taken")
 }
 
 fn under_way() -> Rejection {
@@ -841,13 +837,4 @@ async fn go_back(context: &Context, order: &Order, is_certain: bool) -> Result<O
         status: 503,
         text: "the order was not fulfilled".into(),
     })))
-}
-
-/// The row that a bucket of an account has among the names.
-pub(crate) fn bucket_row(account: &Account, bucket_name: &str) -> BucketRow {
-    BucketRow {
-        location: account.location.clone(),
-        bucket_name: bucket_name.into(),
-        bucket_owner: account.s3uid.clone(),
-    }
 }

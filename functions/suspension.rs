@@ -653,3 +653,9 @@ async fn purge_unpaid(context: &Context, account: &Account) -> Result<bool, Faul
         Err(conflicts) => Ok(conflicts == [Conflict::UnderWay]),
     }
 }
+
+/// The service of an account that goes now.
+pub(crate) fn stopped(context: &Context, account: &Account) -> Service {
+    let today = date_of(context.now());
+    account.service.remove(today, TerminationReason::Removed)
+}

@@ -10,7 +10,7 @@ use wharfage::error::Error;
 use wharfage::http::subject::Call;
 use wharfage::http::values::BucketName;
 
-use crate::provisioning::{bucket_row, name_taken};
+use crate::buckets::{bucket_row, name_taken};
 use crate::services::check_in_use;
 
 crate::action! {

@@ -5,9 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
 use wharfage::database::Started;
-use wharfage::domain::account::{Account, Parts, Service, TerminationReason};
+use wharfage::domain::account::Parts;
 use wharfage::domain::event::Kind;
-use wharfage::domain::period::date_of;
 use wharfage::domain::task::{Callback, Task, Work};
 use wharfage::error::{Error, Fault};
 use wharfage::http::subject::{BareAccount, Call};
@@ -50,12 +49,6 @@ pub struct Answered {
     callback: String,
 }
 
-/// The service of an account that goes now.
-pub(crate) fn stopped(context: &Context, account: &Account) -> Service {
-    let today = date_of(context.now());
-    account.service.remove(today, TerminationReason::Removed)
-}
-
 /// The task's record comes first: from then on the account goes, whoever dies. What follows only makes it quicker, and the task's own
 /// steps do all of it again.
 async fn handle(context: &Context, call: Call<'_, Asked, BareAccount>) -> Result<Answered, Error> {
@@ -91,7 +84,7 @@ async fn handle(context: &Context, call: Call<'_, Asked, BareAccount>) -> Result
             &account.s3uid,
             details,
         );
-        let service = stopped(context, &account);
+        let service = suspension::stopped(context, &account);
         let is_changed = context
             .database
             .change_service(&account, &service, &entry, &[event])

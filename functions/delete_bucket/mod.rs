@@ -10,7 +10,7 @@ use wharfage::domain::task::{Callback, Task, Work};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::subject::Call;
 
-use crate::provisioning::bucket_row;
+use crate::buckets::bucket_row;
 use crate::services::check_in_use;
 
 crate::action! {
