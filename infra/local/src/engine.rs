@@ -123,8 +123,26 @@ impl Engine {
         to: Timestamp,
         tell: Tell<'_>,
     ) -> Result<Advanced, Error> {
+        self.advance_from(|_| Ok(to), tell).await
+    }
+
+    /// The same, by a span of time; months and days are calendar units in UTC.
+    pub(crate) async fn advance(&self, span: Span, tell: Tell<'_>) -> Result<Advanced, Error> {
+        let after = |now: Timestamp| {
+            let to = now.to_zoned(TimeZone::UTC).checked_add(span);
+            to.map(|to| to.timestamp()).map_err(|_| too_far(span))
+        };
+        self.advance_from(after, tell).await
+    }
+
+    async fn advance_from(
+        &self,
+        target: impl FnOnce(Timestamp) -> Result<Timestamp, Error>,
+        tell: Tell<'_>,
+    ) -> Result<Advanced, Error> {
         let mut driven = self.driven.lock().await;
         let now = self.clock.now();
+        let to = target(now)?;
         if to < now {
             return Err(Error::Past { to, now });
         }
@@ -150,17 +168,6 @@ impl Engine {
             ran,
             drained,
         })
-    }
-
-    /// The same, by a span of time; months and days are calendar units in UTC.
-    pub(crate) async fn advance(&self, span: Span, tell: Tell<'_>) -> Result<Advanced, Error> {
-        let to = self
-            .clock
-            .now()
-            .to_zoned(TimeZone::UTC)
-            .checked_add(span)
-            .map_err(|_| too_far(span))?;
-        self.advance_to(to.timestamp(), tell).await
     }
 
     /// Runs no further schedule, wherever time is on its way to.
