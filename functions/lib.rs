@@ -9,7 +9,9 @@ mod bucket_lists;
 mod buckets;
 mod chasing;
 mod clients;
+
 mod closing;
+pub mod contract;
 mod differences;
 mod files;
 mod invoices;
@@ -23,6 +25,16 @@ pub mod replay;
 mod services;
 mod suspension;
 mod upkeep;
+
+/// A name on the wire as types are called: `create_bucket` is `CreateBucket`.
+fn typed_name(name: &str) -> String {
+    let words = name.split('_').map(|word| {
+        let mut letters = word.chars();
+        let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+        first.into_iter().chain(letters).collect::<String>()
+    });
+    words.collect()
+}
 
 pub use differences::Difference;
 
@@ -63,16 +75,15 @@ macro_rules! action {
                 ],
                 unused: &[],
             },
-            contract: Some(wharfage::http::Contract {
+            contract: wharfage::http::Contract {
                 docs: &[$($docs),+],
                 who: wharfage::http::subject::Who::$who,
                 parameters: &[
-                    |generator| generator.root_schema_for::<<$about as wharfage::http::subject::Subject>::Names>(),
-                    |generator| generator.root_schema_for::<Asked>(),
+                    <<$about as wharfage::http::subject::Subject>::Names as schemars::JsonSchema>::json_schema,
+                    <Asked as schemars::JsonSchema>::json_schema,
                 ],
-                answer: |generator| generator.root_schema_for::<Answered>(),
-                may_be_later: crate::action!(@later $($later)?),
-            }),
+                answer: crate::action!(@answer $($later)?),
+            },
             handler: |context, call| Box::pin(async move {
                 let asked = wharfage::http::subject::Asked::<Asked, $about>::read(call)?;
                 crate::action!(@handle context, call, asked, wharfage::http::subject::Who::$who $(, $early)?)
@@ -95,8 +106,12 @@ macro_rules! action {
     }};
     (@or $name:ident) => { $name };
     (@or $name:ident $speaks_as:literal) => { $speaks_as };
-    (@later) => { false };
-    (@later later) => { true };
+    (@answer) => {
+        wharfage::http::AnswerSchema::Fields(<Answered as schemars::JsonSchema>::json_schema)
+    };
+    (@answer later) => {
+        wharfage::http::AnswerSchema::FieldsOrLater(<Answered as schemars::JsonSchema>::json_schema)
+    };
     (@handle $context:ident, $call:ident, $asked:ident, $who:expr) => {{
         let found = $asked.find($context, $call, $who).await?;
         let answered = handle($context, $asked.found($call, found)).await?;

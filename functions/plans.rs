@@ -302,4 +302,3 @@ fn set_location_prices(
     plan.location_prices.retain(|_, prices| !prices.is_empty());
     Ok(())
 }
-

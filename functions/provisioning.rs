@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use wharfage::cluster::doubt::watched;
 use wharfage::cluster::{ClusterError, Keys};
 use wharfage::context::Context;
-use wharfage::database::{Begun, BucketRow, Conflict};
+use wharfage::database::{Begun, Conflict};
 use wharfage::domain::account::{Account, Group, Service, Status};
 use wharfage::domain::bucket_name;
 use wharfage::domain::client::Client;

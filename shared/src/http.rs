@@ -15,14 +15,14 @@ use ::http::Method;
 use futures::future::BoxFuture;
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Request, RequestExt, Response};
-
-use crate::config::Rules;
 use schemars::{Schema, SchemaGenerator};
 
+use crate::config::Rules;
 use crate::context::Context;
 use crate::error::{Error, Rejection};
 use crate::http::envelope::Answer;
 use crate::http::parameters::Parameters;
+use crate::http::subject::Who;
 use crate::http::takes::Takes;
 use crate::telemetry::{self, Figure};
 
@@ -43,10 +43,13 @@ pub struct Action {
     /// The parameters it takes, beside `action`. Every other is refused.
     pub takes: Takes,
     /// What it is for, takes and answers, for whoever calls it.
-    pub contract: Option<Contract>,
+    pub contract: Contract,
     /// What it does.
     pub handler: ActionHandler,
 }
+
+/// A type's schema, in the words of whoever puts schemas together.
+pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
 /// What whoever calls an action can rely on.
 #[derive(Clone, Copy)]
@@ -54,13 +57,22 @@ pub struct Contract {
     /// What it does: a line, and what else there is to say.
     pub docs: &'static [&'static str],
     /// Who may call it.
-    pub who: subject::Who,
+    pub who: Who,
     /// What it takes: what names whom it is about, and the rest.
-    pub parameters: &'static [fn(&mut SchemaGenerator) -> Schema],
-    /// What it answers, beside `result` and `action`.
-    pub answer: fn(&mut SchemaGenerator) -> Schema,
-    /// Whether it may answer with a callback key instead.
-    pub may_be_later: bool,
+    pub parameters: &'static [SchemaOf],
+    /// What it answers.
+    pub answer: AnswerSchema,
+}
+
+/// What an action answers.
+#[derive(Clone, Copy)]
+pub enum AnswerSchema {
+    /// These fields, behind `result` and `action`.
+    Fields(SchemaOf),
+    /// The same, or with 202 a callback key.
+    FieldsOrLater(SchemaOf),
+    /// A body of its own.
+    Whole(SchemaOf),
 }
 
 /// Which action a request is for.

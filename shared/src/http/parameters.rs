@@ -189,9 +189,16 @@ impl Parameters {
         })
     }
 
-    /// The first of these names that has a value.
-    pub(super) fn first<'a>(&'a self, names: &[&'a str]) -> Option<(&'a str, &'a Value)> {
-        self.get(names)
+    /// The first of these names of fields that has a value, and whether one of them is there at all. What a type reads is what its action
+    /// takes, and a field may stand for others.
+    pub(super) fn first<'a>(&'a self, names: &[&'a str]) -> (Option<(&'a str, &'a Value)>, bool) {
+        let there = || {
+            names
+                .iter()
+                .filter_map(|name| Some((*name, self.0.get(*name)?)))
+        };
+        let first = there().find(|(_, value)| !value.is_null() && value.as_str() != Some(""));
+        (first, there().next().is_some())
     }
 
     /// What has a value and a name that starts so.

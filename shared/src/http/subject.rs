@@ -15,6 +15,8 @@ use crate::telemetry;
 /// Who may call an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
+    /// Whoever has what the call needs, which is no token.
+    Anybody,
     /// Everybody with a token, about what is theirs; administrators about everything.
     Everybody,
     /// Administrators.
@@ -24,7 +26,7 @@ pub enum Who {
 impl Who {
     fn check(self, caller: &Caller) -> Result<(), Rejection> {
         match self {
-            Who::Everybody => Ok(()),
+            Who::Anybody | Who::Everybody => Ok(()),
             Who::Administrators => caller.must_be_admin(),
         }
     }
@@ -136,6 +138,7 @@ impl Subject for () {
 
 /// How a call names an account.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(extend("anyOf" = [{ "required": ["s3uid"] }, { "required": ["account_id"] }]))]
 pub struct NamesAccount {
     /// The account, by its name for ever. It or `account_id` is needed.
     s3uid: Option<S3uid>,

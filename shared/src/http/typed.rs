@@ -283,13 +283,13 @@ impl<'de> MapAccess<'de> for InTurn<'_> {
             Some(alias) => &[field, alias],
             None => &[field],
         };
-        let found = self.parameters.first(names);
+        let (found, is_given) = self.parameters.first(names);
         let name = found.map_or(field, |(name, _)| name);
         let one = One {
             parameters: self.parameters,
             field,
             value: found.map(|(_, value)| value),
-            is_given: names.iter().any(|name| self.parameters.is_given(name)),
+            is_given,
         };
         seed.deserialize(one).map_err(|problem| problem.of(name))
     }
