@@ -48,7 +48,9 @@ fn the_contract_has_every_action_with_what_it_takes() {
                     .any(|(alias, _)| *alias == name);
             let is_pattern = name.strip_suffix('*').is_some_and(|prefix| {
                 patterns.is_some_and(|patterns| {
-                    patterns.keys().any(|pattern| pattern[1..].starts_with(prefix))
+                    patterns
+                        .keys()
+                        .any(|pattern| pattern[1..].starts_with(prefix))
                 })
             });
             assert!(
