@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use wharfage::cluster::doubt::watched;
 use wharfage::cluster::{ClusterError, Keys};
 use wharfage::context::Context;
-use wharfage::database::{Begun, BucketRow, Conflict};
+use wharfage::database::{BucketRow, Conflict, Written};
 use wharfage::domain::account::{Account, Group, Service};
 use wharfage::domain::bucket_name;
 use wharfage::domain::client::Client;
@@ -37,6 +37,7 @@ use wharfage::http::envelope::Answer;
 use wharfage::http::parameters::ID;
 use wharfage::http::tokens::{authenticate, token};
 use wharfage::telemetry::{self, Figure};
+use wharfage::tries::Tries;
 
 use crate::allowance::check_ended;
 use crate::chasing;
@@ -53,7 +54,7 @@ const LATEST_EFFECT: SignedDuration = SignedDuration::from_mins(3);
 /// How often an order that meets a cluster that cannot answer is carried forward before it is turned back.
 const MOST_ATTEMPTS: u32 = 30;
 /// How often an order looks at its client's balances again because they moved before it was invoiced.
-const MOST_LOOKS: u32 = 50;
+const MOST_LOOKS: usize = 50;
 /// Seconds after which to ask again for an order under way.
 const RETRY_AFTER_SECONDS: u32 = 5;
 
@@ -226,14 +227,14 @@ pub(crate) async fn place(
             .begin_order(&order, &fingerprint.own, &context.rules)
     };
     let mut begun = begin().await?;
-    if let Begun::Refused(conflicts) = &begun
+    if let Written::No(conflicts) = &begun
         && *conflicts == [Conflict::Balances]
         && !chasing::pay_open(context, client_id).await?.is_empty()
     {
         // There was credit beside a debt, which comes first: what is left of it may suffice.
         begun = begin().await?;
     }
-    if let Begun::Refused(conflicts) = begun {
+    if let Written::No(conflicts) = begun {
         return refused(context, &order, &conflicts, &fingerprint).await;
     }
     let outcome = carry_on(context, order, Some(keys), &Carrier::Request).await?;
@@ -360,8 +361,8 @@ async fn refused(
     if conflicts.contains(&Conflict::TooManyAccounts) {
         let client = context.database.client(order.client_id).await?;
         if client.is_some_and(|client| client.currency != order.currency) {
-            let text = "the customer's currency was changed meanwhile, try again";
-            return Err(Rejection::conflict(text).retry_after(1).into());
+            let text = "the customer's currency was changed meanwhile";
+            return Err(Rejection::changed_meanwhile(text).into());
         }
         let text = if order.payment == Payment::Free {
             "the limit of free S3 accounts is reached"
@@ -491,7 +492,12 @@ async fn carry_on(
             // By the ledger, for good.
             Ok(Err(refusal)) => {
                 is_certain &= is_known;
-                if !context.database.turn_order_back(&order, &refusal).await? {
+                if !context
+                    .database
+                    .turn_order_back(&order, &refusal)
+                    .await?
+                    .is_yes()
+                {
                     return look_again(context, &order.order_id).await;
                 }
                 order.refusal = Some(refusal);
@@ -504,7 +510,12 @@ async fn carry_on(
                 }
                 tracing::warn!(order_id = %order.order_id, %error, "an order is turned back");
                 let refusal = refusal(error);
-                if !context.database.turn_order_back(&order, &refusal).await? {
+                if !context
+                    .database
+                    .turn_order_back(&order, &refusal)
+                    .await?
+                    .is_yes()
+                {
                     return look_again(context, &order.order_id).await;
                 }
                 order.refusal = Some(refusal);
@@ -584,7 +595,11 @@ async fn go_forward(
 
 async fn fulfil(context: &Context, order: &Order) -> Result<Result<Outcome, Refusal>, Fault> {
     // What the client owes, or has to spend, may change meanwhile: then decide again.
-    for _ in 0..MOST_LOOKS {
+    let mut tries = Tries::of(MOST_LOOKS);
+    loop {
+        tries.once_more(|| {
+            Fault::retryable("fulfilling an order", "the client's balances keep moving")
+        })?;
         let now = context.now();
         let draft = match order.payment {
             Payment::Free => None,
@@ -641,7 +656,7 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Result<Outcome, Refu
             .database
             .fulfil_order(&fulfilled, &account, issue, &entry, &events)
             .await?
-            .is_ok()
+            .is_yes()
         {
             return Ok(Ok(Outcome::Fulfilled(fields)));
         }
@@ -656,10 +671,6 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Result<Outcome, Refu
             Err(Error::Rejection(_)) => {}
         }
     }
-    Err(Fault::retryable(
-        "fulfilling an order",
-        "the client's balances keep moving",
-    ))
 }
 
 /// The invoice of an order on account, refused where its client would owe more than allowed by it: others may have been ordered since.
@@ -791,7 +802,7 @@ async fn go_back(context: &Context, order: &Order, is_certain: bool) -> Result<O
         details.clone(),
     );
     let event = context.account_event(Kind::OrderUndone, order.client_id, &order.s3uid, details);
-    context
+    let _ended_before = context
         .database
         .finish_undoing(order, release.as_ref(), look_again_at, &entry, &[event])
         .await?;

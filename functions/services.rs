@@ -8,6 +8,7 @@ use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::tokens::caller_and_account;
+use wharfage::tries::Tries;
 
 /// Changes the service of the account a call names, and answers with the service as it is then.
 pub(crate) async fn change(
@@ -17,7 +18,9 @@ pub(crate) async fn change(
     decide: impl Fn(&Service) -> Result<Service, NotAllowed>,
 ) -> Result<Answer, Error> {
     // Somebody else may change the account between its reading and its writing: then decide again.
-    for _ in 0..5 {
+    let mut tries = Tries::of(5);
+    loop {
+        tries.once_more(|| Rejection::changed_meanwhile("S3 account is being changed"))?;
         let (caller, account) = caller_and_account(context, call).await?;
         let service =
             decide(&account.service).map_err(|reason| Rejection::conflict(reason.to_string()))?;
@@ -37,17 +40,13 @@ pub(crate) async fn change(
             .database
             .change_service(&account, &service, &entry, &[event])
             .await?
+            .is_yes()
         {
             return Ok(Answer::ok(
                 json!({ "s3uid": account.s3uid, "service": wire(&service) }),
             ));
         }
     }
-    Err(
-        Rejection::conflict("S3 account is being changed, try again")
-            .retry_after(1)
-            .into(),
-    )
 }
 
 /// A service as the wire shows it.

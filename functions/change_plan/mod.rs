@@ -19,6 +19,7 @@ use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::parameters::ID;
 use wharfage::http::tokens::{ACCOUNT, Caller, account_name, caller_and_account, token};
+use wharfage::tries::Tries;
 
 use crate::closing;
 use crate::invoicing::{self, Bill, Draft};
@@ -43,7 +44,9 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         Some(_) => return Err(Rejection::invalid("when", "must be next_commit or now").into()),
     };
     let mut invoice_id = None;
-    for _ in 0..TRIES {
+    let mut tries = Tries::of(TRIES);
+    loop {
+        tries.once_more(|| Rejection::changed_meanwhile("S3 account is being changed"))?;
         let (caller, account) = caller_and_account(context, call).await?;
         caller.must_be_admin()?;
         let answer = if is_now {
@@ -55,11 +58,6 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             return Ok(answer);
         }
     }
-    Err(
-        Rejection::conflict("S3 account is being changed, try again")
-            .retry_after(1)
-            .into(),
-    )
 }
 
 /// Notes the plan of the next period, or with the present one that it stays. `None` when somebody else changed the account meanwhile.
@@ -103,7 +101,7 @@ async fn with_next_period(
         .database
         .change_plan(account, &after, free_limit(context), None, &entry, &[])
         .await?;
-    Ok(noted.is_ok().then_some(answer))
+    Ok(noted.is_yes().then_some(answer))
 }
 
 /// Changes the plan at the start of the running hour. `None` when somebody else changed the account meanwhile.
@@ -220,7 +218,7 @@ async fn now(
         .database
         .change_plan(account, &after, free_limit(context), issue, &entry, &events)
         .await?;
-    if changed.is_err() {
+    if !changed.is_yes() {
         if let Some(draft) = &draft {
             draft.give_up(context).await?;
         }

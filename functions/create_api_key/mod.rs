@@ -42,6 +42,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     if !database
         .make_api_key(&api_key_id, &api_key, &entry, &caller.access)
         .await?
+        .is_yes()
     {
         caller.must_stand(context).await?;
         return Err(Fault::retryable("creating an API key", "it was not written").into());

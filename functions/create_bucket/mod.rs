@@ -24,7 +24,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let (caller, account) = caller_and_account(context, call).await?;
     check_in_use(&account)?;
     let row = bucket_row(&account, &bucket_name);
-    if !context.database.take_bucket_name(&row).await? {
+    if !context.database.take_bucket_name(&row).await?.is_yes() {
         return Err(name_taken().into());
     }
     let provider = &context.clusters.of(&account.location)?.provider;

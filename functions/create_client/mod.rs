@@ -55,6 +55,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         .database
         .make_client(&client, &entry, &caller.access)
         .await?
+        .is_yes()
     {
         caller.must_stand(context).await?;
         // The number is new, so it is the email that somebody else took meanwhile.

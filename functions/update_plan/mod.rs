@@ -35,12 +35,8 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         caller.actor(),
         list_plans::wire(&plan),
     );
-    if !context.database.put_plan(&plan, &entry).await? {
-        return Err(
-            Rejection::conflict("the plan was changed meanwhile, try again")
-                .retry_after(1)
-                .into(),
-        );
+    if !context.database.put_plan(&plan, &entry).await?.is_yes() {
+        return Err(Rejection::changed_meanwhile("the plan was changed meanwhile").into());
     }
     Ok(Answer::ok(json!({ "plan": list_plans::wire(&plan) })))
 }
