@@ -2,16 +2,16 @@
 
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::database::Started;
 use wharfage::domain::account::{Account, Parts, Service, TerminationReason};
 use wharfage::domain::event::Kind;
 use wharfage::domain::period::date_of;
-use wharfage::domain::task::{Callback, Task, Work};
+use wharfage::domain::task::Work;
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::tokens::{ACCOUNT, account_name, caller_and_account, token};
 
+use crate::asking::ask;
 use crate::suspension;
 
 crate::s3_action!("delete_account", takes [ACCOUNT, &["reason"]]);
@@ -47,18 +47,8 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let entry = caller.entry(context, &account, NAME, details.clone());
     // An account that has ended already is not stopped any more: that its data goes now is noted with the task.
     let is_going = account.is_going();
-    let task =
-        Task::new(work, caller.actor(), context.now()).at(&account.location, account.client_id);
-    let callback_key = context.random.callback_key();
-    let (task, is_new) = match context
-        .database
-        .start_task(task, is_going.then_some(&entry))
-        .await?
-    {
-        Started::New(task) => (task, true),
-        Started::Joined(task) => (task, false),
-    };
-    let callback = Callback::new(&task, NAME, caller.access.clone());
+    let noted = is_going.then_some(&entry);
+    let asked = ask(context, &caller, &account, work, noted).await?;
     let stop = async {
         if is_going {
             return Ok(None);
@@ -73,15 +63,12 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         let is_changed = context
             .database
             .change_service(&account, &service, &entry, &[event])
-            .await?;
+            .await?
+            .is_yes();
         Ok(is_changed.then(|| account.with_service(&service, entry.at)))
     };
-    let ((), stopped) = futures::try_join!(
-        context
-            .database
-            .put_callback(&callback_key, &callback, context.now()),
-        stop
-    )?;
+    let callback_key = asked.callback_key(context, &caller, NAME);
+    let (callback_key, stopped) = futures::try_join!(callback_key, stop)?;
     let told = async {
         match stopped {
             Some(stopped) if stopped.unsettled.is_some() => {
@@ -91,13 +78,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             _ => Ok(()),
         }
     };
-    let (told, sent) = futures::join!(told, async {
-        if is_new {
-            context.queue.send(&task).await
-        } else {
-            Ok(())
-        }
-    });
+    let (told, sent) = futures::join!(told, asked.send(context));
     if let Err(error) = told {
         tracing::warn!(s3uid = %account.s3uid, %error, "the clean-up has yet to stop the keys");
     }

@@ -2,13 +2,13 @@
 
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::database::Started;
-use wharfage::domain::task::{Callback, Task, Work};
+use wharfage::domain::task::Work;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::Call;
 use wharfage::http::envelope::Answer;
 use wharfage::http::tokens::{ACCOUNT, BUCKET, account_name, caller_and_account, token};
 
+use crate::asking::ask;
 use crate::provisioning::bucket_row;
 use crate::services::check_in_use;
 
@@ -30,7 +30,12 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     match provider.delete_bucket(&account.s3uid, &bucket_name).await {
         Ok(()) => {
             let entry = entry(true);
-            if !context.database.record_bucket_removal(&row, &entry).await? {
+            if !context
+                .database
+                .record_bucket_removal(&row, &entry)
+                .await?
+                .is_yes()
+            {
                 // Made with the account's keys, and never seen here.
                 context.database.put_history(&entry).await?;
             }
@@ -42,6 +47,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
                 .database
                 .record_bucket_removal(&row, &entry(true))
                 .await?
+                .is_yes()
             {
                 return Ok(gone());
             }
@@ -52,31 +58,12 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
                 s3uid: account.s3uid.clone(),
                 bucket_name: bucket_name.clone(),
             };
-            let task = Task::new(work, caller.actor(), context.now())
-                .at(&account.location, account.client_id);
-            let callback_key = context.random.callback_key();
-            let (task, is_new) = match context
-                .database
-                .start_task(task, Some(&entry(false)))
-                .await?
-            {
-                Started::New(task) => (task, true),
-                Started::Joined(task) => (task, false),
-            };
-            let callback = Callback::new(&task, NAME, caller.access.clone());
-            let (kept, sent) = futures::join!(
-                context
-                    .database
-                    .put_callback(&callback_key, &callback, context.now()),
-                async {
-                    if is_new {
-                        context.queue.send(&task).await
-                    } else {
-                        Ok(())
-                    }
-                }
+            let asked = ask(context, &caller, &account, work, Some(&entry(false))).await?;
+            let (callback_key, sent) = futures::join!(
+                asked.callback_key(context, &caller, NAME),
+                asked.send(context)
             );
-            kept?;
+            let callback_key = callback_key?;
             if let Err(fault) = sent {
                 // The record stands: the job that looks for silent tasks sends it.
                 tracing::warn!(s3uid = %account.s3uid, error = %fault, "the clean-up has yet to be sent");
