@@ -7,13 +7,13 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, to_value};
 use wharfage::context::Context;
-use wharfage::database::Started;
 use wharfage::domain::account::Account;
-use wharfage::domain::task::{Answer as TaskAnswer, Callback, Task, Work};
+use wharfage::domain::task::{Answer as TaskAnswer, Task, Work};
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::envelope::Outcome;
 use wharfage::http::tokens::Caller;
 
+use crate::asking::ask;
 use crate::metering::{Metering, Seen};
 
 /// How long to wait between two looks at the task: soon at first, since most clusters answer at once.
@@ -162,33 +162,20 @@ pub(crate) async fn answer<R: for<'a> From<&'a ListedBucket>>(
     let work = Work::ListBuckets {
         s3uid: account.s3uid.clone(),
     };
-    let task =
-        Task::new(work, caller.actor(), context.now()).at(&account.location, account.client_id);
-    let (started, ()) = futures::try_join!(
-        context.database.start_task(task, None),
+    let (asked, ()) = futures::try_join!(
+        ask(context, &caller, &account, work, None),
         context.database.put_history(&entry),
     )?;
-    let task = match started {
-        Started::New(task) => {
-            context.queue.send(&task).await?;
-            task
-        }
-        Started::Joined(task) => task,
-    };
+    asked.send(context).await?;
     let wait = Duration::from_millis(context.rules.bucket_list_wait_ms);
-    match wait_for(context, &task, wait).await? {
+    match wait_for(context, &asked.task, wait).await? {
         Some(TaskAnswer::Done { result }) => {
             Ok(Outcome::Now(with_secret(context, &account, result).await?))
         }
         Some(TaskAnswer::Refused { text }) => Err(Rejection::conflict(text).into()),
         Some(TaskAnswer::Unavailable) => Err(Rejection::storage_unavailable().into()),
         None => {
-            let callback_key = context.random.callback_key();
-            let callback = Callback::new(&task, action, caller.access.clone());
-            context
-                .database
-                .put_callback(&callback_key, &callback, context.now())
-                .await?;
+            let callback_key = asked.callback_key(context, &caller, action).await?;
             Ok(Outcome::Later(callback_key))
         }
     }

@@ -4,6 +4,7 @@
 //! `Cargo.toml` and a resource in `infra/template.yaml`. What several of them share stands in a file beside the folders.
 
 mod allowance;
+mod asking;
 mod billing;
 mod bucket_lists;
 mod buckets;

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use wharfage::cluster::doubt::watched;
 use wharfage::cluster::{ClusterError, Keys};
 use wharfage::context::Context;
-use wharfage::database::{Begun, Conflict};
+use wharfage::database::{Conflict, Written};
 use wharfage::domain::account::{Account, Group, Service, Status};
 use wharfage::domain::bucket_name;
 use wharfage::domain::client::Client;
@@ -38,6 +38,7 @@ use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::values::{BucketName, Id, Whole};
 use wharfage::telemetry::{self, Figure};
+use wharfage::tries::Tries;
 
 use crate::allowance::check_ended;
 use crate::buckets::name_taken;
@@ -55,7 +56,7 @@ const LATEST_EFFECT: SignedDuration = SignedDuration::from_mins(3);
 /// How often an order that meets a cluster that cannot answer is carried forward before it is turned back.
 const MOST_ATTEMPTS: u32 = 30;
 /// How often an order looks at its client's balances again because they moved before it was invoiced.
-const MOST_LOOKS: u32 = 50;
+const MOST_LOOKS: usize = 50;
 /// Seconds after which to ask again for an order under way.
 const RETRY_AFTER_SECONDS: u32 = 5;
 
@@ -262,14 +263,14 @@ pub(crate) async fn place(
             .begin_order(&order, &fingerprint.own, &context.rules)
     };
     let mut begun = begin().await?;
-    if let Begun::Refused(conflicts) = &begun
+    if let Written::No(conflicts) = &begun
         && *conflicts == [Conflict::Balances]
         && !chasing::pay_open(context, client_id).await?.is_empty()
     {
         // There was credit beside a debt, which comes first: what is left of it may suffice.
         begun = begin().await?;
     }
-    if let Begun::Refused(conflicts) = begun {
+    if let Written::No(conflicts) = begun {
         return refused(context, &order, &conflicts, &fingerprint).await;
     }
     let outcome = carry_on(context, order, Some(keys), &Carrier::Request).await?;
@@ -399,8 +400,8 @@ async fn refused(
     if conflicts.contains(&Conflict::TooManyAccounts) {
         let client = context.database.client(order.client_id).await?;
         if client.is_some_and(|client| client.currency != order.currency) {
-            let text = "the customer's currency was changed meanwhile, try again";
-            return Err(Rejection::conflict(text).retry_after(1).into());
+            let text = "the customer's currency was changed meanwhile";
+            return Err(Rejection::changed_meanwhile(text).into());
         }
         let text = if order.payment == Payment::Free {
             "the limit of free S3 accounts is reached"
@@ -525,7 +526,12 @@ async fn carry_on(
             // By the ledger, for good.
             Ok(Err(refusal)) => {
                 is_certain &= is_known;
-                if !context.database.turn_order_back(&order, &refusal).await? {
+                if !context
+                    .database
+                    .turn_order_back(&order, &refusal)
+                    .await?
+                    .is_yes()
+                {
                     return look_again(context, &order.order_id).await;
                 }
                 order.refusal = Some(refusal);
@@ -538,7 +544,12 @@ async fn carry_on(
                 }
                 tracing::warn!(order_id = %order.order_id, %error, "an order is turned back");
                 let refusal = refusal(error);
-                if !context.database.turn_order_back(&order, &refusal).await? {
+                if !context
+                    .database
+                    .turn_order_back(&order, &refusal)
+                    .await?
+                    .is_yes()
+                {
                     return look_again(context, &order.order_id).await;
                 }
                 order.refusal = Some(refusal);
@@ -618,7 +629,11 @@ async fn go_forward(
 
 async fn fulfil(context: &Context, order: &Order) -> Result<Result<Outcome, Refusal>, Fault> {
     // What the client owes, or has to spend, may change meanwhile: then decide again.
-    for _ in 0..MOST_LOOKS {
+    let mut tries = Tries::of(MOST_LOOKS);
+    loop {
+        tries.once_more(|| {
+            Fault::retryable("fulfilling an order", "the client's balances keep moving")
+        })?;
         let now = context.now();
         let draft = match order.payment {
             Payment::Free => None,
@@ -675,7 +690,7 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Result<Outcome, Refu
             .database
             .fulfil_order(&fulfilled, &account, issue, &entry, &events)
             .await?
-            .is_ok()
+            .is_yes()
         {
             return Ok(Ok(Outcome::Fulfilled(fields)));
         }
@@ -690,10 +705,6 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Result<Outcome, Refu
             Err(Error::Rejection(_)) => {}
         }
     }
-    Err(Fault::retryable(
-        "fulfilling an order",
-        "the client's balances keep moving",
-    ))
 }
 
 /// The invoice of an order on account, refused where its client would owe more than allowed by it: others may have been ordered since.
@@ -825,7 +836,7 @@ async fn go_back(context: &Context, order: &Order, is_certain: bool) -> Result<O
         details.clone(),
     );
     let event = context.account_event(Kind::OrderUndone, order.client_id, &order.s3uid, details);
-    context
+    let _ended_before = context
         .database
         .finish_undoing(order, release.as_ref(), look_again_at, &entry, &[event])
         .await?;

@@ -12,6 +12,7 @@ use wharfage::domain::event::Kind;
 use wharfage::domain::period::start_of;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::subject::Call;
+use wharfage::tries::Tries;
 
 /// The service of an account as it is, for an answer or an event.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -82,7 +83,9 @@ pub(crate) async fn change<P>(
 ) -> Result<AccountService, Error> {
     let (caller, mut account) = (call.caller, call.about);
     // Somebody else may change the account between its reading and its writing: then decide again.
-    for _ in 0..5 {
+    let mut tries = Tries::of(5);
+    loop {
+        tries.once_more(|| Rejection::changed_meanwhile("S3 account is being changed"))?;
         let service =
             decide(&account.service).map_err(|reason| Rejection::conflict(reason.to_string()))?;
         let event = context.account_event(
@@ -101,6 +104,7 @@ pub(crate) async fn change<P>(
             .database
             .change_service(&account, &service, &entry, &[event])
             .await?
+            .is_yes()
         {
             return Ok(AccountService::new(&account, &service));
         }
@@ -112,11 +116,6 @@ pub(crate) async fn change<P>(
             .filter(Account::is_visible)
             .ok_or_else(Rejection::account_not_found)?;
     }
-    Err(
-        Rejection::conflict("S3 account is being changed, try again")
-            .retry_after(1)
-            .into(),
-    )
 }
 
 /// A service in an event or in the history, as [`ServiceShown`].

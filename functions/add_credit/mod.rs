@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::database::{Conflict, Guard, OpenInvoice};
+use wharfage::database::{Conflict, Guard, OpenInvoice, Written};
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::client::Client;
 use wharfage::domain::event::{Event, Kind};
@@ -16,6 +16,7 @@ use wharfage::domain::money::{Currency, to_major, to_minor};
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::values::{CurrencyCode, Id, Number, Whole};
+use wharfage::tries::Tries;
 use wharfage::{from_line, schema};
 
 use crate::billing::TRIES;
@@ -211,7 +212,11 @@ impl Payment<'_> {
     /// Posts it once, and pays open invoices with it. The posting as it was made, by this call or an earlier one with the same reference.
     async fn take_in(&self, context: &Context) -> Result<Posting, Error> {
         let (database, client_id) = (&context.database, self.client.client_id);
-        for attempt in 0..TRIES {
+        let mut tries = Tries::of(TRIES);
+        loop {
+            let attempt = tries.once_more(|| {
+                Fault::retryable("taking a payment in", "the client's invoices keep changing")
+            })?;
             let id = Posting::top_up_id(self.reference);
             let (first, open) = futures::try_join!(
                 database.posting(client_id, &id),
@@ -276,23 +281,22 @@ impl Payment<'_> {
                 &events,
             );
             match posted.await? {
-                Ok(()) => return Ok(posting),
-                Err(conflicts) if conflicts.contains(&Conflict::ReferenceUsed) => {
+                Written::Yes => return Ok(posting),
+                Written::No(conflicts) if conflicts.contains(&Conflict::ReferenceUsed) => {
                     let text = "the reference was used for another customer: send reference_scope=client if both payments have it";
                     return Err(Rejection::unprocessable(text).into());
                 }
-                Err(conflicts) if conflicts.contains(&Conflict::CurrencyChanged) => {
+                Written::No(conflicts) if conflicts.contains(&Conflict::CurrencyChanged) => {
                     // Unless it was posted before that: the next look tells.
                     if let Some(first) = database.posting(client_id, &id).await? {
                         return Ok(first);
                     }
-                    let text = "the customer's currency was changed meanwhile, try again";
-                    return Err(Rejection::conflict(text).retry_after(1).into());
+                    let text = "the customer's currency was changed meanwhile";
+                    return Err(Rejection::changed_meanwhile(text).into());
                 }
-                Err(_) => {}
+                Written::No(_) => {}
             }
         }
-        Err(Fault::retryable("taking a payment in", "the client's invoices keep changing").into())
     }
 
     fn posting(&self, context: &Context, touched: &[(OpenInvoice, TakenOff)]) -> Posting {

@@ -20,6 +20,7 @@ use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::tokens::Caller;
 use wharfage::http::values::{Id, Number, Second, Whole};
+use wharfage::tries::Tries;
 
 use crate::closing;
 use crate::invoicing::{self, Bill, Draft};
@@ -90,7 +91,9 @@ async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Ans
     let (caller, mut account) = (call.caller, call.about);
     let Whole(plan_id) = call.parameters.plan_id;
     let mut invoice_id = None;
-    for _ in 0..TRIES {
+    let mut tries = Tries::of(TRIES);
+    loop {
+        tries.once_more(|| Rejection::changed_meanwhile("S3 account is being changed"))?;
         let answer = match call.parameters.when {
             Some(When::Now) => now(context, &caller, &account, plan_id, &mut invoice_id).await?,
             None | Some(When::NextCommit) => {
@@ -108,11 +111,6 @@ async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Ans
             .filter(Account::is_visible)
             .ok_or_else(Rejection::account_not_found)?;
     }
-    Err(
-        Rejection::conflict("S3 account is being changed, try again")
-            .retry_after(1)
-            .into(),
-    )
 }
 
 /// Notes the plan of the next period, or with the present one that it stays. `None` when somebody else changed the account meanwhile.
@@ -157,7 +155,7 @@ async fn with_next_period(
         .database
         .change_plan(account, &after, free_limit(context), None, &entry, &[])
         .await?;
-    Ok(noted.is_ok().then_some(answer))
+    Ok(noted.is_yes().then_some(answer))
 }
 
 /// Changes the plan at the start of the running hour. `None` when somebody else changed the account meanwhile.
@@ -274,7 +272,7 @@ async fn now(
         .database
         .change_plan(account, &after, free_limit(context), issue, &entry, &events)
         .await?;
-    if changed.is_err() {
+    if !changed.is_yes() {
         if let Some(draft) = &draft {
             draft.give_up(context).await?;
         }

@@ -72,6 +72,7 @@ async fn handle(
     if !database
         .make_api_key(&api_key_id, &api_key, &entry, &caller.access)
         .await?
+        .is_yes()
     {
         caller.must_stand(context).await?;
         return Err(Fault::retryable("creating an API key", "it was not written").into());

@@ -40,7 +40,7 @@ async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Ans
     let (account, BucketName(bucket_name)) = (call.about, call.parameters.bucket_name);
     check_in_use(&account)?;
     let row = bucket_row(&account, &bucket_name);
-    if !context.database.take_bucket_name(&row).await? {
+    if !context.database.take_bucket_name(&row).await?.is_yes() {
         return Err(name_taken().into());
     }
     let provider = &context.clusters.of(&account.location)?.provider;

@@ -67,6 +67,7 @@ async fn handle(
         .database
         .make_client(&client, &entry, &call.caller.access)
         .await?
+        .is_yes()
     {
         call.caller.must_stand(context).await?;
         // The number is new, so it is the email that somebody else took meanwhile.

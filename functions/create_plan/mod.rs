@@ -70,7 +70,7 @@ async fn handle(
         call.caller.actor(),
         list_plans::wire(&plan),
     );
-    if !context.database.put_plan(&plan, &entry).await? {
+    if !context.database.put_plan(&plan, &entry).await?.is_yes() {
         return Err(Fault::permanent(
             "creating a plan",
             format!("plan {} is there already", plan.id),

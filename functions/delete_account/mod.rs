@@ -4,14 +4,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::database::Started;
 use wharfage::domain::account::Parts;
 use wharfage::domain::event::Kind;
-use wharfage::domain::task::{Callback, Task, Work};
+use wharfage::domain::task::Work;
 use wharfage::error::{Error, Fault};
 use wharfage::http::subject::{BareAccount, Call};
 use wharfage::{from_line, schema};
 
+use crate::asking::ask;
 use crate::suspension;
 
 crate::action! {
@@ -62,18 +62,8 @@ async fn handle(context: &Context, call: Call<'_, Asked, BareAccount>) -> Result
     let entry = caller.entry(context, &account, NAME, details.clone());
     // An account that has ended already is not stopped any more: that its data goes now is noted with the task.
     let is_going = account.is_going();
-    let task =
-        Task::new(work, caller.actor(), context.now()).at(&account.location, account.client_id);
-    let callback_key = context.random.callback_key();
-    let (task, is_new) = match context
-        .database
-        .start_task(task, is_going.then_some(&entry))
-        .await?
-    {
-        Started::New(task) => (task, true),
-        Started::Joined(task) => (task, false),
-    };
-    let callback = Callback::new(&task, NAME, caller.access.clone());
+    let noted = is_going.then_some(&entry);
+    let asked = ask(context, &caller, &account, work, noted).await?;
     let stop = async {
         if is_going {
             return Ok(None);
@@ -88,15 +78,12 @@ async fn handle(context: &Context, call: Call<'_, Asked, BareAccount>) -> Result
         let is_changed = context
             .database
             .change_service(&account, &service, &entry, &[event])
-            .await?;
+            .await?
+            .is_yes();
         Ok(is_changed.then(|| account.with_service(&service, entry.at)))
     };
-    let ((), stopped) = futures::try_join!(
-        context
-            .database
-            .put_callback(&callback_key, &callback, context.now()),
-        stop
-    )?;
+    let callback_key = asked.callback_key(context, &caller, NAME);
+    let (callback_key, stopped) = futures::try_join!(callback_key, stop)?;
     let told = async {
         match stopped {
             Some(stopped) if stopped.unsettled.is_some() => {
@@ -106,13 +93,7 @@ async fn handle(context: &Context, call: Call<'_, Asked, BareAccount>) -> Result
             _ => Ok(()),
         }
     };
-    let (told, sent) = futures::join!(told, async {
-        if is_new {
-            context.queue.send(&task).await
-        } else {
-            Ok(())
-        }
-    });
+    let (told, sent) = futures::join!(told, asked.send(context));
     if let Err(error) = told {
         tracing::warn!(s3uid = %account.s3uid, %error, "the clean-up has yet to stop the keys");
     }

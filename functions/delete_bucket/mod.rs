@@ -4,12 +4,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::database::Started;
 use wharfage::domain::account::Account;
-use wharfage::domain::task::{Callback, Task, Work};
+use wharfage::domain::task::Work;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::subject::Call;
 
+use crate::asking::ask;
 use crate::buckets::bucket_row;
 use crate::services::check_in_use;
 
@@ -57,7 +57,12 @@ async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Ans
     match provider.delete_bucket(&account.s3uid, &bucket_name).await {
         Ok(()) => {
             let entry = entry(true);
-            if !context.database.record_bucket_removal(&row, &entry).await? {
+            if !context
+                .database
+                .record_bucket_removal(&row, &entry)
+                .await?
+                .is_yes()
+            {
                 // Made with the account's keys, and never seen here.
                 context.database.put_history(&entry).await?;
             }
@@ -69,6 +74,7 @@ async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Ans
                 .database
                 .record_bucket_removal(&row, &entry(true))
                 .await?
+                .is_yes()
             {
                 return Ok(answered(None));
             }
@@ -79,31 +85,12 @@ async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Ans
                 s3uid: account.s3uid.clone(),
                 bucket_name: bucket_name.clone(),
             };
-            let task = Task::new(work, caller.actor(), context.now())
-                .at(&account.location, account.client_id);
-            let callback_key = context.random.callback_key();
-            let (task, is_new) = match context
-                .database
-                .start_task(task, Some(&entry(false)))
-                .await?
-            {
-                Started::New(task) => (task, true),
-                Started::Joined(task) => (task, false),
-            };
-            let callback = Callback::new(&task, NAME, caller.access.clone());
-            let (kept, sent) = futures::join!(
-                context
-                    .database
-                    .put_callback(&callback_key, &callback, context.now()),
-                async {
-                    if is_new {
-                        context.queue.send(&task).await
-                    } else {
-                        Ok(())
-                    }
-                }
+            let asked = ask(context, &caller, &account, work, Some(&entry(false))).await?;
+            let (callback_key, sent) = futures::join!(
+                asked.callback_key(context, &caller, NAME),
+                asked.send(context)
             );
-            kept?;
+            let callback_key = callback_key?;
             if let Err(fault) = sent {
                 // The record stands: the job that looks for silent tasks sends it.
                 tracing::warn!(s3uid = %account.s3uid, error = %fault, "the clean-up has yet to be sent");

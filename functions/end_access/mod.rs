@@ -232,6 +232,7 @@ impl Ending<'_> {
         if database
             .update_client(before, client, &entry, access, successor)
             .await?
+            .is_yes()
         {
             return Ok(());
         }
@@ -321,6 +322,7 @@ impl Ending<'_> {
         if database
             .update_client(&before, &client, &entry, &self.caller.access, None)
             .await?
+            .is_yes()
         {
             return Ok(Some(client));
         }
@@ -335,7 +337,5 @@ fn limit() -> i32 {
 }
 
 fn changed() -> Error {
-    Rejection::conflict("the client was changed meanwhile, try again")
-        .retry_after(1)
-        .into()
+    Rejection::changed_meanwhile("the client was changed meanwhile").into()
 }

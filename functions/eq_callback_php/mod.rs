@@ -131,7 +131,7 @@ async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
         }),
     };
     // Used up last: an answer that could not be made can still be asked for.
-    if !database.take_callback(&key, &callback).await? {
+    if !database.take_callback(&key, &callback).await?.is_yes() {
         return Err(not_found().into());
     }
     let scope = match outcome? {

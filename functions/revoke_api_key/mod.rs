@@ -59,7 +59,8 @@ async fn handle(
     let is_revoked = context
         .database
         .delete_api_key(&api_key_id, &api_key, &entry)
-        .await?;
+        .await?
+        .is_yes();
     context.database.delete_sessions_of(&api_key_id).await?;
     if !is_revoked {
         return Err(not_found().into());

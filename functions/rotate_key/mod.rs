@@ -96,6 +96,7 @@ async fn begin(context: &Context, caller: &Caller, account: Account) -> Result<A
                 .database
                 .set_next_key(&account, &recorded, &entry)
                 .await?
+                .is_yes()
             {
                 return Err(changed().into());
             }
@@ -134,6 +135,7 @@ async fn confirm(context: &Context, caller: &Caller, account: Account) -> Result
         .database
         .take_next_key(&account, &recorded, &entry)
         .await?
+        .is_yes()
     {
         let now = context.database.account(&account.s3uid).await?;
         let now = now.ok_or_else(changed)?;
@@ -178,5 +180,5 @@ fn confirmed(account: &Account) -> Answered {
 }
 
 fn changed() -> Rejection {
-    Rejection::conflict("S3 account is being changed, try again").retry_after(1)
+    Rejection::changed_meanwhile("S3 account is being changed")
 }

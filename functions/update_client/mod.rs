@@ -85,13 +85,10 @@ async fn handle(
             .database
             .update_client(&before, &client, &entry, &caller.access, None)
             .await?
+            .is_yes()
         {
             caller.must_stand(context).await?;
-            return Err(
-                Rejection::conflict("the client was changed meanwhile, try again")
-                    .retry_after(1)
-                    .into(),
-            );
+            return Err(Rejection::changed_meanwhile("the client was changed meanwhile").into());
         }
     }
     // Sent again for a retry too: the first try may have died before it.

@@ -54,12 +54,8 @@ async fn handle(
         call.caller.actor(),
         list_plans::wire(&plan),
     );
-    if !context.database.put_plan(&plan, &entry).await? {
-        return Err(
-            Rejection::conflict("the plan was changed meanwhile, try again")
-                .retry_after(1)
-                .into(),
-        );
+    if !context.database.put_plan(&plan, &entry).await?.is_yes() {
+        return Err(Rejection::changed_meanwhile("the plan was changed meanwhile").into());
     }
     Ok(Answered::from(&plan))
 }

@@ -39,9 +39,8 @@ pub use collection::{Collection, HourUnderWay, MeteredAccount};
 pub use credentials::MadeKey;
 pub use history::HistoryPage;
 pub use ledger::{Guard, Issue, Lowered, Place, Series, Taken};
-pub use orders::Begun;
 pub use tasks::Started;
-pub use transaction::Conflict;
+pub use transaction::{Conflict, Written};
 pub use usage::{AccountUsage, MonthUsage};
 
 /// What DynamoDB takes in one call.
@@ -144,7 +143,23 @@ impl Database {
     }
 }
 
-/// The answer to a conditional write; `None` when its condition did not hold and so nothing was written.
+/// How a conditional write of one item went.
+fn written<T, E, R>(
+    operation: &str,
+    table: &str,
+    sent: Result<T, SdkError<E, R>>,
+) -> Result<Written, Fault>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    Ok(match written_if_held(operation, table, sent)? {
+        Some(_) => Written::Yes,
+        None => Written::No(vec![Conflict::Changed]),
+    })
+}
+
+/// The answer to a conditional write, where it is of use; `None` when its condition did not hold and so nothing was written.
 fn written_if_held<T, E, R>(
     operation: &str,
     table: &str,

@@ -19,4 +19,5 @@ pub mod random;
 pub mod runtime;
 pub mod segments;
 pub mod telemetry;
+pub mod tries;
 pub mod vault;

@@ -261,6 +261,7 @@ async fn remove_account(
             .database
             .change_service(account, &service, &entry, &[event])
             .await?
+            .is_yes()
         {
             return Err(Fault::retryable(
                 "stopping an account",
@@ -327,6 +328,7 @@ async fn remove_account(
         .database
         .terminate_account(account, &entry, &[event])
         .await?
+        .is_yes()
     {
         return Err(Fault::retryable(
             "ending an account",

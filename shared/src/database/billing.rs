@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::accounts::{newly_unsettled, service_update, terms, was_told, with_terms};
 use super::keys::OPEN;
 use super::ledger::Issue;
-use super::transaction::Conflict;
+use super::transaction::{Conflict, Written};
 use super::{Database, Item, attribute, fault, item, keys, number, page, string};
 use crate::domain::account::{Account, Service};
 use crate::domain::closing::{ClosedPeriod, Closing};
@@ -251,7 +251,7 @@ impl Database {
         issue: Option<Issue<'_>>,
         entry: &Entry,
         events: &[Event],
-    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
+    ) -> Result<Written, Fault> {
         let mut transaction = self.transaction();
         let commits_on = closing
             .is_renewed
@@ -337,7 +337,7 @@ impl Database {
         Ok(page(table, query).await?.0.pop())
     }
 
-    /// Records a step of chasing an open invoice, with its history and events; `false` when that step was recorded before or the invoice
+    /// Records a step of chasing an open invoice, with its history and events; `No` when that step was recorded before or the invoice
     /// was paid.
     ///
     /// # Errors
@@ -349,7 +349,7 @@ impl Database {
         act_on: Option<Date>,
         entry: &Entry,
         events: &[Event],
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let mut update = Update::builder()
             .table_name(&self.tables.ledger)
             .key("pk", string(keys::client(open.client_id)))
@@ -373,7 +373,7 @@ impl Database {
         transaction.update(update, Conflict::Changed);
         transaction.history(&self.tables.history, entry)?;
         transaction.events(&self.tables.events, events)?;
-        Ok(transaction.commit().await?.is_ok())
+        transaction.commit().await
     }
 
     /// Begins the removal of an account that is not paid for: its service, the task, history and events, in one transaction, if the account
@@ -389,7 +389,7 @@ impl Database {
         task: &Task,
         entry: &Entry,
         events: &[Event],
-    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
+    ) -> Result<Written, Fault> {
         let mut transaction = self.transaction();
         let after = account.with_service(service, entry.at);
         let update = service_update(

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::billing::OpenInvoice;
-use super::transaction::{Conflict, Transaction, collisions};
+use super::transaction::{Conflict, Transaction, Written, collisions};
 use super::{Database, attribute, found, item, keys, number, page, read, string, written_if_held};
 use crate::config::Tables;
 use crate::domain::event::Event;
@@ -25,6 +25,7 @@ use crate::domain::invoice::Invoice;
 use crate::domain::ledger::{Balances, LedgerAccount, Posting};
 use crate::domain::money::Currency;
 use crate::error::Fault;
+use crate::tries::Tries;
 
 /// How often a place is taken again because somebody else issued the same invoice in between.
 const PLACE_TRIES: usize = 5;
@@ -207,7 +208,7 @@ impl Database {
         guard: Guard,
         entries: &[Entry],
         events: &[Event],
-    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
+    ) -> Result<Written, Fault> {
         let transaction = self.posting_of(posting, lowered, guard, entries, events)?;
         transaction.commit().await
     }
@@ -226,7 +227,7 @@ impl Database {
         guard: Guard,
         entries: &[Entry],
         events: &[Event],
-    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
+    ) -> Result<Written, Fault> {
         let mut transaction = self.posting_of(posting, lowered, guard, entries, events)?;
         if let Some(reference) = reference {
             transaction.put(
@@ -287,7 +288,14 @@ impl Database {
         cause: &str,
         now: Timestamp,
     ) -> Result<Place, Fault> {
-        for _ in 0..PLACE_TRIES {
+        let mut tries = Tries::of(PLACE_TRIES);
+        loop {
+            tries.once_more(|| {
+                Fault::retryable(
+                    "taking a place in a series",
+                    "somebody else takes it again and again",
+                )
+            })?;
             let (place, newest) = try_join!(
                 self.place_of(client_id, currency, cause, now),
                 self.invoice_page(client_id, None, NEWEST),
@@ -305,10 +313,6 @@ impl Database {
             }
             self.raise_series(client_id, currency, highest).await?;
         }
-        Err(Fault::retryable(
-            "taking a place in a series",
-            "somebody else takes it again and again",
-        ))
     }
 
     /// The place that a cause has, or is given now. `None` when it is to be asked for again.
