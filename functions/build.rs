@@ -1,4 +1,4 @@
-//! How the functions' binaries are linked.
+//! How the functions' binary is linked.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -1,7 +1,7 @@
 //! The functions: one folder each, and THE list of them.
 //!
-//! A wire action is a folder with `mod.rs` (its handler) and `main.rs` (its Lambda entry), a line below, a `[[bin]]` in
-//! `Cargo.toml` and a resource in `infra/template.yaml`. What several of them share stands in a file beside the folders.
+//! A wire action is a folder with `mod.rs`, a line below, and a resource in `infra/template.yaml`. What several of them share stands in a
+//! file beside the folders. `main.rs` is all of them in one binary.
 
 mod allowance;
 mod asking;
@@ -184,7 +184,7 @@ macro_rules! list {
         /// Every wire action of `s3.php`.
         pub const ACTIONS: &[&Action] = &[$(&$action::ACTION),+];
 
-        /// Every function, by the name of its binary.
+        /// Every function.
         pub const FUNCTIONS: &[Function] = &[
             $($action::FUNCTION,)+
             $($endpoint::FUNCTION,)+

@@ -194,6 +194,39 @@ pub enum ConfigError {
         /// What is wrong with its value, without repeating a secret.
         problem: String,
     },
+    /// What the process is asked to be is no function.
+    #[error("{problem}; the functions are {}", .known.join(", "))]
+    NoFunction {
+        /// What was asked for.
+        problem: String,
+        /// The names there are.
+        known: Vec<&'static str>,
+    },
+}
+
+/// What a process is told apart from its configuration.
+#[derive(Debug, Default)]
+pub struct Started {
+    /// The function it is to be: its argument where it is started by hand, else the handler that Lambda names.
+    pub function: Option<String>,
+    /// Whether a Runtime API is there to serve.
+    pub has_runtime_api: bool,
+}
+
+impl Started {
+    /// From this process's arguments and environment.
+    #[must_use]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place where the environment is read"
+    )]
+    pub fn from_env() -> Started {
+        let argument = std::env::args().nth(1);
+        Started {
+            function: argument.or_else(|| std::env::var("_HANDLER").ok()),
+            has_runtime_api: std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some(),
+        }
+    }
 }
 
 impl Config {

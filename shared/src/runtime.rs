@@ -1,5 +1,6 @@
 //! From a Lambda event to a handler and back. Handlers are function pointers, so this is compiled once for all of them.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ use lambda_runtime_api_client::{PooledClient, build_request};
 use serde_json::{Value, json};
 
 use crate::clock::{Clock, FileClock, SystemClock};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Started};
 use crate::connectors::Connectors;
 use crate::context::Context;
 use crate::error::Fault;
@@ -26,10 +27,10 @@ pub type QueueHandler = for<'a> fn(&'a Context, &'a str) -> BoxFuture<'a, Result
 /// Does what a schedule is for, once, and sums up what it did.
 pub type ScheduleHandler = for<'a> fn(&'a Context) -> BoxFuture<'a, Result<Value, Fault>>;
 
-/// A Lambda function: its name, which is its binary's, and what starts it.
+/// A Lambda function: its name, and what starts it.
 #[derive(Clone, Copy)]
 pub struct Function {
-    /// The binary's name in the template.
+    /// The name of its handler in the template.
     pub name: &'static str,
     /// What starts it.
     pub entry: Entry,
@@ -50,13 +51,38 @@ pub enum Entry {
 pub const DELIVERIES: u32 = 5;
 
 /// Why a function's process ended.
-pub type Stop = lambda_runtime::Error;
+type Stop = lambda_runtime::Error;
 
-/// Runs a function until the Lambda service ends the process.
-///
-/// # Errors
-/// When the environment is not complete or names a file of roots that cannot be used, or the Runtime API cannot be reached.
-pub fn run(function: &'static Function) -> Result<(), Stop> {
+/// Runs the function that this process is asked to be, until the Lambda service ends it. It ends by itself when it is asked to be none of
+/// these, when the environment is not complete or names a file of roots that cannot be used, and when there is no Runtime API to serve.
+pub fn run(functions: &'static [Function]) -> ExitCode {
+    match serve(functions, &Started::from_env()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => {
+            eprintln!("{stop}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The function that a process is asked to be.
+fn choose(
+    functions: &'static [Function],
+    asked_for: Option<&str>,
+) -> Result<&'static Function, ConfigError> {
+    let found = functions
+        .iter()
+        .find(|function| asked_for == Some(function.name));
+    found.ok_or_else(|| ConfigError::NoFunction {
+        problem: match asked_for {
+            Some(name) => format!("there is no function {name:?}"),
+            None => "neither an argument nor _HANDLER names a function".into(),
+        },
+        known: functions.iter().map(|function| function.name).collect(),
+    })
+}
+
+fn serve(functions: &'static [Function], started: &Started) -> Result<(), Stop> {
     tracing_subscriber::fmt()
         .json()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
@@ -65,15 +91,21 @@ pub fn run(function: &'static Function) -> Result<(), Stop> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let environment = Config::from_env().and_then(|config| {
+    let prepared = choose(functions, started.function.as_deref()).and_then(|function| {
+        let config = Config::from_env()?;
         let connectors = Connectors::over_tls(config.ca_bundle.as_deref())?;
-        Ok((config, connectors))
+        match started.has_runtime_api {
+            true => Ok((function, config, connectors)),
+            false => Err(ConfigError::Missing("AWS_LAMBDA_RUNTIME_API")),
+        }
     });
-    let (config, connectors) = match environment {
-        Ok(environment) => environment,
+    let (function, config, connectors) = match prepared {
+        Ok(prepared) => prepared,
         Err(error) => {
-            tracing::error!(%error, "cannot start");
-            runtime.block_on(report(&error))?;
+            if started.has_runtime_api {
+                tracing::error!(%error, "cannot start");
+                runtime.block_on(report(&error))?;
+            }
             return Err(error.into());
         }
     };

@@ -47,11 +47,15 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 /// Starts functions' processes and prints what it took.
 #[derive(Parser)]
 struct Arguments {
-    /// The functions to start; otherwise all whose binary is there
+    /// The functions to start; otherwise all
     functions: Vec<String>,
-    /// Where the binaries are, as NAME/bootstrap or NAME
-    #[arg(long, value_name = "DIR", default_value = "target/lambda")]
-    binaries: PathBuf,
+    /// The functions' binary
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "target/lambda/wharfage/bootstrap"
+    )]
+    binary: PathBuf,
     /// The function that does nothing
     #[arg(
         long,
@@ -114,7 +118,7 @@ async fn run(arguments: Arguments) -> Outcome<()> {
     let directory = tempfile::tempdir()?;
     let environment = over_tls(stack.environment(), directory.path()).await?;
     let mut lives: Vec<Vec<Life>> = subjects.iter().map(|_| Vec::new()).collect();
-    // In turn, so that whatever else the machine does befalls all alike; the first round only brings the binaries into memory.
+    // In turn, so that whatever else the machine does befalls all alike; the first round only brings the binary into memory.
     for round in 0..=arguments.starts {
         for (subject, lives) in subjects.iter().zip(&mut lives) {
             let life = live(subject, &environment).await;
@@ -130,34 +134,24 @@ async fn run(arguments: Arguments) -> Outcome<()> {
 /// The empty function, then those that were asked for.
 fn subjects(arguments: &Arguments) -> Outcome<Vec<Subject>> {
     let root = Path::new(ROOT);
-    let mut asked_for = arguments.functions.clone();
+    let asked_for = &arguments.functions;
+    let is_known = |name: &&String| functions::FUNCTIONS.iter().any(|own| own.name == **name);
+    if let Some(name) = asked_for.iter().find(|name| !is_known(name)) {
+        return Err(format!("there is no function {name}").into());
+    }
+    let binary = root.join(&arguments.binary);
+    if !binary.is_file() {
+        return Err(format!("{} is not there", arguments.binary.display()).into());
+    }
     let anything = (request("/", ""), "anything");
     let mut subjects = vec![Subject::new(EMPTY, root.join(&arguments.empty), anything)];
     for function in functions::FUNCTIONS {
-        let place = root.join(&arguments.binaries).join(function.name);
-        let found = [place.join("bootstrap"), place];
-        let Some(binary) = found.into_iter().find(|file| file.is_file()) else {
-            continue;
-        };
-        asked_for.retain(|name| name != function.name);
-        if arguments.functions.is_empty()
-            || arguments.functions.iter().any(|name| name == function.name)
-        {
+        if asked_for.is_empty() || asked_for.iter().any(|name| name == function.name) {
             let event = event(function.name, function.entry);
-            subjects.push(Subject::new(function.name, binary, event));
+            subjects.push(Subject::new(function.name, binary.clone(), event));
         }
     }
-    match (asked_for.first(), subjects.len()) {
-        (None, 2..) => Ok(subjects),
-        (missing, _) => {
-            let missing = missing.map_or("any function", String::as_str);
-            Err(format!(
-                "{} has no binary of {missing}",
-                arguments.binaries.display()
-            )
-            .into())
-        }
-    }
+    Ok(subjects)
 }
 
 /// An event that ends in a refusal or in nothing to do, with what it is in words. What is refused was looked up in DynamoDB.
@@ -364,6 +358,7 @@ async fn live(subject: &Subject, environment: &BTreeMap<String, String>) -> Outc
         .envs(environment)
         .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
         .env("AWS_LAMBDA_FUNCTION_NAME", subject.name)
+        .env("_HANDLER", subject.name)
         .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
         .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
         .stdin(Stdio::null())
@@ -447,22 +442,27 @@ fn median(lives: &[Life], of: fn(&Life) -> f64) -> f64 {
 
 fn print(subjects: &[Subject], lives: &[Vec<Life>]) -> Outcome<()> {
     let ratio = |own: &[Life], of| median(own, of) / median(&lives[0], of);
+    let size_mb = |subject: &Subject| -> Outcome<f64> {
+        Ok(fs::metadata(&subject.binary)?.len() as f64 / 1e6)
+    };
     println!(
-        "\nMedians of {} starts. CPU is what was used until the first `next`; ratios are to `{EMPTY}`.\n",
-        lives[0].len()
+        "\nMedians of {} starts. CPU is what was used until the first `next`; ratios are to `{EMPTY}`. That has {:.1} MB; the functions' \
+         binary has {:.1} MB.\n",
+        lives[0].len(),
+        size_mb(&subjects[0])?,
+        size_mb(&subjects[1])?,
     );
     println!(
-        "| function | size, MB | start → `next`, ms | ratio | CPU, ms | ratio | first call, ms | warm call, ms | peak, MB | called with |"
+        "| function | start → `next`, ms | ratio | CPU, ms | ratio | first call, ms | warm call, ms | peak, MB | called with |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     let mut over = Vec::new();
     for (subject, own) in subjects.iter().zip(lives) {
         let start = ratio(own, |life| life.start_ms);
         let cpu = ratio(own, |life| life.cpu_ms);
         println!(
-            "| `{}` | {:.1} | {:.1} | {start:.2} | {:.1} | {cpu:.2} | {:.1} | {:.2} | {:.1} | {} |",
+            "| `{}` | {:.1} | {start:.2} | {:.1} | {cpu:.2} | {:.1} | {:.2} | {:.1} | {} |",
             subject.name,
-            fs::metadata(&subject.binary)?.len() as f64 / 1e6,
             median(own, |life| life.start_ms),
             median(own, |life| life.cpu_ms),
             median(own, |life| life.first_call_ms),

@@ -1,8 +1,9 @@
-//! The real binaries as processes of their own: started, kept, timed out and refused as Lambda does; and killed with SIGKILL in the
+//! The functions as processes of their own: started, kept, timed out and refused as Lambda does; and killed with SIGKILL in the
 //! middle of every kind of work: nothing is lost, and nothing is done twice.
 
 use std::process::Command;
 
+use functions::FUNCTIONS;
 use jiff::civil::date;
 use jiff::{SignedDuration, ToSpan};
 use lambda_http::Body;
@@ -60,8 +61,39 @@ fn kept(app: &TestApp, function: &str) -> Vec<u32> {
     pids
 }
 
+/// How the binary ends that is started with these arguments and this environment alone, and what it prints.
+fn by_hand(arguments: &[&str], environment: &[(&str, &str)]) -> (bool, String) {
+    let output = Command::new(tests::binary())
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .expect("it runs");
+    assert_eq!(output.stdout, b"");
+    let printed = String::from_utf8(output.stderr).expect("text");
+    (output.status.success(), printed)
+}
+
+#[test]
+#[ignore = "runs functions as processes: cargo test -p tests --test it -- --ignored processes::"]
+fn a_binary_that_is_not_told_which_function_it_is_names_them_all() {
+    let names: Vec<&str> = FUNCTIONS.iter().map(|function| function.name).collect();
+    let names = names.join(", ");
+    let nobody = "neither an argument nor _HANDLER names a function";
+    let told = format!("{nobody}; the functions are {names}\n");
+    assert_eq!(by_hand(&[], &[]), (false, told));
+    let told = format!("there is no function \"list_plan\"; the functions are {names}\n");
+    assert_eq!(by_hand(&["list_plan"], &[]), (false, told.clone()));
+    let from_lambda = [("_HANDLER", "list_plan")];
+    assert_eq!(by_hand(&[], &from_lambda), (false, told));
+    // An argument comes first. That one is there, and misses its environment.
+    let told = "environment variable STACK_NAME is not set\n";
+    let ended = by_hand(&["list_plans"], &from_lambda);
+    assert_eq!(ended, (false, told.into()));
+}
+
 #[tokio::test]
-#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+#[ignore = "runs functions as processes: cargo test -p tests --test it -- --ignored processes::"]
 async fn a_process_has_one_request_at_a_time_and_is_kept_for_the_next() {
     const FUNCTION: &str = "get_available_locations";
     let app = TestApp::start_processes(&[], &Proxy::default()).await;
@@ -94,7 +126,7 @@ fn runs(pid: u32) -> bool {
 }
 
 #[tokio::test]
-#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+#[ignore = "runs functions as processes: cargo test -p tests --test it -- --ignored processes::"]
 async fn a_process_that_takes_too_long_is_killed_and_the_next_request_has_a_new_one() {
     let mut template = include_str!("../../infra/template.yaml").to_owned();
     for (from, to) in [
@@ -156,13 +188,13 @@ async fn a_process_that_takes_too_long_is_killed_and_the_next_request_has_a_new_
 }
 
 #[tokio::test]
-#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+#[ignore = "runs functions as processes: cargo test -p tests --test it -- --ignored processes::"]
 async fn what_keeps_a_process_from_starting_is_told_without_a_secret() {
     let directory = tempfile::tempdir().expect("a directory");
     let secret = "a-secret-of-the-role";
     let stack = Stack::start(Options {
         data: Data::Dir(directory.path().to_owned()),
-        processes: Some(tests::binaries()),
+        processes: Some(tests::binary()),
         adjust_environment: Some(Box::new(|environment| {
             environment.insert("AWS_SECRET_ACCESS_KEY".into(), secret.into());
             environment.remove("USAGE_BUCKET");
@@ -207,7 +239,7 @@ fn said<'a>(line: &'a Value, field: &str) -> Option<&'a Value> {
 }
 
 #[tokio::test]
-#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+#[ignore = "runs functions as processes: cargo test -p tests --test it -- --ignored processes::"]
 async fn log_lines_say_what_they_belong_to_and_no_secret() {
     let parameters = [("LogLevel", "debug"), ("BucketListWaitMs", "0")];
     let app = TestApp::start_processes(&parameters, &Proxy::default()).await;
@@ -316,7 +348,7 @@ async fn drain(app: &TestApp) {
 }
 
 #[tokio::test]
-#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+#[ignore = "runs functions as processes: cargo test -p tests --test it -- --ignored processes::"]
 async fn an_order_is_made_once_wherever_its_process_is_killed() {
     let proxy = Proxy::default();
     let app = start(&proxy).await;
@@ -370,7 +402,7 @@ async fn filled(app: &TestApp, bucket_name: &str) -> TestAccount {
 }
 
 #[tokio::test]
-#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+#[ignore = "runs functions as processes: cargo test -p tests --test it -- --ignored processes::"]
 async fn a_clean_up_ends_wherever_its_process_is_killed() {
     let proxy = Proxy::default();
     let app = start(&proxy).await;
@@ -404,7 +436,7 @@ async fn a_clean_up_ends_wherever_its_process_is_killed() {
 }
 
 #[tokio::test]
-#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+#[ignore = "runs functions as processes: cargo test -p tests --test it -- --ignored processes::"]
 async fn an_hour_is_metered_once_wherever_its_process_is_killed() {
     let proxy = Proxy::default();
     let app = start(&proxy).await;
@@ -458,7 +490,7 @@ async fn metered(app: &TestApp, account: &TestAccount) -> (u64, u64) {
 }
 
 #[tokio::test]
-#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+#[ignore = "runs functions as processes: cargo test -p tests --test it -- --ignored processes::"]
 async fn a_period_is_closed_once_wherever_its_process_is_killed() {
     let proxy = Proxy::default();
     let app = start(&proxy).await;
@@ -500,7 +532,7 @@ async fn a_period_is_closed_once_wherever_its_process_is_killed() {
 }
 
 #[tokio::test]
-#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+#[ignore = "runs functions as processes: cargo test -p tests --test it -- --ignored processes::"]
 async fn a_payment_counts_once_wherever_its_process_is_killed() {
     let proxy = Proxy::default();
     let mut app = start(&proxy).await;
@@ -589,7 +621,7 @@ async fn killed_at_every_call<S>(
 }
 
 #[tokio::test]
-#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+#[ignore = "runs functions as processes: cargo test -p tests --test it -- --ignored processes::"]
 async fn an_unpaid_account_is_suspended_once_wherever_its_process_is_killed() {
     const REMINDERS: usize = 3;
     let proxy = Proxy::default();
@@ -620,7 +652,7 @@ async fn an_unpaid_account_is_suspended_once_wherever_its_process_is_killed() {
 }
 
 #[tokio::test]
-#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+#[ignore = "runs functions as processes: cargo test -p tests --test it -- --ignored processes::"]
 async fn a_cancelled_account_ends_once_wherever_its_process_is_killed() {
     let proxy = Proxy::default();
     let app = start(&proxy).await;
@@ -643,7 +675,7 @@ async fn a_cancelled_account_ends_once_wherever_its_process_is_killed() {
 }
 
 #[tokio::test]
-#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+#[ignore = "runs functions as processes: cargo test -p tests --test it -- --ignored processes::"]
 async fn a_bucket_list_is_told_wherever_its_process_is_killed() {
     let proxy = Proxy::default();
     let app = TestApp::start_processes(&[("BucketListWaitMs", "0")], &proxy).await;
@@ -664,7 +696,7 @@ async fn a_bucket_list_is_told_wherever_its_process_is_killed() {
 }
 
 #[tokio::test]
-#[ignore = "runs every binary as a process: cargo test -p tests --test it -- --ignored processes::"]
+#[ignore = "runs functions as processes: cargo test -p tests --test it -- --ignored processes::"]
 async fn every_period_is_closed_once_wherever_the_job_s_process_is_killed() {
     let proxy = Proxy::default();
     let app = start(&proxy).await;

@@ -1,4 +1,4 @@
-//! The list of functions, their binaries, their folders, the template and these tests name the same things; and the domain looks
+//! The list of functions, their folders, the template and these tests name the same things; and the domain looks
 //! nowhere but inward.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,19 +64,19 @@ fn resources<'a>(template: &'a Value, kind: &str) -> BTreeMap<&'a str, &'a Value
         .collect()
 }
 
-/// The template's functions by the binary they run.
+/// The template's functions by what their handler says they are.
 pub(crate) fn functions_of(template: &Value) -> BTreeMap<&str, &Value> {
     let functions = resources(template, "AWS::Serverless::Function");
     let count = functions.len();
-    let by_binary: BTreeMap<&str, &Value> = functions
+    let by_handler: BTreeMap<&str, &Value> = functions
         .into_values()
         .map(|function| {
-            let binary = function["Metadata"]["BuildProperties"]["Binary"].as_str();
-            (binary.expect("a binary"), function)
+            let handler = function["Properties"]["Handler"].as_str();
+            (handler.expect("a handler"), function)
         })
         .collect();
-    assert_eq!(by_binary.len(), count, "two functions run one binary");
-    by_binary
+    assert_eq!(by_handler.len(), count, "two functions are the same");
+    by_handler
 }
 
 /// What starts a function. None where it is started by hand.
@@ -99,29 +99,27 @@ fn the_template_has_the_functions_of_the_list() {
     assert_eq!(set(functions_of(&template).into_keys()), listed());
 }
 
+/// SAM builds once what is built alike: from one folder, by one method, with the same properties.
 #[test]
-fn every_function_has_a_binary_of_its_name_and_every_binary_a_function() {
+fn every_function_is_the_one_binary_there_is() {
     let manifest: toml::Table = text("functions/Cargo.toml").parse().expect("a manifest");
-    let binaries = manifest["bin"].as_array().expect("binaries");
-    let mut names = BTreeSet::new();
-    for binary in binaries {
-        let name = binary["name"].as_str().expect("a name");
-        let path = binary["path"].as_str().expect("a path");
-        let folder = path
-            .strip_suffix("/main.rs")
-            .unwrap_or_else(|| panic!("{path} is not a main.rs"));
-        assert_eq!(folder.rsplit('/').next(), Some(name), "{path}");
-        let main = text(&format!("functions/{path}"));
-        let module = folder.replace('/', "::");
-        assert!(
-            main.contains(&format!("run(&functions::{module}::FUNCTION)")),
-            "{path} runs something else"
-        );
-        let code = main.lines().filter(|line| !line.starts_with("//!"));
-        assert_eq!(code.count(), 3, "{path} has more in it than the call");
-        assert!(names.insert(name.to_owned()), "{name} stands twice");
+    let [binary] = manifest["bin"].as_array().expect("binaries").as_slice() else {
+        panic!("{:?}", manifest["bin"]);
+    };
+    let binary = binary["name"].as_str().expect("a name");
+    let template = template();
+    let globals = &template["Globals"]["Function"];
+    assert_eq!(globals["CodeUri"].as_str(), Some("../functions"));
+    let built: Value = serde_yaml_ng::from_str(&format!(
+        "{{ BuildMethod: rust-cargolambda, BuildProperties: {{ Binary: {binary} }} }}"
+    ))
+    .expect("YAML");
+    for (name, function) in functions_of(&template) {
+        assert_eq!(function["Metadata"], built, "{name}");
+        for property in ["CodeUri", "Runtime", "Architectures"] {
+            assert!(function["Properties"][property].is_null(), "{name}");
+        }
     }
-    assert_eq!(names, listed());
 }
 
 #[test]

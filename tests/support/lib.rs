@@ -9,6 +9,7 @@ pub mod tap;
 pub mod world;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
@@ -17,7 +18,6 @@ use http::header::CONTENT_TYPE;
 use http::{Method, Request};
 use jiff::Timestamp;
 use lambda_http::Body;
-use local::processes::Binaries;
 use local::{AdjustEnvironment, GivenCluster, Options, Stack};
 use serde_json::{Value, json};
 use wharfage::config::Config;
@@ -148,7 +148,7 @@ impl TestApp {
             .with_test_writer()
             .try_init();
         let tap = Tap::new();
-        let processes = (proxy.is_some() || wants_processes()).then(binaries);
+        let processes = (proxy.is_some() || wants_processes()).then(binary);
         let adjust_environment = proxy.map(|proxy| -> AdjustEnvironment {
             Box::new(move |environment| proxy.lead_through(environment))
         });
@@ -422,10 +422,10 @@ fn wants_processes() -> bool {
     std::env::var_os("WHARFAGE_PROCESSES").is_some()
 }
 
-/// The functions' binaries, built once.
-pub fn binaries() -> Binaries {
-    static BUILT: OnceLock<Binaries> = OnceLock::new();
-    let built = || local::processes::build("dev").expect("the binaries are built");
+/// The functions' binary, built once.
+pub fn binary() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let built = || local::processes::build("dev").expect("the binary is built");
     BUILT.get_or_init(built).clone()
 }
 

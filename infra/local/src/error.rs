@@ -107,7 +107,7 @@ pub enum Error {
     /// A function failed, panicked, or ran out of time.
     #[error("{function}: {problem}")]
     Failed {
-        /// The function's binary.
+        /// The function.
         function: String,
         /// How it ended.
         problem: String,

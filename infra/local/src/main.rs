@@ -50,7 +50,7 @@ struct Arguments {
     /// Let time stand still from this instant on, to be moved by POST /_local/clock
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     clock: Option<Timestamp>,
-    /// Build the functions' binaries and run each as processes of its own, as Lambda does
+    /// Build the functions' binary and run each function as processes of its own, as Lambda does
     #[arg(long)]
     processes: bool,
     /// Write the functions' environment to this file, for a function that runs outside, as under `cargo lambda watch`
@@ -149,7 +149,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     };
     let processes = match arguments.processes {
         true => {
-            eprintln!("local: building the functions' binaries");
+            eprintln!("local: building the functions' binary");
             Some(local::processes::build("dev")?)
         }
         false => None,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
@@ -13,7 +14,6 @@ use wharfage::runtime::Function;
 use crate::addresses::Listen;
 use crate::clusters::GivenCluster;
 use crate::data::Data;
-use crate::processes::Binaries;
 use crate::template;
 
 /// Changes an environment, given by variables' names.
@@ -41,8 +41,8 @@ pub struct Options {
     pub background: bool,
     /// The product's randomness, in place of the operating system's.
     pub random: Option<Random>,
-    /// The functions' binaries, each to be run as processes of its own; otherwise they run in this process.
-    pub processes: Option<Binaries>,
+    /// The functions' binary, for each to be run as processes of its own; otherwise they run in this process.
+    pub processes: Option<PathBuf>,
     /// Changes the environment that the processes get: to lead their calls through a proxy, for example.
     pub adjust_environment: Option<AdjustEnvironment>,
     /// Whether plans, clients and keys are written at the first start.

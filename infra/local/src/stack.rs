@@ -137,7 +137,7 @@ impl Stack {
                     memory_mb: function.memory_mb,
                     environment: function.environment.clone(),
                 };
-                (function.binary.clone(), told)
+                (function.handler.clone(), told)
             })
             .collect();
         let wiring = Wiring::new(std::mem::take(&mut template.functions), options.functions)?;
@@ -217,7 +217,7 @@ impl Stack {
         place.is_ready()?;
 
         let life = LifeHolder::new();
-        let fleet = options.processes.map(|binaries| {
+        let fleet = options.processes.map(|binary| {
             let mut environment = common_environment;
             if let Some(file) = &clock_file {
                 environment.insert("CLOCK_FILE".into(), absolute(file));
@@ -226,7 +226,7 @@ impl Stack {
                 adjust(&mut environment);
             }
             let logs = place.directory().join("logs");
-            Arc::new(Fleet::new(binaries, told, environment, &logs))
+            Arc::new(Fleet::new(binary, told, environment, &logs))
         });
         let runner = match &fleet {
             Some(fleet) => Runner::processes(Arc::clone(fleet), life.life()),

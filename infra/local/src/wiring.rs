@@ -22,7 +22,7 @@ pub(crate) struct Wiring {
 /// A function behind a route.
 #[derive(Clone)]
 pub(crate) struct Target {
-    /// Its binary.
+    /// Its name.
     pub function: &'static str,
     /// Its code.
     pub handler: HttpHandler,
@@ -36,7 +36,7 @@ pub(crate) struct Target {
 
 /// A function behind a queue.
 pub(crate) struct Source {
-    /// Its binary.
+    /// Its name.
     pub function: &'static str,
     /// Its code.
     pub handler: QueueHandler,
@@ -48,7 +48,7 @@ pub(crate) struct Source {
 
 /// A function behind schedules.
 pub(crate) struct Job {
-    /// Its binary, which is also its name for `/_local/run`.
+    /// Its name, also for `/_local/run`.
     pub function: &'static str,
     /// Its code.
     pub handler: ScheduleHandler,
@@ -76,11 +76,11 @@ impl Wiring {
             let path = format!("Resources.{}", declared.id);
             let function = known
                 .iter()
-                .find(|function| function.name == declared.binary)
+                .find(|function| function.name == declared.handler)
                 .ok_or_else(|| {
                     Error::template(
-                        &format!("{path}.Metadata.BuildProperties.Binary"),
-                        format!("there is no function {}", declared.binary),
+                        &format!("{path}.Properties.Handler"),
+                        format!("there is no function {}", declared.handler),
                     )
                 })?;
             match function.entry {

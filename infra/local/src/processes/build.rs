@@ -1,24 +1,11 @@
-//! Builds the functions' binaries.
+//! Builds the binary of all functions.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
 use crate::error::Error;
-
-/// The functions' binaries, by name.
-#[derive(Debug, Clone, Default)]
-pub struct Binaries(BTreeMap<String, PathBuf>);
-
-impl Binaries {
-    /// A function's binary.
-    #[must_use]
-    pub fn get(&self, function: &str) -> Option<&Path> {
-        self.0.get(function).map(PathBuf::as_path)
-    }
-}
 
 /// What cargo tells of a thing it has built.
 #[derive(Deserialize)]
@@ -45,12 +32,15 @@ const TOLD_BY_CARGO: [&str; 7] = [
     "CARGO_PKG_VERSION_PRE",
 ];
 
-/// Builds every function of this workspace with cargo, in the given profile, and finds its binaries. What cargo has to say is
-/// shown on standard error.
+/// The binary, as functions/Cargo.toml calls it.
+const NAME: &str = "wharfage";
+
+/// Builds the functions of this workspace with cargo, in the given profile, and finds their binary. What cargo has to say is shown on
+/// standard error.
 ///
 /// # Errors
 /// When cargo cannot be started, or fails.
-pub fn build(profile: &str) -> Result<Binaries, Error> {
+pub fn build(profile: &str) -> Result<PathBuf, Error> {
     let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
     for name in TOLD_BY_CARGO {
         cargo.env_remove(name);
@@ -58,8 +48,8 @@ pub fn build(profile: &str) -> Result<Binaries, Error> {
     let output = cargo
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         // The whole workspace decides which features its dependencies are built with: they are not built twice.
-        .args(["build", "--workspace", "--bins", "--quiet", "--locked"])
-        .args(["--profile", profile])
+        .args(["build", "--workspace", "--quiet", "--locked"])
+        .args(["--bin", NAME, "--profile", profile])
         .arg("--message-format=json-render-diagnostics")
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -68,11 +58,16 @@ pub fn build(profile: &str) -> Result<Binaries, Error> {
     if !output.status.success() {
         return Err(Error::service("cargo build", output.status));
     }
-    let binaries = String::from_utf8_lossy(&output.stdout)
+    String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<Artifact>(line).ok())
         .filter(|artifact| artifact.reason == "compiler-artifact")
-        .filter_map(|artifact| Some((artifact.target?.name, artifact.executable?)))
-        .collect();
-    Ok(Binaries(binaries))
+        .filter(|artifact| {
+            artifact
+                .target
+                .as_ref()
+                .is_some_and(|target| target.name == NAME)
+        })
+        .find_map(|artifact| artifact.executable)
+        .ok_or_else(|| Error::service("cargo build", "it made no binary of the functions"))
 }

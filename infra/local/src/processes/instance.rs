@@ -132,7 +132,7 @@ impl Instance {
             .env("AWS_LAMBDA_LOG_STREAM_NAME", function)
             .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
             .env("AWS_DEFAULT_REGION", REGION)
-            .env("_HANDLER", "bootstrap")
+            .env("_HANDLER", function)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -1,4 +1,4 @@
-//! The real binaries, each as processes of its own: started cold when a function is invoked and no instance of it is idle,
+//! The functions as processes of their own, as they are deployed: started cold when a function is invoked and no instance of it is idle,
 //! given one request at a time, kept warm, and killed when they take too long.
 
 mod build;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-pub use self::build::{Binaries, build};
+pub use self::build::build;
 use self::instance::Instance;
 pub(crate) use self::instance::new_trace;
 use crate::invoke::Crash;
@@ -22,7 +22,7 @@ const INSTANCES_MAX: usize = 32;
 
 /// The processes of a stack's functions. They are killed when it is dropped.
 pub(crate) struct Fleet {
-    binaries: Binaries,
+    binary: PathBuf,
     /// What single functions are told.
     told: BTreeMap<String, Told>,
     environment: BTreeMap<String, String>,
@@ -50,13 +50,13 @@ impl Fleet {
     /// A fleet without processes yet. Each gets `environment`, its function's own and what Lambda adds to it; what it prints goes to a
     /// file of its function in `logs`.
     pub(crate) fn new(
-        binaries: Binaries,
+        binary: PathBuf,
         told: BTreeMap<String, Told>,
         environment: BTreeMap<String, String>,
         logs: &Path,
     ) -> Fleet {
         Fleet {
-            binaries,
+            binary,
             told,
             environment,
             logs: logs.to_owned(),
@@ -132,16 +132,13 @@ impl Fleet {
     }
 
     async fn start(&self, function: &'static str) -> Result<Instance, Crash> {
-        let binary = self
-            .binaries
-            .get(function)
-            .ok_or_else(|| Crash::Init(format!("no binary {function} was built")))?;
         let told = self
             .told
             .get(function)
             .ok_or_else(|| Crash::Init(format!("the template has no function {function}")))?;
         let mut environment = self.environment.clone();
         environment.extend(told.environment.clone());
+        let binary = &self.binary;
         Instance::start(function, binary, told.memory_mb, &environment, &self.logs)
             .await
             .map_err(|error| Crash::Init(format!("cannot start {}: {error}", binary.display())))

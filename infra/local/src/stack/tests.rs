@@ -65,7 +65,7 @@ fn outrun<'a>(_: &'a Context) -> BoxFuture<'a, Result<Value, Fault>> {
 fn stand_ins() -> &'static [Function] {
     let functions: Vec<Function> = TEXT
         .lines()
-        .filter_map(|line| line.trim().strip_prefix("Binary: "))
+        .filter_map(|line| line.trim().strip_prefix("Handler: "))
         .map(|name| Function {
             name: name.to_owned().leak(),
             entry: match name {
@@ -522,15 +522,15 @@ async fn what_does_not_fit_together_does_not_start() {
         Err(error) => error.to_string(),
     };
     let unknown = refused(Options {
-        template: changed("Binary: show_key", "Binary: show_keys"),
+        template: changed("Handler: show_key\n", "Handler: show_keys\n"),
         ..options()
     });
     assert_eq!(
         unknown.await,
-        "infra/template.yaml: Resources.ShowKeyFunction.Metadata.BuildProperties.Binary: there is no function show_keys"
+        "infra/template.yaml: Resources.ShowKeyFunction.Properties.Handler: there is no function show_keys"
     );
     let unfit = refused(Options {
-        template: changed("Binary: cleanup\n", "Binary: show_key\n"),
+        template: changed("Handler: cleanup\n", "Handler: show_key\n"),
         ..options()
     });
     assert_eq!(

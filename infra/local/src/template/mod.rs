@@ -399,7 +399,7 @@ mod tests {
             let having = template.functions.iter().filter(|function| {
                 function.environment.get(variable).map(String::as_str) == Some("no")
             });
-            having.map(|function| function.binary.as_str()).collect()
+            having.map(|function| function.handler.as_str()).collect()
         };
         assert_eq!(having("ALLOW_LOGIN_BY_GET"), ["auth_php"]);
         assert_eq!(
@@ -507,7 +507,7 @@ mod tests {
             template
                 .functions
                 .iter()
-                .any(|function| function.binary == "s3_php")
+                .any(|function| function.handler == "s3_php")
         };
         assert!(has_legacy_endpoint("true"));
         assert!(!has_legacy_endpoint("false"));

@@ -17,8 +17,8 @@ use crate::schedule::Schedule;
 pub(crate) struct Function {
     /// Logical id.
     pub id: String,
-    /// The binary it is built from.
-    pub binary: String,
+    /// What its process is asked to be: a function of the list.
+    pub handler: String,
     /// How long it may take.
     pub timeout: Duration,
     /// What it is told of its memory. Nothing here keeps it to that.
@@ -152,22 +152,15 @@ impl Function {
         globals: &Mapping,
     ) -> Result<Function, Error> {
         let path = format!("Resources.{id}");
-        let binary = resource
-            .get("Metadata")
-            .and_then(|metadata| metadata.get("BuildProperties"))
-            .and_then(|properties| properties.get("Binary"))
-            .and_then(Yaml::as_str)
-            .ok_or_else(|| {
-                Error::template(
-                    &format!("{path}.Metadata.BuildProperties.Binary"),
-                    "names no binary",
-                )
-            })?;
         let empty = Mapping::new();
         let properties = resource
             .get("Properties")
             .and_then(Yaml::as_mapping)
             .unwrap_or(&empty);
+        let handler = properties.get("Handler").and_then(Yaml::as_str);
+        let handler = handler.ok_or_else(|| {
+            Error::template(&format!("{path}.Properties.Handler"), "is not a name")
+        })?;
         let figure = |name: &str, default: u64| match properties.get(name).or(globals.get(name)) {
             Some(value) => {
                 let path = format!("{path}.Properties.{name}");
@@ -194,7 +187,7 @@ impl Function {
         Ok(Function {
             environment: environment.variables,
             id: id.to_owned(),
-            binary: binary.to_owned(),
+            handler: handler.to_owned(),
             timeout: seconds(timeout),
             memory_mb,
             triggers,

@@ -1,4 +1,0 @@
-//! The Lambda entry.
-fn main() -> Result<(), wharfage::runtime::Stop> {
-    wharfage::runtime::run(&functions::delete_account::FUNCTION)
-}
