@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, to_value};
 use wharfage::context::Context;
-use wharfage::database::Started;
 use wharfage::domain::account::Account;
-use wharfage::domain::task::{Answer as TaskAnswer, Callback, Task, Work};
+use wharfage::domain::task::{Answer as TaskAnswer, Task, Work};
 use wharfage::error::{Error, Fault, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::caller_and_account;
+use wharfage::http::envelope::Outcome;
+use wharfage::http::tokens::Caller;
 
-use crate::metering::{Seen, metering};
+use crate::asking::ask;
+use crate::metering::{Metering, Seen};
 
 /// How long to wait between two looks at the task: soon at first, since most clusters answer at once.
 const FIRST_LOOK: Duration = Duration::from_millis(40);
@@ -24,7 +24,7 @@ const LAST_LOOK: Duration = Duration::from_millis(1_000);
 #[derive(Serialize, Deserialize)]
 pub(crate) struct BucketList {
     buckets: Vec<ListedBucket>,
-    metering: Value,
+    metering: Metering,
     /// Of the account when it was looked at, for whoever comes for the list later; not in lists that are older than this.
     #[serde(default)]
     quota_gb: Option<u64>,
@@ -33,7 +33,7 @@ pub(crate) struct BucketList {
 }
 
 #[derive(Serialize, Deserialize)]
-struct ListedBucket {
+pub(crate) struct ListedBucket {
     name: String,
     created_at: String,
     stored_bytes: u64,
@@ -57,48 +57,126 @@ impl BucketList {
                     multipart_bytes: bucket.multipart_bytes,
                 })
                 .collect(),
-            metering: metering(&seen.account),
+            metering: Metering::from(&seen.account),
             quota_gb: Some(seen.account.quota_gb),
             access_key: Some(seen.account.access_key.clone()),
         }
     }
 }
 
+/// The buckets of an account, as either action answers.
+#[derive(Serialize, JsonSchema)]
+pub struct Listed<R> {
+    /// The buckets.
+    message: Vec<R>,
+    /// What is stored in them all, in bytes.
+    usage_storage: u64,
+    /// What the plan includes, in GB of 2^30 bytes.
+    quota: u64,
+    /// The figures of the running period.
+    metering: Metering,
+    /// The account's access key; null in lists that an earlier release made.
+    access_key: Option<String>,
+    /// The account's secret key; null for whoever comes for the list later.
+    secret_key: Option<String>,
+    /// Where the account's S3 is.
+    endpoint: String,
+}
+
+/// A bucket in a list of `get_buckets`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct BucketRow {
+    /// Its name.
+    name: String,
+    /// When it was made.
+    #[schemars(extend("format" = "date-time"))]
+    creation_date: String,
+    #[serde(flatten)]
+    figures: Figures,
+}
+
+/// A bucket in a list of `get_buckets_rmq`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct OlderBucketRow {
+    /// Its name.
+    name: String,
+    /// When it was made.
+    #[schemars(extend("format" = "date-time"))]
+    created: String,
+    #[serde(flatten)]
+    figures: Figures,
+}
+
+/// What is in a bucket.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Figures {
+    /// What is stored in it, in bytes.
+    usage: u64,
+    /// How many objects.
+    objects: u64,
+    /// How many of the bytes are former versions; null where the cluster does not tell.
+    noncurrent_usage: Option<u64>,
+    /// How many of the bytes are parts of unfinished uploads; null where the cluster does not tell.
+    multipart_usage: Option<u64>,
+}
+
+impl From<&ListedBucket> for Figures {
+    fn from(bucket: &ListedBucket) -> Figures {
+        Figures {
+            usage: bucket.stored_bytes,
+            objects: bucket.objects,
+            noncurrent_usage: bucket.noncurrent_bytes,
+            multipart_usage: bucket.multipart_bytes,
+        }
+    }
+}
+
+impl From<&ListedBucket> for BucketRow {
+    fn from(bucket: &ListedBucket) -> BucketRow {
+        BucketRow {
+            name: bucket.name.clone(),
+            creation_date: bucket.created_at.clone(),
+            figures: bucket.into(),
+        }
+    }
+}
+
+impl From<&ListedBucket> for OlderBucketRow {
+    fn from(bucket: &ListedBucket) -> OlderBucketRow {
+        OlderBucketRow {
+            name: bucket.name.clone(),
+            created: bucket.created_at.clone(),
+            figures: bucket.into(),
+        }
+    }
+}
+
 /// Answers either action.
-pub(crate) async fn handle(context: &Context, call: &Call, action: &str) -> Result<Answer, Error> {
-    let (caller, account) = caller_and_account(context, call).await?;
+pub(crate) async fn answer<R: for<'a> From<&'a ListedBucket>>(
+    context: &Context,
+    caller: Caller,
+    account: Account,
+    action: &str,
+) -> Result<Outcome<Listed<R>>, Error> {
     let entry = caller.entry(context, &account, action, Value::Null);
     let work = Work::ListBuckets {
         s3uid: account.s3uid.clone(),
     };
-    let task =
-        Task::new(work, caller.actor(), context.now()).at(&account.location, account.client_id);
-    let (started, ()) = futures::try_join!(
-        context.database.start_task(task, None),
+    let (asked, ()) = futures::try_join!(
+        ask(context, &caller, &account, work, None),
         context.database.put_history(&entry),
     )?;
-    let task = match started {
-        Started::New(task) => {
-            context.queue.send(&task).await?;
-            task
-        }
-        Started::Joined(task) => task,
-    };
+    asked.send(context).await?;
     let wait = Duration::from_millis(context.rules.bucket_list_wait_ms);
-    match wait_for(context, &task, wait).await? {
+    match wait_for(context, &asked.task, wait).await? {
         Some(TaskAnswer::Done { result }) => {
-            Ok(Answer::ok(fields(context, &account, action, result).await?))
+            Ok(Outcome::Now(with_secret(context, &account, result).await?))
         }
         Some(TaskAnswer::Refused { text }) => Err(Rejection::conflict(text).into()),
         Some(TaskAnswer::Unavailable) => Err(Rejection::storage_unavailable().into()),
         None => {
-            let callback_key = context.random.callback_key();
-            let callback = Callback::new(&task, action, caller.access.clone());
-            context
-                .database
-                .put_callback(&callback_key, &callback, context.now())
-                .await?;
-            Ok(Answer::later(&callback_key))
+            let callback_key = asked.callback_key(context, &caller, action).await?;
+            Ok(Outcome::Later(callback_key))
         }
     }
 }
@@ -130,12 +208,11 @@ async fn wait_for(
 }
 
 /// The list for the caller who waited for it, with the account's keys, which are decrypted only now.
-async fn fields(
+async fn with_secret<R: for<'a> From<&'a ListedBucket>>(
     context: &Context,
     account: &Account,
-    action: &str,
     result: Value,
-) -> Result<Value, Fault> {
+) -> Result<Listed<R>, Fault> {
     let mut list = read(result)?;
     list.quota_gb = Some(account.quota_gb);
     list.access_key = Some(account.access_key.clone());
@@ -143,68 +220,52 @@ async fn fields(
         .vault
         .decrypt(&account.s3uid, &account.secret_key_ciphertext)
         .await?;
-    shape(
+    listed(
         context,
         account,
-        action,
         list,
-        secret_key.expose_secret().into(),
+        Some(secret_key.expose_secret().to_owned()),
     )
 }
 
-/// The list for whoever has its callback key: as the account was when it was looked at, and without the secret key.
-pub(crate) fn fields_without_secret(
+/// The list for whoever has its callback key, as the action that asked for it answers: as the account was when it was looked at, and without
+/// the secret key.
+pub(crate) fn without_secret(
     context: &Context,
     account: &Account,
     action: &str,
     result: Value,
 ) -> Result<Value, Fault> {
-    shape(context, account, action, read(result)?, Value::Null)
+    let list = read(result)?;
+    match action {
+        "get_buckets" => to_value(listed::<BucketRow>(context, account, list, None)?),
+        _ => to_value(listed::<OlderBucketRow>(context, account, list, None)?),
+    }
+    .map_err(|e| Fault::permanent("writing a list of buckets", e))
 }
 
 fn read(result: Value) -> Result<BucketList, Fault> {
     serde_json::from_value(result).map_err(|e| Fault::permanent("reading a task's answer", e))
 }
 
-/// The list in the shape of the action that asked for it.
-fn shape(
+fn listed<R: for<'a> From<&'a ListedBucket>>(
     context: &Context,
     account: &Account,
-    action: &str,
     list: BucketList,
-    secret_key: Value,
-) -> Result<Value, Fault> {
-    let creation_date_name = if action == "get_buckets" {
-        "creation_date"
-    } else {
-        "created"
-    };
-    let rows: Vec<Value> = list
-        .buckets
-        .iter()
-        .map(|bucket| {
-            json!({
-                "name": bucket.name,
-                creation_date_name: bucket.created_at,
-                "usage": bucket.stored_bytes,
-                "objects": bucket.objects,
-                "noncurrent_usage": bucket.noncurrent_bytes,
-                "multipart_usage": bucket.multipart_bytes,
-            })
-        })
-        .collect();
-    let usage_storage: u64 = list.buckets.iter().map(|bucket| bucket.stored_bytes).sum();
-    let endpoint = &context.clusters.of(&account.location)?.location.s3_endpoint;
-    Ok(Value::Object(Map::from_iter([
-        ("message".into(), rows.into()),
-        ("usage_storage".into(), usage_storage.into()),
-        (
-            "quota".into(),
-            list.quota_gb.unwrap_or(account.quota_gb).into(),
-        ),
-        ("metering".into(), list.metering),
-        ("access_key".into(), list.access_key.into()),
-        ("secret_key".into(), secret_key),
-        ("endpoint".into(), endpoint.as_str().into()),
-    ])))
+    secret_key: Option<String>,
+) -> Result<Listed<R>, Fault> {
+    Ok(Listed {
+        message: list.buckets.iter().map(R::from).collect(),
+        usage_storage: list.buckets.iter().map(|bucket| bucket.stored_bytes).sum(),
+        quota: list.quota_gb.unwrap_or(account.quota_gb),
+        metering: list.metering,
+        access_key: list.access_key,
+        secret_key,
+        endpoint: context
+            .clusters
+            .of(&account.location)?
+            .location
+            .s3_endpoint
+            .clone(),
+    })
 }

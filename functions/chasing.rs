@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use jiff::civil::Date;
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::database::{Guard, OpenInvoice};
+use wharfage::database::{Guard, OpenInvoice, Written};
 use wharfage::domain::account::Account;
 use wharfage::domain::dunning::{NextStep, Step, is_overdue};
 use wharfage::domain::event::{Event, Kind};
@@ -99,7 +99,7 @@ pub(crate) async fn pay_open(context: &Context, client_id: u64) -> Result<Vec<Pa
                 )
                 .await?;
             match posted {
-                Ok(()) => {
+                Written::Yes => {
                     is_done &= left == 0 || touched.len() == count;
                     paid.extend(touched.iter().map(|(open, taken)| PaidPart {
                         invoice_id: open.invoice_id,
@@ -109,7 +109,7 @@ pub(crate) async fn pay_open(context: &Context, client_id: u64) -> Result<Vec<Pa
                     }));
                 }
                 // Somebody else paid, or the credit is another by now: look again.
-                Err(_) => {
+                Written::No(_) => {
                     is_done = false;
                     collisions += 1;
                 }
@@ -277,7 +277,8 @@ async fn step_of_chasing(
     let act_on = following.map(|next| next.on);
     let recorded = database
         .record_dunning_step(&open, taken, act_on, &entry, &[event])
-        .await?;
+        .await?
+        .is_yes();
     if !recorded || is_suspended {
         // It was paid meanwhile, or most of it, maybe before the account was suspended for it. The index may not show that yet.
         lift_what_is_paid(context, client_id, Some(&open.s3uid)).await??;

@@ -1,114 +1,212 @@
 //! Clients as administrators write them.
 
-use serde_json::{Value, json};
-use wharfage::domain::client::Client;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, to_value};
+use wharfage::domain::client::{Client, Role};
 use wharfage::domain::money::{Currency, to_major, to_minor};
 use wharfage::error::Rejection;
-use wharfage::http::Call;
+use wharfage::http::typed::Given;
+use wharfage::http::values::{CurrencyCode, Number};
+use wharfage::{from_line, schema};
 
-use crate::list_plans::number;
 use crate::plans;
 
 /// Longest address (RFC 5321, 4.5.3.1.3).
 const EMAIL_LIMIT_BYTES: usize = 254;
 const MOST_TAGS: usize = 20;
 
-/// What a call may say of a client.
-pub(crate) const NAMES: &[&str] = &[
-    "email",
-    "billing",
-    "currency",
-    "credit_limit",
-    "role",
-    "tags",
-];
+/// An email address.
+#[derive(Debug, Clone)]
+struct Email(String);
 
-/// The client with what a call says of it. What it does not name stays as it is.
-///
-/// # Errors
-/// Names the parameter that is wrong.
-pub(crate) fn with_parameters(call: &Call, mut client: Client) -> Result<Client, Rejection> {
-    let parameters = &call.parameters;
-    if let Some(email) = parameters.text(&["email"])? {
-        let looks_right = email.len() <= EMAIL_LIMIT_BYTES
-            && !email.contains(char::is_whitespace)
-            && email.split_once('@').is_some_and(|(name, host)| {
-                !name.is_empty() && host.contains('.') && !host.contains('@')
-            });
-        if !looks_right {
-            return Err(Rejection::invalid("email", "must be an email address"));
-        }
-        client.email = email.to_lowercase();
+from_line!(Email, |text| {
+    let looks_right = text.len() <= EMAIL_LIMIT_BYTES
+        && !text.contains(char::is_whitespace)
+        && text.split_once('@').is_some_and(|(name, host)| {
+            !name.is_empty() && host.contains('.') && !host.contains('@')
+        });
+    match looks_right {
+        true => Ok(Email(text.to_lowercase())),
+        false => Err("must be an email address"),
     }
-    if let Some(billing) = parameters.text(&["billing"])? {
-        let is_word = billing.len() <= 64
-            && billing
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-        if !is_word {
-            return Err(Rejection::invalid(
-                "billing",
-                "may hold up to 64 of A-Z, a-z, 0-9, hyphen, underscore and dot",
-            ));
-        }
-        client.billing = billing;
+});
+schema!(Email, "Email", {
+    "type": "string",
+    "format": "email",
+    "maxLength": 254,
+    "examples": ["ann@example.com"],
+});
+
+/// The name of a billing group.
+#[derive(Debug, Clone)]
+struct BillingGroup(String);
+
+from_line!(BillingGroup, |text| {
+    let is_word = text.len() <= 64
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    match is_word {
+        true => Ok(BillingGroup(text)),
+        false => Err("may hold up to 64 of A-Z, a-z, 0-9, hyphen, underscore and dot"),
     }
-    if let Some(code) = parameters.text(&["currency"])? {
-        let currency = Currency::from_code(&code.to_uppercase())
-            .ok_or_else(|| Rejection::invalid("currency", "must be an ISO 4217 currency"))?;
-        if currency != client.currency {
+});
+schema!(BillingGroup, "BillingGroup", {
+    "type": "string",
+    "maxLength": 64,
+    "pattern": "^[A-Za-z0-9_.-]*$",
+    "examples": ["main"],
+});
+
+/// Words that pick plans, with commas between.
+#[derive(Debug, Clone)]
+struct Tags(Vec<String>);
+
+from_line!(Tags, |text| {
+    let tags: Vec<String> = text
+        .split(',')
+        .map(str::trim)
+        .filter(|tag| !tag.is_empty())
+        .map(str::to_owned)
+        .collect();
+    match tags.len() {
+        0..=MOST_TAGS => Ok(Tags(tags)),
+        _ => Err("must be at most 20, with commas between"),
+    }
+});
+schema!(Tags, "Tags", { "type": "string", "examples": ["partners,beta"] });
+
+/// What a call may say of a client. What it does not name stays as it is.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct Terms {
+    /// The email, which no other client has.
+    email: Option<Email>,
+    /// The billing group: accounts are listed by it.
+    billing: Option<BillingGroup>,
+    /// The currency that the client is billed in.
+    currency: Option<CurrencyCode>,
+    /// How much the client may owe, in its currency; empty for what the installation says.
+    credit_limit: Given<String>,
+    /// What the client's keys allow.
+    role: Option<Role>,
+    /// Words that pick the plans that the client sees, with commas between.
+    tags: Given<Tags>,
+}
+
+impl Terms {
+    /// The currency of a client that is to be made, which has to have an email as well.
+    ///
+    /// # Errors
+    /// When one of them is missing.
+    pub(crate) fn required(&self) -> Result<Currency, Rejection> {
+        match (&self.email, self.currency) {
+            (None, _) => Err(Rejection::missing("email")),
+            (_, None) => Err(Rejection::missing("currency")),
+            (_, Some(CurrencyCode(currency))) => Ok(currency),
+        }
+    }
+
+    /// Whether it names something by which accounts are grouped.
+    pub(crate) fn regroups(&self) -> bool {
+        self.email.is_some() || self.billing.is_some()
+    }
+
+    /// The client with what was said of it.
+    ///
+    /// # Errors
+    /// When the credit limit is no amount in the client's currency.
+    pub(crate) fn apply(self, mut client: Client) -> Result<Client, Rejection> {
+        if let Some(Email(email)) = self.email {
+            client.email = email;
+        }
+        if let Some(BillingGroup(billing)) = self.billing {
+            client.billing = billing;
+        }
+        if let Some(CurrencyCode(currency)) = self.currency
+            && currency != client.currency
+        {
             client.currency = currency;
             // It was said in the other one.
             client.credit_limit_minor = None;
         }
-    }
-    if parameters.is_given("credit_limit") {
-        client.credit_limit_minor = match parameters.text(&["credit_limit"])? {
-            None => None,
-            Some(text) => Some(
-                plans::decimal(&text)
+        match self.credit_limit {
+            Given::Not => {}
+            Given::Empty => client.credit_limit_minor = None,
+            Given::Value(text) => {
+                let limit_minor = plans::decimal(&text)
                     .filter(|limit| limit.normalize().scale() <= client.currency.exponent())
                     .and_then(|limit| to_minor(limit, client.currency).ok())
                     .ok_or_else(|| {
                         let rule = "must be an amount in whole minor units of the customer's currency, or empty";
                         Rejection::invalid("credit_limit", rule)
-                    })?,
-            ),
-        };
-    }
-    if let Some(role) = parameters.text(&["role"])? {
-        client.role = role
-            .parse()
-            .map_err(|_| Rejection::invalid("role", "must be client or admin"))?;
-    }
-    if parameters.is_given("tags") {
-        let tags = parameters.text(&["tags"])?.unwrap_or_default();
-        client.tags = tags
-            .split(',')
-            .map(str::trim)
-            .filter(|tag| !tag.is_empty())
-            .map(str::to_owned)
-            .collect();
-        if client.tags.len() > MOST_TAGS {
-            return Err(Rejection::invalid(
-                "tags",
-                "must be at most 20, with commas between",
-            ));
+                    })?;
+                client.credit_limit_minor = Some(limit_minor);
+            }
         }
+        if let Some(role) = self.role {
+            client.role = role;
+        }
+        self.tags
+            .apply(|tags| client.tags = tags.map(|Tags(tags)| tags).unwrap_or_default());
+        Ok(client)
     }
-    Ok(client)
 }
 
-/// A client as the wire shows it.
+/// A client.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ClientShown {
+    /// Its number.
+    client_id: u64,
+    /// Its email.
+    email: String,
+    /// What its keys allow.
+    role: Role,
+    /// Its billing group.
+    billing: String,
+    /// The currency that it is billed in.
+    currency: Currency,
+    /// The words that pick the plans that it sees.
+    tags: Vec<String>,
+    /// How many accounts it has.
+    accounts: u32,
+    /// How much it may owe; null for what the installation says.
+    credit_limit: Option<Number>,
+}
+
+impl From<&Client> for ClientShown {
+    fn from(client: &Client) -> ClientShown {
+        ClientShown {
+            client_id: client.client_id,
+            email: client.email.clone(),
+            role: client.role,
+            billing: client.billing.clone(),
+            currency: client.currency,
+            tags: client.tags.clone(),
+            accounts: client.accounts,
+            credit_limit: client
+                .credit_limit_minor
+                .map(|minor| Number(to_major(minor, client.currency))),
+        }
+    }
+}
+
+/// What `create_client` and `update_client` answer.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct OneClient {
+    /// The client.
+    client: ClientShown,
+}
+
+impl From<&Client> for OneClient {
+    fn from(client: &Client) -> OneClient {
+        OneClient {
+            client: client.into(),
+        }
+    }
+}
+
+/// A client in the history, as [`ClientShown`].
 pub(crate) fn wire(client: &Client) -> Value {
-    json!({
-        "client_id": client.client_id,
-        "email": client.email,
-        "role": client.role,
-        "billing": client.billing,
-        "currency": client.currency,
-        "tags": client.tags,
-        "accounts": client.accounts,
-        "credit_limit": client.credit_limit_minor.map(|minor| number(to_major(minor, client.currency))),
-    })
+    to_value(ClientShown::from(client)).unwrap_or_default()
 }

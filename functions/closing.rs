@@ -17,6 +17,7 @@ use wharfage::domain::plan_change::{PlanChanges, Refused, is_free_for, renewed_o
 use wharfage::domain::usage::Usage;
 use wharfage::error::Fault;
 use wharfage::telemetry;
+use wharfage::tries::Tries;
 
 use crate::allowance::opened_anew;
 use crate::billing::TRIES;
@@ -170,7 +171,11 @@ pub(crate) async fn close_period(
 ) -> Result<(), Fault> {
     let mut invoice_id = None;
     let mut lost: Option<Draft> = None;
-    for _ in 0..TRIES {
+    let mut tries = Tries::of(TRIES);
+    loop {
+        tries.once_more(|| {
+            Fault::keeps_changing("closing a period", format_args!("account {s3uid}"))
+        })?;
         let Some(account) = context.database.account(s3uid).await? else {
             return Ok(());
         };
@@ -276,7 +281,7 @@ pub(crate) async fn close_period(
                 &account, &terms, &closing, &after, free_limit, issue, &entry, &events,
             )
             .await?;
-        if closed.is_ok() {
+        if closed.is_yes() {
             if after.unsettled != account.unsettled
                 && let Err(stopped) = suspension::settle(context, after, due).await
             {
@@ -288,10 +293,6 @@ pub(crate) async fn close_period(
         }
         lost = draft;
     }
-    Err(Fault::retryable(
-        "closing a period",
-        format!("account {s3uid} keeps changing"),
-    ))
 }
 
 fn closing_details(period: &Period, closing: &Closing, draft: Option<&Draft>) -> Value {

@@ -5,8 +5,8 @@
 pub struct Deployment {
     /// The function.
     pub name: &'static str,
-    /// What it does, for whoever looks at the stack.
-    pub description: &'static str,
+    /// What it does, as its doc comment says it.
+    pub docs: &'static [&'static str],
     /// What starts it.
     pub trigger: Trigger,
     /// How long it may take, if not as long as all others.
@@ -17,6 +17,16 @@ pub struct Deployment {
     pub reads: &'static [Setting],
     /// The condition of the template under which it is there.
     pub condition: Option<&'static str>,
+}
+
+impl Deployment {
+    /// What it does, in short, for whoever looks at the stack.
+    #[must_use]
+    pub fn description(&self) -> String {
+        let lines = self.docs.iter().map(|line| line.trim());
+        let summary: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
+        summary.join(" ")
+    }
 }
 
 /// What starts a function.
@@ -74,7 +84,7 @@ pub(crate) const ALLOW_LOGIN_BY_GET: Setting = Setting {
 /// What is said of most functions.
 pub(crate) const AS_MOST: Deployment = Deployment {
     name: "",
-    description: "",
+    docs: &[],
     trigger: Trigger::ByHand,
     timeout_seconds: None,
     memory_mb: None,

@@ -4,20 +4,10 @@ use wharfage::cluster::files::Counter;
 use wharfage::cluster::{Cluster, ClusterError, Keys};
 use wharfage::context::Context;
 use wharfage::domain::account::Account;
-use wharfage::domain::bucket_name;
 use wharfage::domain::period::hour_of;
 use wharfage::domain::usage::OwnCalls;
 use wharfage::error::{Error, Fault, Rejection};
-use wharfage::http::Call;
 use wharfage::segments::shard_of;
-
-/// The bucket a call names. What cannot be a bucket's name is refused here: an S3 client takes some of it for other addresses, such as
-/// `arn:…` or `name/key`, and finds no cluster behind them.
-pub(crate) fn bucket_name(call: &Call) -> Result<String, Rejection> {
-    let name = call.parameters.required_text(&["bucket_name", "bucket"])?;
-    bucket_name::check(&name).map_err(|rule| Rejection::invalid("bucket_name", rule))?;
-    Ok(name)
-}
 
 /// An account's own keys.
 pub(crate) async fn keys_of(context: &Context, account: &Account) -> Result<Keys, Fault> {

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value, json};
+use jiff::civil::Date;
+use schemars::JsonSchema;
+use serde::Serialize;
 use wharfage::context::Context;
 use wharfage::domain::figures::gb;
-use wharfage::domain::invoice::{Basis, Invoice, Line};
+use wharfage::domain::invoice::{Basis, Invoice, InvoiceStatus, Line};
 use wharfage::domain::money::{Currency, to_major};
 use wharfage::error::Fault;
-
-use crate::list_plans::number;
+use wharfage::http::values::{ByteHours, Number, Second};
 
 /// The currencies that there can be invoices in: a plan that was ever sold in one still is.
 pub(crate) async fn currencies(context: &Context) -> Result<Vec<Currency>, Fault> {
@@ -21,61 +22,146 @@ pub(crate) async fn currencies(context: &Context) -> Result<Vec<Currency>, Fault
     Ok(codes.into_iter().collect())
 }
 
-/// An invoice without its lines.
-pub(crate) fn summary(invoice: &Invoice) -> Map<String, Value> {
-    let fields = json!({
-        "invoice_id": invoice.invoice_id,
-        "number": invoice.number,
-        "client_id": invoice.client_id,
-        "s3uid": invoice.s3uid,
-        "currency": invoice.currency,
-        "amount": number(to_major(invoice.amount_minor, invoice.currency)),
-        "open": number(to_major(invoice.open_minor(), invoice.currency)),
-        "status": invoice.status(),
-        "issued_at": format!("{:.0}", invoice.issued_at),
-        "due_on": invoice.due_on,
-        "paid_at": invoice.paid_at.map(|at| format!("{at:.0}")),
-    });
-    match fields {
-        Value::Object(fields) => fields,
-        _ => Map::new(),
+/// An invoice, without its lines.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct InvoiceShown {
+    /// Its number in the API.
+    invoice_id: u64,
+    /// Its number on paper.
+    number: String,
+    /// Whose it is.
+    client_id: u64,
+    /// The account it is about.
+    s3uid: String,
+    /// The currency of its amounts.
+    currency: Currency,
+    /// What it comes to; less than nothing for a credit note.
+    amount: Number,
+    /// What of it is not paid.
+    open: Number,
+    /// Where it stands.
+    status: InvoiceStatus,
+    /// When it was issued.
+    issued_at: Second,
+    /// The last day to pay it.
+    due_on: Date,
+    /// When it was paid in full.
+    paid_at: Option<Second>,
+}
+
+impl From<&Invoice> for InvoiceShown {
+    fn from(invoice: &Invoice) -> InvoiceShown {
+        InvoiceShown {
+            invoice_id: invoice.invoice_id,
+            number: invoice.number.clone(),
+            client_id: invoice.client_id,
+            s3uid: invoice.s3uid.clone(),
+            currency: invoice.currency,
+            amount: Number(to_major(invoice.amount_minor, invoice.currency)),
+            open: Number(to_major(invoice.open_minor(), invoice.currency)),
+            status: invoice.status(),
+            issued_at: Second(invoice.issued_at),
+            due_on: invoice.due_on,
+            paid_at: invoice.paid_at.map(Second),
+        }
     }
 }
 
-/// A line, with the figures it was computed from.
-pub(crate) fn line(line: &Line, currency: Currency) -> Value {
-    let basis = match &line.basis {
-        Basis::Recurring => json!({ "component": "recurring" }),
-        Basis::Prorated {
-            hours,
-            hours_of_period,
-        } => {
-            json!({ "component": "prorated", "hours": hours, "hours_of_period": hours_of_period })
+/// A line of an invoice, with the figures it was computed from.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct LineShown {
+    /// What it is for.
+    text: String,
+    /// The first day that it is for, in UTC.
+    from: Date,
+    /// The day after the last one.
+    to: Date,
+    /// What it comes to.
+    amount: Number,
+    /// The plan.
+    plan_id: u64,
+    /// The plan's version, whose prices hold.
+    plan_version: u32,
+    /// The figures.
+    basis: BasisShown,
+}
+
+/// What a line was computed from.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(tag = "component", rename_all = "lowercase")]
+enum BasisShown {
+    /// The price of a period, in advance.
+    Recurring,
+    /// A part of the price of a period, by the hour.
+    Prorated {
+        /// The hours that are charged, or given back.
+        hours: u32,
+        /// The hours of the whole period.
+        hours_of_period: u32,
+    },
+    /// Storage above the quota.
+    Storage {
+        /// The hours it was counted over.
+        hours: u32,
+        /// What was stored.
+        stored_byte_hours: ByteHours,
+        /// What the plan includes.
+        included_byte_hours: ByteHours,
+        /// What was stored above that.
+        overage_byte_hours: ByteHours,
+        /// The price of a GB of 2^30 bytes for a month.
+        price_per_gb_month: Number,
+    },
+    /// Traffic above what is included.
+    Traffic {
+        /// What was sent.
+        bytes_sent: u64,
+        /// What the plan includes.
+        included_bytes: u64,
+        /// What was sent above that.
+        overage_bytes: u64,
+        /// The same in GB of 2^30 bytes.
+        overage_gb: f64,
+        /// The price of a GB.
+        price_per_gb: Number,
+    },
+}
+
+impl LineShown {
+    /// A line whose amount is in this currency.
+    pub(crate) fn new(line: &Line, currency: Currency) -> LineShown {
+        let basis = match &line.basis {
+            Basis::Recurring => BasisShown::Recurring,
+            Basis::Prorated {
+                hours,
+                hours_of_period,
+            } => BasisShown::Prorated {
+                hours: *hours,
+                hours_of_period: *hours_of_period,
+            },
+            Basis::Storage(storage) => BasisShown::Storage {
+                hours: storage.hours,
+                stored_byte_hours: ByteHours(storage.stored_byte_hours),
+                included_byte_hours: ByteHours(storage.included_byte_hours),
+                overage_byte_hours: ByteHours(storage.overage_byte_hours),
+                price_per_gb_month: Number(storage.price_per_gb_month),
+            },
+            Basis::Traffic(traffic) => BasisShown::Traffic {
+                bytes_sent: traffic.bytes_sent,
+                included_bytes: traffic.included_bytes,
+                overage_bytes: traffic.overage_bytes,
+                overage_gb: gb(traffic.overage_bytes),
+                price_per_gb: Number(traffic.price_per_gb),
+            },
+        };
+        LineShown {
+            text: line.text.clone(),
+            from: line.from,
+            to: line.to,
+            amount: Number(to_major(line.amount_minor, currency)),
+            plan_id: line.plan_id,
+            plan_version: line.plan_version,
+            basis,
         }
-        Basis::Storage(storage) => json!({
-            "component": "storage",
-            "hours": storage.hours,
-            "stored_byte_hours": storage.stored_byte_hours.to_string(),
-            "included_byte_hours": storage.included_byte_hours.to_string(),
-            "overage_byte_hours": storage.overage_byte_hours.to_string(),
-            "price_per_gb_month": number(storage.price_per_gb_month),
-        }),
-        Basis::Traffic(traffic) => json!({
-            "component": "traffic",
-            "bytes_sent": traffic.bytes_sent,
-            "included_bytes": traffic.included_bytes,
-            "overage_bytes": traffic.overage_bytes,
-            "overage_gb": gb(traffic.overage_bytes),
-            "price_per_gb": number(traffic.price_per_gb),
-        }),
-    };
-    json!({
-        "text": line.text,
-        "from": line.from,
-        "to": line.to,
-        "amount": number(to_major(line.amount_minor, currency)),
-        "plan_id": line.plan_id,
-        "plan_version": line.plan_version,
-        "basis": basis,
-    })
+    }
 }

@@ -4,11 +4,15 @@
 //! stands in a file beside the folders. `main.rs` is all of them in one binary.
 
 mod allowance;
+mod asking;
 mod billing;
 mod bucket_lists;
+mod buckets;
 mod chasing;
 mod clients;
+
 mod closing;
+pub mod contract;
 pub mod deployment;
 mod differences;
 mod files;
@@ -24,36 +28,73 @@ mod services;
 mod suspension;
 mod upkeep;
 
+/// A name on the wire as types are called: `create_bucket` is `CreateBucket`.
+fn typed_name(name: &str) -> String {
+    let words = name.split('_').map(|word| {
+        let mut letters = word.chars();
+        let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+        first.into_iter().chain(letters).collect::<String>()
+    });
+    words.collect()
+}
+
 pub use differences::Difference;
 
 use wharfage::http::Action;
 use wharfage::runtime::Function;
 
-use crate::deployment::Trigger::{self, ByHand, Queues, Routes, Schedule};
+use crate::deployment::Trigger::{ByHand, Queues, Routes, Schedule};
 use crate::deployment::{
     ALLOW_LOGIN_BY_GET, ANY_OTHER, AS_MOST, Deployment, GENERATE_BUCKET_NAMES, Queue,
 };
 
-/// Makes a folder a wire action of `s3.php`: `ACTION` for whoever dispatches, `FUNCTION` for its own Lambda function. It takes the
-/// parameters named, in groups, and `token`.
-macro_rules! s3_action {
-    ($name:literal, takes [$($names:expr),* $(,)?]) => {
-        s3_action!($name, speaks as $name, takes [$($names),*]);
-    };
-    ($name:literal, speaks as $speaks_as:literal, takes [$($names:expr),* $(,)?]) => {
+/// Makes a file a wire action of `s3.php`, out of what it takes (`Asked`), answers (`Answered`), and its handler `handle`. What it says of the
+/// action stands in the contract.
+///
+/// ```text
+/// crate::action! {
+///     /// Makes a further bucket for an account.
+///     "create_bucket" of Everybody, about Account
+/// }
+/// ```
+///
+/// `speaks as` names another action, under which its errors speak. `with early` names a function that reads what the handler needs while the
+/// caller is looked up, and refuses what cannot be told from types. `or later` is for one that may answer with a callback key.
+macro_rules! action {
+    (
+        $(#[doc = $docs:literal])+
+        $name:literal $(speaks as $speaks_as:literal)? of $who:ident, about $about:ty $(, with $early:ident)? $(, or $later:ident)?
+    ) => {
         /// Its name on the wire. For the handler itself, which `ACTION` is made of and so cannot name it.
+        #[allow(dead_code, reason = "not every action writes history")]
         const NAME: &str = $name;
         /// The action on the wire.
         pub const ACTION: wharfage::http::Action = wharfage::http::Action {
             module: "s3",
             name: NAME,
-            speaks_as: $speaks_as,
+            speaks_as: crate::action!(@or NAME $($speaks_as)?),
             allows_get: |_| false,
             takes: wharfage::http::takes::Takes {
-                names: &[wharfage::http::tokens::TOKEN, $($names),*],
+                names: &[wharfage::http::tokens::TOKEN],
+                typed: &[
+                    || crate::action!(@names <$about as wharfage::http::subject::Subject>::Names),
+                    || crate::action!(@names Asked),
+                ],
                 unused: &[],
             },
-            handler: |context, call| Box::pin(handle(context, call)),
+            contract: wharfage::http::Contract {
+                docs: &[$($docs),+],
+                who: wharfage::http::subject::Who::$who,
+                parameters: &[
+                    <<$about as wharfage::http::subject::Subject>::Names as schemars::JsonSchema>::json_schema,
+                    <Asked as schemars::JsonSchema>::json_schema,
+                ],
+                answer: crate::action!(@answer $($later)?),
+            },
+            handler: |context, call| Box::pin(async move {
+                let asked = wharfage::http::subject::Asked::<Asked, $about>::read(call)?;
+                crate::action!(@handle context, call, asked, wharfage::http::subject::Who::$who $(, $early)?)
+            }),
         };
         /// Its Lambda function.
         pub const FUNCTION: wharfage::runtime::Function = wharfage::runtime::Function {
@@ -65,8 +106,31 @@ macro_rules! s3_action {
             }),
         };
     };
+    (@names $names:ty) => {{
+        static NAMES: std::sync::LazyLock<Vec<String>> =
+            std::sync::LazyLock::new(wharfage::http::typed::names::<$names>);
+        &NAMES
+    }};
+    (@or $name:ident) => { $name };
+    (@or $name:ident $speaks_as:literal) => { $speaks_as };
+    (@answer) => {
+        wharfage::http::AnswerSchema::Fields(<Answered as schemars::JsonSchema>::json_schema)
+    };
+    (@answer later) => {
+        wharfage::http::AnswerSchema::FieldsOrLater(<Answered as schemars::JsonSchema>::json_schema)
+    };
+    (@handle $context:ident, $call:ident, $asked:ident, $who:expr) => {{
+        let found = $asked.find($context, $call, $who).await?;
+        let answered = handle($context, $asked.found($call, found)).await?;
+        wharfage::http::envelope::Outcome::<Answered>::from(answered).answer()
+    }};
+    (@handle $context:ident, $call:ident, $asked:ident, $who:expr, $early:ident) => {{
+        let (found, early) = futures::try_join!($asked.find($context, $call, $who), $early($context, &$asked.parameters))?;
+        let answered = handle($context, $asked.found($call, found), early).await?;
+        wharfage::http::envelope::Outcome::<Answered>::from(answered).answer()
+    }};
 }
-use s3_action;
+use action;
 
 /// Makes a folder an endpoint of its own: the parameter `action` says which of several is wanted, at one path.
 macro_rules! endpoint {
@@ -114,7 +178,7 @@ use worker;
 
 macro_rules! list {
     (
-        actions: $($action:ident($action_is:literal $(, $action_has:ident = $action_value:expr)*))+;
+        actions: $($action:ident $(($($action_has:ident = $action_value:expr),+))?)+;
         endpoints: $($endpoint:ident($endpoint_is:literal $(, $endpoint_has:ident = $endpoint_value:expr)*))+;
         groups: $($group:ident {
             $($member:ident($member_is:literal $(, $member_has:ident = $member_value:expr)*))+
@@ -143,20 +207,20 @@ macro_rules! list {
         pub const DEPLOYMENTS: &[Deployment] = &[
             $(Deployment {
                 name: stringify!($action),
-                description: $action_is,
-                trigger: Trigger::Routes(&[concat!("/s3/", stringify!($action))]),
-                $($action_has: $action_value,)*
+                docs: $action::ACTION.contract.docs,
+                trigger: Routes(&[concat!("/s3/", stringify!($action))]),
+                $($($action_has: $action_value,)+)?
                 ..AS_MOST
             },)+
             $(Deployment {
                 name: stringify!($endpoint),
-                description: $endpoint_is,
+                docs: &[$endpoint_is],
                 $($endpoint_has: $endpoint_value,)*
                 ..AS_MOST
             },)+
             $($(Deployment {
                 name: stringify!($member),
-                description: $member_is,
+                docs: &[$member_is],
                 $($member_has: $member_value,)*
                 ..AS_MOST
             },)+)+
@@ -164,43 +228,44 @@ macro_rules! list {
     };
 }
 
-// A row is a function's name, what it does, and how else it is deployed: the fields of `Deployment`. An action's route is `/s3/NAME`.
+// A row is a function's name, what it does, and how it is deployed: the fields of `Deployment`. An action says itself what it does, and its
+// route is `/s3/NAME`.
 list! {
     actions:
-        add_credit("Notes that money came in.")
-        cancel_payment_account_deletion("Takes back delete_payment_account, until the cancellation date.")
-        change_plan("Puts an account on another plan.")
-        create_account("Opens an account; its invoice is left open.", reads = &[GENERATE_BUCKET_NAMES])
-        create_api_key("A further API key for a client.")
-        create_bucket("Makes a bucket.")
-        create_client("A new client.")
-        create_order("Opens an account, paid from the client's credit.", reads = &[GENERATE_BUCKET_NAMES])
-        create_plan("A new plan.")
-        delete_account("Ends an account at once and has its data purged.")
-        delete_bucket("Removes a bucket.")
-        delete_file("Removes one file.")
-        delete_payment_account("Ends an account with the period that is paid for.")
-        end_access("Ends a client's sessions and API keys, and what it made.")
-        get_available_locations("Where accounts can be opened.")
-        get_buckets("An account's buckets, asked of the cluster through a queue.")
-        get_buckets_rmq("The same as get_buckets under the name older clients use.")
-        get_files("A page of a bucket's files.")
-        get_invoice("Explains an invoice.")
-        get_usage("Usage by hours, days or periods.")
-        get_users("Accounts, with filters and order.")
-        history("Who did what, and when.")
-        list_cleanups("Lists clean-ups under way.")
-        list_invoices("Lists invoices.")
-        list_plans("Plans and their prices.")
-        preview_invoice("What the running period comes to so far.")
-        resume_account("Lets an account's keys work again.")
-        revoke_api_key("Ends an API key and its sessions.")
-        rotate_key("A second key, and its confirmation.")
-        show_key("An account's access key or secret key.")
-        suspend_account("Stops an account's keys.")
-        update_client("Changes a client.")
-        update_plan("The next version of a plan.")
-        update_traffic_info("Collects one account's figures now; for admins.");
+        add_credit
+        cancel_payment_account_deletion
+        change_plan
+        create_account(reads = &[GENERATE_BUCKET_NAMES])
+        create_api_key
+        create_bucket
+        create_client
+        create_order(reads = &[GENERATE_BUCKET_NAMES])
+        create_plan
+        delete_account
+        delete_bucket
+        delete_file
+        delete_payment_account
+        end_access
+        get_available_locations
+        get_buckets
+        get_buckets_rmq
+        get_files
+        get_invoice
+        get_usage
+        get_users
+        history
+        list_cleanups
+        list_invoices
+        list_plans
+        preview_invoice
+        resume_account
+        revoke_api_key
+        rotate_key
+        show_key
+        suspend_account
+        update_client
+        update_plan
+        update_traffic_info;
     endpoints:
         auth_php("Login, info and logout.", trigger = Routes(&["/auth.php"]), reads = &[ALLOW_LOGIN_BY_GET])
         eq_callback_php("Answers of tasks that a caller did not wait for.", trigger = Routes(&["/eq_callback.php"]))

@@ -2,17 +2,16 @@
 
 use wharfage::context::Context;
 use wharfage::error::Rejection;
-use wharfage::http::Call;
 
-/// The code of the location that a call names by `location`.
+/// The code of the location that a call names.
 ///
 /// # Errors
 /// With the codes that there are, when there is no such location.
-pub(crate) fn location(context: &Context, call: &Call) -> Result<Option<String>, Rejection> {
-    let Some(named) = call.parameters.text(&["location"])? else {
+pub(crate) fn known(context: &Context, named: Option<&str>) -> Result<Option<String>, Rejection> {
+    let Some(named) = named else {
         return Ok(None);
     };
-    match code(context, &named) {
+    match code(context, named) {
         Some(code) => Ok(Some(code.to_owned())),
         None => {
             let rule = format!("must be {}", codes(context).join(" or "));

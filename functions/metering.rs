@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp, ToSpan};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Number, json};
 use wharfage::cluster::{Bucket, ClusterError};
 use wharfage::context::Context;
 use wharfage::database::MonthUsage;
@@ -16,7 +18,7 @@ use wharfage::domain::usage::{Day, Sample, TrafficHour, Usage, days_of_traffic};
 use wharfage::error::{Error, Fault};
 use wharfage::segments::shard_of;
 
-use crate::provisioning::bucket_row;
+use crate::buckets::bucket_row;
 
 /// What was found.
 pub(crate) struct Seen {
@@ -172,12 +174,24 @@ pub(crate) fn traffic_event(context: &Context, account: &Account, limit_bytes: u
     )
 }
 
-/// The running period's figures as the wire shows them.
-pub(crate) fn metering(account: &Account) -> Value {
-    json!({
-        "total_traffic_period_gb": gb(account.period_bytes_sent),
-        "total_storage_peak_gb": gb(account.period_peak_stored_bytes),
-    })
+/// The figures of an account's running period, with their digits: they are kept with answers that are asked for later.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Metering {
+    /// What was sent, in GB of 2^30 bytes.
+    total_traffic_period_gb: Number,
+    /// The most that was stored at a time, in GB.
+    total_storage_peak_gb: Number,
+}
+
+impl From<&Account> for Metering {
+    fn from(account: &Account) -> Metering {
+        // A quotient of two whole numbers is finite.
+        let number = |gb: f64| Number::from_f64(gb).unwrap_or_else(|| 0.into());
+        Metering {
+            total_traffic_period_gb: number(gb(account.period_bytes_sent)),
+            total_storage_peak_gb: number(gb(account.period_peak_stored_bytes)),
+        }
+    }
 }
 
 /// An account's days from a day on, and what was stored before them.

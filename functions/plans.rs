@@ -3,98 +3,155 @@
 use std::collections::BTreeSet;
 
 use rust_decimal::Decimal;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::Value;
 use wharfage::context::Context;
 use wharfage::domain::money::{Currency, to_minor};
 use wharfage::domain::plan::{Plan, Prices};
 use wharfage::error::Rejection;
-use wharfage::http::Call;
+use wharfage::http::typed::{Given, Object, PerCurrency};
+use wharfage::http::values::Whole;
 
 use crate::locations;
 
 /// Prices per unit are finer than cents, but not endlessly so.
 const MOST_DECIMAL_PLACES: u32 = 9;
-pub(crate) const LARGEST_GB: u64 = 1 << 40;
+const LARGEST_GB: u64 = 1 << 40;
 
-/// What a call may say of a plan.
-pub(crate) const NAMES: &[&str] = &[
-    "name",
-    "active",
-    "quota",
-    "storage_limit",
-    "charge_suspended",
-    "bandwidth_limit",
-    "stop_at_bandwidth_limit",
-    "locations",
-    "monthly_*",
-    "traffic_overage_price_*",
-    "storage_overage_price_*",
-    "price",
-];
+/// What a call may say of a plan. What it does not name stays as it is.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct Terms {
+    /// What the plan is called.
+    name: Option<String>,
+    /// 1 if it can be ordered by everybody, 0 if only by clients with a tag of its name.
+    active: Option<Whole<0, 1>>,
+    /// The storage that is included, in GB of 2^30 bytes.
+    quota: Option<Whole<0, LARGEST_GB>>,
+    /// The most that can be stored, in GB; empty for what follows from the prices.
+    storage_limit: Given<Whole<0, LARGEST_GB>>,
+    /// 1 if suspended accounts are charged, 0 if not; empty for what the installation says.
+    charge_suspended: Given<Whole<0, 1>>,
+    /// The traffic that is included in a period, in GB.
+    bandwidth_limit: Option<Whole<0, LARGEST_GB>>,
+    /// 1 if the keys stop when the traffic is used up.
+    stop_at_bandwidth_limit: Option<Whole<0, 1>>,
+    /// The codes of the locations where it is offered, with commas between.
+    locations: Option<String>,
+    /// The price of a month, in each currency that the plan is sold in.
+    #[serde(rename = "monthly_*")]
+    monthly: PerCurrency,
+    /// The price of a GB sent above what is included.
+    #[serde(rename = "traffic_overage_price_*")]
+    traffic_overage_price: PerCurrency,
+    /// The price of a GB stored for a month above the quota.
+    #[serde(rename = "storage_overage_price_*")]
+    storage_overage_price: PerCurrency,
+    /// Other prices of a month at single locations: `{"NL": {"EUR": 15.0}}`, or as a form `price[NL][EUR]=15.0`. Null or nothing takes a
+    /// location's own price away.
+    price: Option<Object>,
+}
 
-/// The plan with what a call says of it. What it does not name stays as it is.
-///
-/// # Errors
-/// Names the parameter that is wrong or missing.
-pub(crate) fn with_parameters(
-    context: &Context,
-    call: &Call,
-    mut plan: Plan,
-) -> Result<Plan, Rejection> {
-    let parameters = &call.parameters;
-    if let Some(name) = parameters.text(&["name"])? {
-        plan.name = name;
+impl Terms {
+    /// The name and the quota of a plan that is to be made.
+    ///
+    /// # Errors
+    /// When one of them is missing.
+    pub(crate) fn required(&self) -> Result<(String, u64), Rejection> {
+        match (&self.name, self.quota) {
+            (None, _) => Err(Rejection::missing("name")),
+            (_, None) => Err(Rejection::missing("quota")),
+            (Some(name), Some(Whole(quota_gb))) => Ok((name.clone(), quota_gb)),
+        }
     }
-    if let Some(active) = parameters.number(&["active"], 0..=1)? {
-        plan.active = active == 1;
+
+    /// The plan with what was said of it.
+    ///
+    /// # Errors
+    /// Names the parameter that is wrong or missing.
+    pub(crate) fn apply(self, context: &Context, mut plan: Plan) -> Result<Plan, Rejection> {
+        let sold_before: BTreeSet<Currency> = plan.prices.keys().copied().collect();
+        if let Some(locations) = &self.locations {
+            plan.locations = locations
+                .split(',')
+                .map(|named| locations::code(context, named.trim()).map(str::to_owned))
+                .collect::<Option<_>>()
+                .ok_or_else(|| {
+                    let codes = locations::codes(context).join(", ");
+                    let rule = format!("must be of {codes}, with commas between");
+                    Rejection::invalid("locations", &rule)
+                })?;
+        }
+        let monthly_given = self.set_prices(&mut plan)?;
+        if let Some(name) = self.name {
+            plan.name = name;
+        }
+        if let Some(Whole(active)) = self.active {
+            plan.active = active == 1;
+        }
+        if let Some(Whole(quota_gb)) = self.quota {
+            plan.quota_gb = quota_gb;
+        }
+        self.storage_limit
+            .apply(|limit| plan.storage_limit_gb = limit.map(|Whole(limit_gb)| limit_gb));
+        self.charge_suspended
+            .apply(|charged| plan.charge_suspended = charged.map(|Whole(charged)| charged == 1));
+        if let Some(Whole(included_gb)) = self.bandwidth_limit {
+            plan.included_traffic_gb = included_gb;
+        }
+        if let Some(Whole(stops)) = self.stop_at_bandwidth_limit {
+            plan.stop_at_bandwidth_limit = stops == 1;
+        }
+        if let Some(by_location) = &self.price {
+            set_location_prices(context, &mut plan, by_location)?;
+        }
+        let locations = &plan.locations;
+        plan.location_prices
+            .retain(|location, _| locations.contains(location));
+        check(context, &plan, &sold_before, &monthly_given)?;
+        Ok(plan)
     }
-    if let Some(quota_gb) = parameters.number(&["quota"], 0..=LARGEST_GB)? {
-        plan.quota_gb = quota_gb;
-    }
-    if parameters.is_given("storage_limit") {
-        plan.storage_limit_gb = parameters.number(&["storage_limit"], 0..=LARGEST_GB)?;
-    }
-    if parameters.is_given("charge_suspended") {
-        let is_charged = parameters.number(&["charge_suspended"], 0..=1)?;
-        plan.charge_suspended = is_charged.map(|is_charged| is_charged == 1);
-    }
-    if let Some(included_gb) = parameters.number(&["bandwidth_limit"], 0..=LARGEST_GB)? {
-        plan.included_traffic_gb = included_gb;
-    }
-    if let Some(stops) = parameters.number(&["stop_at_bandwidth_limit"], 0..=1)? {
-        plan.stop_at_bandwidth_limit = stops == 1;
-    }
-    if let Some(locations) = parameters.text(&["locations"])? {
-        plan.locations = locations
-            .split(',')
-            .map(|named| locations::code(context, named.trim()).map(str::to_owned))
-            .collect::<Option<_>>()
-            .ok_or_else(|| {
-                let codes = locations::codes(context).join(", ");
-                let rule = format!("must be of {codes}, with commas between");
-                Rejection::invalid("locations", &rule)
-            })?;
-    }
-    let sold_before: BTreeSet<Currency> = plan.prices.keys().copied().collect();
-    let mut monthly_given = BTreeSet::new();
-    for name in parameters.names() {
-        for (prefix, set) in PRICES {
-            if let Some(code) = name.strip_prefix(prefix) {
-                let price = price(name, &parameters.raw_text(&[name])?.unwrap_or_default())?;
-                let currency = currency(name, &code.to_uppercase())?;
+
+    /// Sets the prices that stand once per currency. The currencies whose price of a month was among them.
+    fn set_prices(&self, plan: &mut Plan) -> Result<BTreeSet<Currency>, Rejection> {
+        let mut monthly_given = BTreeSet::new();
+        let kinds: [(&PerCurrency, &str, SetPrice); 3] = [
+            (&self.monthly, MONTHLY, |prices, price| {
+                prices.monthly = price
+            }),
+            (
+                &self.traffic_overage_price,
+                TRAFFIC_OVERAGE,
+                |prices, price| prices.traffic_overage_per_gb = price,
+            ),
+            (
+                &self.storage_overage_price,
+                STORAGE_OVERAGE,
+                |prices, price| prices.storage_overage_per_gb_month = price,
+            ),
+        ];
+        for (PerCurrency(texts), prefix, set) in kinds {
+            for (name, text) in texts {
+                let price = price(name, text)?;
+                let code = name.trim_start_matches(prefix).to_uppercase();
+                let currency = currency(name, &code)?;
                 set(plan.prices.entry(currency).or_insert_with(free), price);
                 if prefix == MONTHLY {
                     monthly_given.insert(currency);
                 }
             }
         }
+        Ok(monthly_given)
     }
-    if let Some(by_location) = parameters.object("price")? {
-        set_location_prices(context, &mut plan, by_location)?;
-    }
-    let locations = &plan.locations;
-    plan.location_prices
-        .retain(|location, _| locations.contains(location));
+}
+
+/// Checks what a plan says as a whole.
+fn check(
+    context: &Context,
+    plan: &Plan,
+    sold_before: &BTreeSet<Currency>,
+    monthly_given: &BTreeSet<Currency>,
+) -> Result<(), Rejection> {
     if plan.prices.is_empty() {
         return Err(Rejection::missing("monthly_eur"));
     }
@@ -132,13 +189,13 @@ pub(crate) fn with_parameters(
         return Err(Rejection::invalid("price", "is too large"));
     }
     if let Some(currency) = plan.traffic_currencies().next()
-        && let Some(location) = uncounted(context, &plan).next()
+        && let Some(location) = uncounted(context, plan).next()
     {
         let name = price_name(TRAFFIC_OVERAGE, currency);
         let rule = format!("must be 0 for a plan offered at {location}, which counts no traffic");
         return Err(Rejection::invalid(&name, &rule));
     }
-    Ok(plan)
+    Ok(())
 }
 
 /// The plan's locations whose clusters count no traffic.
@@ -179,19 +236,8 @@ fn price_name(prefix: &str, currency: Currency) -> String {
     format!("{prefix}{}", currency.code().to_lowercase())
 }
 
-/// A price's prefix on the wire, and how it is set.
-type SetPrice = (&'static str, fn(&mut Prices, Decimal));
-
-/// The prices that stand once per currency: `monthly_eur` and so on.
-const PRICES: [SetPrice; 3] = [
-    (MONTHLY, |prices, price| prices.monthly = price),
-    (TRAFFIC_OVERAGE, |prices, price| {
-        prices.traffic_overage_per_gb = price
-    }),
-    (STORAGE_OVERAGE, |prices, price| {
-        prices.storage_overage_per_gb_month = price
-    }),
-];
+/// How a price is set.
+type SetPrice = fn(&mut Prices, Decimal);
 
 fn free() -> Prices {
     Prices {

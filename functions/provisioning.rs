@@ -11,13 +11,15 @@
 //! lease is longer than a function may run.
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use wharfage::cluster::doubt::watched;
 use wharfage::cluster::{ClusterError, Keys};
 use wharfage::context::Context;
-use wharfage::database::{Begun, BucketRow, Conflict};
-use wharfage::domain::account::{Account, Group, Service};
+use wharfage::database::{Conflict, Written};
+use wharfage::domain::account::{Account, Group, Service, Status};
 use wharfage::domain::bucket_name;
 use wharfage::domain::client::Client;
 use wharfage::domain::credential::hash;
@@ -29,19 +31,20 @@ use wharfage::domain::ledger::Posting;
 use wharfage::domain::money::{Currency, to_major, to_minor};
 use wharfage::domain::order::{IdempotencyRecord, Order, Payment, Refusal, State};
 use wharfage::domain::period::{date_of, next_anniversary};
+use wharfage::domain::plan::Plan;
 use wharfage::domain::plan_change::PlanChanges;
 use wharfage::domain::quota::QuotaLevel;
 use wharfage::error::{Error, Fault, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::parameters::ID;
-use wharfage::http::tokens::{authenticate, token};
+use wharfage::http::subject::Call;
+use wharfage::http::values::{BucketName, Id, Whole};
 use wharfage::telemetry::{self, Figure};
+use wharfage::tries::Tries;
 
 use crate::allowance::check_ended;
+use crate::buckets::name_taken;
 use crate::chasing;
 use crate::invoicing::{self, Bill, Draft};
-use crate::locations::location;
+use crate::locations;
 use crate::plans::check_counted;
 use crate::suspension::Stopped;
 
@@ -53,19 +56,41 @@ const LATEST_EFFECT: SignedDuration = SignedDuration::from_mins(3);
 /// How often an order that meets a cluster that cannot answer is carried forward before it is turned back.
 const MOST_ATTEMPTS: u32 = 30;
 /// How often an order looks at its client's balances again because they moved before it was invoiced.
-const MOST_LOOKS: u32 = 50;
+const MOST_LOOKS: usize = 50;
 /// Seconds after which to ask again for an order under way.
 const RETRY_AFTER_SECONDS: u32 = 5;
 
-/// What an order is made of.
-pub(crate) const NAMES: &[&str] = &[
-    "id",
-    "plan_id",
-    "bucket_name",
-    "bucket",
-    "location",
-    "idempotency_key",
-];
+/// What `create_order` and `create_account` take.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// The plan.
+    plan_id: Id,
+    /// The name of the first bucket. Where the installation makes names up, it may be left out.
+    bucket_name: Option<BucketName>,
+    /// Where; without it at the default location.
+    location: Option<String>,
+    /// Names the order: sent again within a day, it is the same order. The header `Idempotency-Key` does the same.
+    idempotency_key: Option<String>,
+    /// The client who orders, if an administrator asks.
+    id: Option<Id>,
+}
+
+/// What they answer.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Answered {
+    /// The account, by its name for ever.
+    s3uid: String,
+    /// Its number.
+    id: u64,
+    /// Where it is.
+    location: String,
+    /// The name of its first bucket.
+    bucket_name: String,
+    /// The invoice; null for a plan that costs nothing.
+    invoice_id: Option<u64>,
+    /// Where it stands.
+    status: Status,
+}
 
 /// What a fingerprint of what is ordered begins with.
 const FINGERPRINT: &str = "2:";
@@ -87,31 +112,42 @@ enum Carrier {
     Job,
 }
 
+/// What an order says, as far as it can be told without asking who orders.
+pub(crate) struct Ordered {
+    location: String,
+    plan: Option<Plan>,
+}
+
+/// Checks what an order says, and reads the plan.
+pub(crate) async fn ordered(context: &Context, asked: &Asked) -> Result<Ordered, Error> {
+    if asked.bucket_name.is_none() && !context.rules.generates_bucket_names {
+        return Err(Rejection::missing("bucket_name").into());
+    }
+    let location = locations::known(context, asked.location.as_deref())?
+        .unwrap_or_else(|| context.rules.default_location.clone());
+    let Whole(plan_id) = asked.plan_id;
+    Ok(Ordered {
+        location,
+        plan: context.database.plan(plan_id).await?,
+    })
+}
+
 /// Answers `create_order` (`Payment::Credit`) and `create_account` (`Payment::Invoice`).
 pub(crate) async fn place(
     context: &Context,
-    call: &Call,
+    call: Call<'_, Asked>,
+    ordered: Ordered,
     action: &str,
     payment: Payment,
-) -> Result<Answer, Error> {
-    token(call)?;
-    let parameters = &call.parameters;
-    let plan_id = parameters.required_number(&["plan_id"], ID)?;
-    let bucket_name = parameters.text(&["bucket_name", "bucket"])?;
-    match &bucket_name {
-        Some(name) => {
-            bucket_name::check(name).map_err(|rule| Rejection::invalid("bucket_name", rule))?;
-        }
-        None if context.rules.generates_bucket_names => {}
-        None => return Err(Rejection::missing("bucket_name").into()),
-    }
-    let location =
-        location(context, call)?.unwrap_or_else(|| context.rules.default_location.clone());
-    let idempotency_key = idempotency_key(call)?;
-
-    let plan = async { Ok(context.database.plan(plan_id).await?) };
-    let (caller, plan) = futures::try_join!(authenticate(context, call), plan)?;
-    let client_id = caller.acts_for(call)?;
+) -> Result<Answered, Error> {
+    let Ordered { location, plan } = ordered;
+    let (caller, raw, asked) = (call.caller, call.raw, call.parameters);
+    let Whole(plan_id) = asked.plan_id;
+    let bucket_name = asked.bucket_name.map(|BucketName(name)| name);
+    let idempotency_key = idempotency_key(raw, asked.idempotency_key)?;
+    let client_id = caller
+        .client_of(asked.id.map(|Whole(id)| id))?
+        .unwrap_or(caller.client_id);
     let now = context.now();
     // An order whose name is made up is the same order when it comes again, and its name the first one.
     let named = bucket_name.as_deref().unwrap_or_default();
@@ -122,7 +158,8 @@ pub(crate) async fn place(
         ),
         of_the_text: hash(&format!(
             "{action}\n{}",
-            parameters.canonical_without(&["token", "action", "idempotency_key"])
+            raw.parameters
+                .canonical_without(&["token", "action", "idempotency_key"])
         )),
     };
     let (client, used) = futures::try_join!(context.database.client(client_id), async {
@@ -226,14 +263,14 @@ pub(crate) async fn place(
             .begin_order(&order, &fingerprint.own, &context.rules)
     };
     let mut begun = begin().await?;
-    if let Begun::Refused(conflicts) = &begun
+    if let Written::No(conflicts) = &begun
         && *conflicts == [Conflict::Balances]
         && !chasing::pay_open(context, client_id).await?.is_empty()
     {
         // There was credit beside a debt, which comes first: what is left of it may suffice.
         begun = begin().await?;
     }
-    if let Begun::Refused(conflicts) = begun {
+    if let Written::No(conflicts) = begun {
         return refused(context, &order, &conflicts, &fingerprint).await;
     }
     let outcome = carry_on(context, order, Some(keys), &Carrier::Request).await?;
@@ -301,8 +338,10 @@ fn over_limit(owed_minor: i64, limit_minor: i64, unpaid_minor: i64, currency: Cu
     )
 }
 
-fn idempotency_key(call: &Call) -> Result<Option<String>, Rejection> {
-    let parameter = call.parameters.text(&["idempotency_key"])?;
+fn idempotency_key(
+    call: &wharfage::http::Call,
+    parameter: Option<String>,
+) -> Result<Option<String>, Rejection> {
     let header = call.idempotency_key.clone().filter(|key| !key.is_empty());
     if header.is_some() && parameter.is_some() && header != parameter {
         return Err(Rejection::invalid(
@@ -320,9 +359,10 @@ fn idempotency_key(call: &Call) -> Result<Option<String>, Rejection> {
     Ok(key)
 }
 
-fn answer(outcome: Outcome) -> Result<Answer, Error> {
+fn answer(outcome: Outcome) -> Result<Answered, Error> {
     match outcome {
-        Outcome::Fulfilled(fields) => Ok(Answer::ok(fields)),
+        Outcome::Fulfilled(fields) => serde_json::from_value(fields)
+            .map_err(|e| Fault::permanent("reading what an order was answered", e).into()),
         Outcome::Undone(refusal) => Err(match refusal.status {
             503 => Rejection::unavailable(refusal.text, RETRY_AFTER_SECONDS),
             402 => Rejection::payment_required(refusal.text),
@@ -338,7 +378,7 @@ async fn refused(
     order: &Order,
     conflicts: &[Conflict],
     fingerprint: &Fingerprint,
-) -> Result<Answer, Error> {
+) -> Result<Answered, Error> {
     if conflicts.contains(&Conflict::Crowded) {
         let text = "too many orders of this customer at once, try again";
         return Err(Rejection::too_many(text, 1).into());
@@ -360,8 +400,8 @@ async fn refused(
     if conflicts.contains(&Conflict::TooManyAccounts) {
         let client = context.database.client(order.client_id).await?;
         if client.is_some_and(|client| client.currency != order.currency) {
-            let text = "the customer's currency was changed meanwhile, try again";
-            return Err(Rejection::conflict(text).retry_after(1).into());
+            let text = "the customer's currency was changed meanwhile";
+            return Err(Rejection::changed_meanwhile(text).into());
         }
         let text = if order.payment == Payment::Free {
             "the limit of free S3 accounts is reached"
@@ -389,11 +429,6 @@ async fn refused(
     Err(Fault::retryable("beginning an order", format!("{conflicts:?}")).into())
 }
 
-/// A bucket name is somebody else's.
-pub(crate) fn name_taken() -> Rejection {
-    Rejection::conflict("bucket name is already taken")
-}
-
 fn under_way() -> Rejection {
     Rejection::conflict("the first request with this idempotency key is still under way")
         .retry_after(RETRY_AFTER_SECONDS)
@@ -404,7 +439,7 @@ async fn repeat(
     context: &Context,
     used: &IdempotencyRecord,
     fingerprint: &Fingerprint,
-) -> Result<Answer, Error> {
+) -> Result<Answered, Error> {
     if !fingerprint.is(&used.fingerprint) {
         return Err(
             Rejection::unprocessable("idempotency key was used with other parameters").into(),
@@ -491,7 +526,12 @@ async fn carry_on(
             // By the ledger, for good.
             Ok(Err(refusal)) => {
                 is_certain &= is_known;
-                if !context.database.turn_order_back(&order, &refusal).await? {
+                if !context
+                    .database
+                    .turn_order_back(&order, &refusal)
+                    .await?
+                    .is_yes()
+                {
                     return look_again(context, &order.order_id).await;
                 }
                 order.refusal = Some(refusal);
@@ -504,7 +544,12 @@ async fn carry_on(
                 }
                 tracing::warn!(order_id = %order.order_id, %error, "an order is turned back");
                 let refusal = refusal(error);
-                if !context.database.turn_order_back(&order, &refusal).await? {
+                if !context
+                    .database
+                    .turn_order_back(&order, &refusal)
+                    .await?
+                    .is_yes()
+                {
                     return look_again(context, &order.order_id).await;
                 }
                 order.refusal = Some(refusal);
@@ -584,7 +629,11 @@ async fn go_forward(
 
 async fn fulfil(context: &Context, order: &Order) -> Result<Result<Outcome, Refusal>, Fault> {
     // What the client owes, or has to spend, may change meanwhile: then decide again.
-    for _ in 0..MOST_LOOKS {
+    let mut tries = Tries::of(MOST_LOOKS);
+    loop {
+        tries.once_more(|| {
+            Fault::retryable("fulfilling an order", "the client's balances keep moving")
+        })?;
         let now = context.now();
         let draft = match order.payment {
             Payment::Free => None,
@@ -641,7 +690,7 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Result<Outcome, Refu
             .database
             .fulfil_order(&fulfilled, &account, issue, &entry, &events)
             .await?
-            .is_ok()
+            .is_yes()
         {
             return Ok(Ok(Outcome::Fulfilled(fields)));
         }
@@ -656,10 +705,6 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Result<Outcome, Refu
             Err(Error::Rejection(_)) => {}
         }
     }
-    Err(Fault::retryable(
-        "fulfilling an order",
-        "the client's balances keep moving",
-    ))
 }
 
 /// The invoice of an order on account, refused where its client would owe more than allowed by it: others may have been ordered since.
@@ -791,7 +836,7 @@ async fn go_back(context: &Context, order: &Order, is_certain: bool) -> Result<O
         details.clone(),
     );
     let event = context.account_event(Kind::OrderUndone, order.client_id, &order.s3uid, details);
-    context
+    let _ended_before = context
         .database
         .finish_undoing(order, release.as_ref(), look_again_at, &entry, &[event])
         .await?;
@@ -803,13 +848,4 @@ async fn go_back(context: &Context, order: &Order, is_certain: bool) -> Result<O
         status: 503,
         text: "the order was not fulfilled".into(),
     })))
-}
-
-/// The row that a bucket of an account has among the names.
-pub(crate) fn bucket_row(account: &Account, bucket_name: &str) -> BucketRow {
-    BucketRow {
-        location: account.location.clone(),
-        bucket_name: bucket_name.into(),
-        bucket_owner: account.s3uid.clone(),
-    }
 }

@@ -1,24 +1,91 @@
 //! Changes of an account's service.
 
+use jiff::civil::Date;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 use wharfage::context::Context;
-use wharfage::domain::account::{Account, NotAllowed, Service, Status, Suspension};
+use wharfage::domain::account::{
+    Account, NotAllowed, Service, Status, Suspension, TerminationReason,
+};
 use wharfage::domain::event::Kind;
+use wharfage::domain::period::start_of;
 use wharfage::error::{Error, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::caller_and_account;
+use wharfage::http::subject::Call;
+use wharfage::tries::Tries;
 
-/// Changes the service of the account a call names, and answers with the service as it is then.
-pub(crate) async fn change(
+/// The service of an account as it is, for an answer or an event.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ServiceShown {
+    /// The day on which its next period begins, in UTC.
+    next_commit_date: Date,
+    /// The day on which the service ends, once it was cancelled.
+    cancellation_date: Option<Date>,
+    /// The day on which the data goes.
+    termination_date: Option<Date>,
+    /// The same, in seconds since 1970.
+    termination_unix_date: Option<i64>,
+    /// `cancellation_date`, in seconds since 1970.
+    cancellation_unix_date: Option<i64>,
+    /// Where the account stands.
+    status: Status,
+    /// Why its keys are stopped.
+    suspension: Option<Suspension>,
+    /// Why its data goes.
+    termination_reason: Option<TerminationReason>,
+    /// Until when an unpaid account was given time.
+    resumed_until: Option<Date>,
+}
+
+impl From<&Service> for ServiceShown {
+    fn from(service: &Service) -> ServiceShown {
+        let unix = |date| start_of(date).as_second();
+        let termination = service.termination();
+        ServiceShown {
+            next_commit_date: service.next_commit_date,
+            cancellation_date: service.cancellation_date,
+            termination_date: termination.map(|(date, _)| date),
+            termination_unix_date: termination.map(|(date, _)| unix(date)),
+            cancellation_unix_date: service.cancellation_date.map(unix),
+            status: service.status,
+            suspension: service.suspension,
+            termination_reason: termination.map(|(_, reason)| reason),
+            resumed_until: service.resumed_until,
+        }
+    }
+}
+
+/// An account with its service as it is now.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct AccountService {
+    /// The account.
+    s3uid: String,
+    /// Its service.
+    service: ServiceShown,
+}
+
+impl AccountService {
+    /// Of an account whose service is this.
+    pub(crate) fn new(account: &Account, service: &Service) -> AccountService {
+        AccountService {
+            s3uid: account.s3uid.clone(),
+            service: service.into(),
+        }
+    }
+}
+
+/// Changes the service of the account that a call is about, and answers with the service as it is then.
+pub(crate) async fn change<P>(
     context: &Context,
-    call: &Call,
+    call: Call<'_, P, Account>,
     action: &str,
     decide: impl Fn(&Service) -> Result<Service, NotAllowed>,
-) -> Result<Answer, Error> {
+) -> Result<AccountService, Error> {
+    let (caller, mut account) = (call.caller, call.about);
     // Somebody else may change the account between its reading and its writing: then decide again.
-    for _ in 0..5 {
-        let (caller, account) = caller_and_account(context, call).await?;
+    let mut tries = Tries::of(5);
+    loop {
+        tries.once_more(|| Rejection::changed_meanwhile("S3 account is being changed"))?;
         let service =
             decide(&account.service).map_err(|reason| Rejection::conflict(reason.to_string()))?;
         let event = context.account_event(
@@ -37,34 +104,23 @@ pub(crate) async fn change(
             .database
             .change_service(&account, &service, &entry, &[event])
             .await?
+            .is_yes()
         {
-            return Ok(Answer::ok(
-                json!({ "s3uid": account.s3uid, "service": wire(&service) }),
-            ));
+            return Ok(AccountService::new(&account, &service));
         }
+        caller.must_stand(context).await?;
+        account = context
+            .database
+            .account(&account.s3uid)
+            .await?
+            .filter(Account::is_visible)
+            .ok_or_else(Rejection::account_not_found)?;
     }
-    Err(
-        Rejection::conflict("S3 account is being changed, try again")
-            .retry_after(1)
-            .into(),
-    )
 }
 
-/// A service as the wire shows it.
+/// A service in an event or in the history, as [`ServiceShown`].
 pub(crate) fn wire(service: &Service) -> Value {
-    let unix = |date| wharfage::domain::period::start_of(date).as_second();
-    let termination = service.termination();
-    json!({
-        "next_commit_date": service.next_commit_date,
-        "cancellation_date": service.cancellation_date,
-        "termination_date": termination.map(|(date, _)| date),
-        "termination_unix_date": termination.map(|(date, _)| unix(date)),
-        "cancellation_unix_date": service.cancellation_date.map(unix),
-        "status": service.status,
-        "suspension": service.suspension,
-        "termination_reason": termination.map(|(_, reason)| reason),
-        "resumed_until": service.resumed_until,
-    })
+    serde_json::to_value(ServiceShown::from(service)).unwrap_or_default()
 }
 
 /// Refuses what an account takes only while it is in use.

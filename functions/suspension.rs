@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use wharfage::cluster::doubt::watched;
 use wharfage::cluster::{ClusterError, Keys, StorageProvider};
 use wharfage::context::Context;
-use wharfage::database::{Conflict, Started};
+use wharfage::database::{Conflict, Started, Written};
 use wharfage::domain::account::{
     Account, Due, Parts, Service, Status, Suspension, TerminationReason, Unsettled,
 };
@@ -21,6 +21,7 @@ use wharfage::domain::period::date_of;
 use wharfage::domain::task::{Task, Work};
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::telemetry::{self, Figure};
+use wharfage::tries::Tries;
 
 use crate::billing::TRIES;
 use crate::chasing;
@@ -100,7 +101,12 @@ async fn settle_marked(
     parts: Parts,
     mut is_own: bool,
 ) -> Result<Account, Stopped> {
-    for _ in 0..TRIES {
+    let mut tries = Tries::of(TRIES);
+    loop {
+        tries.once_more(|| {
+            let whose = format_args!("account {}", account.s3uid);
+            Fault::keeps_changing("telling a cluster what the record says", whose)
+        })?;
         let own = account.unsettled.clone().filter(|_| is_own);
         if let Some(unsettled) = &own {
             let (told, is_certain) = watched(tell(context, &account, unsettled, parts)).await;
@@ -111,13 +117,19 @@ async fn settle_marked(
                     .database
                     .clear_unsettled(&account.s3uid, unsettled)
                     .await?
+                    .is_yes()
             {
                 account.unsettled = None;
                 return Ok(account);
             }
         } else {
             let marked = account.unsettled_in(parts, context.now());
-            if context.database.mark_unsettled(&account, &marked).await? {
+            if context
+                .database
+                .mark_unsettled(&account, &marked)
+                .await?
+                .is_yes()
+            {
                 (account, is_own) = (marked, true);
                 continue;
             }
@@ -132,12 +144,6 @@ async fn settle_marked(
         }
         (account, is_own) = (now, false);
     }
-    let s3uid = &account.s3uid;
-    Err(Fault::retryable(
-        "telling a cluster what the record says",
-        format!("account {s3uid} keeps changing"),
-    )
-    .into())
 }
 
 /// What a record says of these parts.
@@ -322,7 +328,14 @@ pub(crate) async fn traffic_used_up(
 ) -> Result<(), Fault> {
     let database = &context.database;
     let (s3uid, from) = (&figures.s3uid, figures.period_from);
-    for _ in 0..TRIES {
+    let mut tries = Tries::of(TRIES);
+    loop {
+        tries.once_more(|| {
+            Fault::keeps_changing(
+                "telling of a traffic limit",
+                format_args!("account {s3uid}"),
+            )
+        })?;
         if database
             .is_traffic_limit_told(s3uid, from, limit.plan_bytes)
             .await?
@@ -342,6 +355,7 @@ pub(crate) async fn traffic_used_up(
             if database
                 .tell_traffic_limit(s3uid, told, None, &events)
                 .await?
+                .is_yes()
             {
                 return Ok(());
             }
@@ -370,6 +384,7 @@ pub(crate) async fn traffic_used_up(
         if !database
             .tell_traffic_limit(s3uid, told, stop, &events)
             .await?
+            .is_yes()
         {
             continue;
         }
@@ -381,10 +396,6 @@ pub(crate) async fn traffic_used_up(
         }
         return Ok(());
     }
-    Err(Fault::retryable(
-        "telling of a traffic limit",
-        format!("account {s3uid} keeps changing"),
-    ))
 }
 
 /// Undoes what an overdue invoice did to an account, now that it is not suspended for any: its keys work again unless something else stops
@@ -456,7 +467,11 @@ async fn change(
     decide: impl Fn(&Service) -> Option<Service>,
     describe: impl Fn(&Service) -> (Kind, Value),
 ) -> Result<Option<Account>, Stopped> {
-    for _ in 0..TRIES {
+    let mut tries = Tries::of(TRIES);
+    loop {
+        tries.once_more(|| {
+            Fault::keeps_changing("changing an account", format_args!("account {s3uid}"))
+        })?;
         let Some(account) = context.database.account(s3uid).await? else {
             return Ok(None);
         };
@@ -482,6 +497,7 @@ async fn change(
                 .database
                 .change_service(&account, &service, &entry, &[event])
                 .await?
+                .is_yes()
             {
                 continue;
             }
@@ -490,11 +506,6 @@ async fn change(
         };
         return Ok(Some(settled.await?));
     }
-    Err(Fault::retryable(
-        "changing an account",
-        format!("account {s3uid} keeps changing"),
-    )
-    .into())
 }
 
 /// Has the cluster stop an account's keys or let them work, as the account's record says, if it may not do so yet. The account as it is
@@ -530,7 +541,11 @@ async fn terminate(context: &Context, s3uid: &str) -> Result<(), Fault> {
 /// gave is over; its data goes on the day that was told, of an unpaid account only while something is overdue.
 pub(crate) async fn end_service(context: &Context, s3uid: &str) -> Result<(), Fault> {
     let today = date_of(context.now());
-    for _ in 0..TRIES {
+    let mut tries = Tries::of(TRIES);
+    loop {
+        tries.once_more(|| {
+            Fault::keeps_changing("ending a service", format_args!("account {s3uid}"))
+        })?;
         let Some(account) = context.database.account(s3uid).await? else {
             return Ok(());
         };
@@ -557,10 +572,6 @@ pub(crate) async fn end_service(context: &Context, s3uid: &str) -> Result<(), Fa
             return Ok(());
         }
     }
-    Err(Fault::retryable(
-        "ending a service",
-        format!("account {s3uid} keeps changing"),
-    ))
 }
 
 /// Stops the keys of a cancelled account. `false` when somebody else changed it meanwhile.
@@ -578,7 +589,8 @@ async fn end(context: &Context, account: &Account) -> Result<bool, Fault> {
     let is_changed = context
         .database
         .change_service(account, &service, &entry, &[event])
-        .await?;
+        .await?
+        .is_yes();
     if is_changed {
         let account = account.with_service(&service, entry.at);
         settle(context, account, Parts::SUSPENSION).await?;
@@ -611,6 +623,7 @@ async fn time_is_over(context: &Context, account: &Account) -> Result<bool, Faul
         .database
         .change_service(account, &service, &entry, &[])
         .await
+        .map(|written| written.is_yes())
 }
 
 /// Begins the purge of an unpaid account on the day that was told, if something is overdue still. `false` when somebody else changed the
@@ -645,11 +658,17 @@ async fn purge_unpaid(context: &Context, account: &Account) -> Result<bool, Faul
         .remove_unpaid(account, &service, owing, &task, &entry, &[event])
         .await?;
     match begun {
-        Ok(()) => {
+        Written::Yes => {
             context.queue.send(&task).await?;
             Ok(true)
         }
         // Its removal was asked for before.
-        Err(conflicts) => Ok(conflicts == [Conflict::UnderWay]),
+        Written::No(conflicts) => Ok(conflicts == [Conflict::UnderWay]),
     }
+}
+
+/// The service of an account that goes now.
+pub(crate) fn stopped(context: &Context, account: &Account) -> Service {
+    let today = date_of(context.now());
+    account.service.remove(today, TerminationReason::Removed)
 }

@@ -16,6 +16,7 @@ use wharfage::domain::period::date_of;
 use wharfage::domain::recount::{self, Books, OpenSide};
 use wharfage::error::Fault;
 use wharfage::telemetry::{self, Figure};
+use wharfage::tries::Tries;
 
 use crate::billing::TRIES;
 use crate::chasing;
@@ -44,6 +45,7 @@ pub(crate) async fn regroup(context: &Context, client_id: u64) -> Result<(), Fau
             .database
             .regroup_account(&account, &client.email, &group)
             .await?
+            .is_yes()
         {
             return Err(Fault::retryable(
                 "regrouping accounts",
@@ -63,7 +65,14 @@ const PLACE_TAKEN_FOR: SignedDuration = SignedDuration::from_hours(6);
 pub(crate) async fn recount(context: &Context, client_id: u64) -> Result<(), Fault> {
     let paid = chasing::pay_open(context, client_id).await;
     let mut seen = Vec::new();
-    for _ in 0..TRIES {
+    let mut tries = Tries::of(TRIES);
+    loop {
+        tries.once_more(|| {
+            Fault::keeps_changing(
+                "recounting balances",
+                format_args!("what client {client_id} has"),
+            )
+        })?;
         let (books, found) = differences(context, client_id).await?;
         if found != seen {
             // Something may have been posted between the reading of the one and the other: what is wrong stays so.
@@ -94,10 +103,6 @@ pub(crate) async fn recount(context: &Context, client_id: u64) -> Result<(), Fau
         }
         return mend_series(context, client_id, &books).await;
     }
-    Err(Fault::retryable(
-        "recounting balances",
-        format!("those of client {client_id} keep changing"),
-    ))
 }
 
 async fn mend_series(context: &Context, client_id: u64, books: &Books) -> Result<(), Fault> {

@@ -1,9 +1,11 @@
 //! `add_credit`: notes that money came in from a client. It pays what is open at once, the oldest first and the last in part; the rest is
 //! credit. For admins.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::database::{Conflict, Guard, OpenInvoice};
+use wharfage::database::{Conflict, Guard, OpenInvoice, Written};
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::client::Client;
 use wharfage::domain::event::{Event, Kind};
@@ -12,59 +14,120 @@ use wharfage::domain::invoice::TakenOff;
 use wharfage::domain::ledger::{LedgerAccount, Posting};
 use wharfage::domain::money::{Currency, to_major, to_minor};
 use wharfage::error::{Error, Fault, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::parameters::ID;
-use wharfage::http::tokens::{authenticate_admin, token};
+use wharfage::http::subject::Call;
+use wharfage::http::values::{CurrencyCode, Id, Number, Whole};
+use wharfage::tries::Tries;
+use wharfage::{from_line, schema};
 
 use crate::billing::TRIES;
 use crate::chasing::payments;
 use crate::invoicing::{distribute, lowered};
-use crate::list_plans::number;
 use crate::plans;
 
-crate::s3_action!(
-    "add_credit",
-    takes [
-        &["id", "amount", "reference", "reference_scope", "currency"],
-    ]
-);
+crate::action! {
+    /// Notes that money came in from a client.
+    ///
+    /// It pays what is open at once, the oldest first and the last in part. The rest is credit.
+    "add_credit" of Administrators, about (), with client
+}
 
 /// The most that is taken in at once, in minor units: nobody pays a million, but a slip of the hand does.
 const MOST_MINOR: i64 = 100_000_000;
 /// More digits than these are too much in any currency, whether or not the number can be held.
 const MOST_DIGITS: usize = 18;
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    let parameters = &call.parameters;
-    let client_id = parameters.required_number(&["id"], ID)?;
-    let amount = parameters.required_text(&["amount"])?;
-    // The payment's own reference makes a retry harmless: the same money is never added twice.
-    let reference = parameters.required_text(&["reference"])?;
-    let reference = reference.trim();
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// The client from whom money came in.
+    id: Id,
+    /// How much, in the currency's own units.
+    #[schemars(with = "f64")]
+    amount: String,
+    /// The payment's own reference: the same money is never added twice, however often the call is sent.
+    reference: Reference,
+    /// Whose payments the reference is unique among.
+    #[schemars(extend("default" = "all"))]
+    reference_scope: Option<Scope>,
+    /// The currency; without one, that in which the client is billed.
+    currency: Option<CurrencyCode>,
+}
+
+/// A payment's own reference.
+#[derive(Debug, Clone)]
+struct Reference(String);
+
+from_line!(Reference, |text| {
+    let reference = text.trim();
     if reference.is_empty() {
-        return Err(Rejection::invalid("reference", "must not be empty").into());
+        return Err("must not be empty");
     }
     if reference.len() > 128 {
-        return Err(Rejection::invalid("reference", "must be at most 128 bytes long").into());
+        return Err("must be at most 128 bytes long");
     }
-    let is_shared = match parameters.text(&["reference_scope"])?.as_deref() {
-        None | Some("all") => false,
-        Some("client") => true,
-        Some(_) => {
-            return Err(Rejection::invalid("reference_scope", "must be all or client").into());
-        }
-    };
-    let client = async { Ok(context.database.client(client_id).await?) };
-    let (caller, client) = futures::try_join!(authenticate_admin(context, call), client)?;
+    Ok(Reference(reference.to_owned()))
+});
+schema!(Reference, "Reference", {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 128,
+    "examples": ["bank transfer 4711"],
+});
+
+/// Whose payments a reference is unique among.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Scope {
+    /// Everybody's.
+    All,
+    /// The client's.
+    Client,
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The client.
+    client_id: u64,
+    /// The currency of the amounts.
+    currency: Currency,
+    /// The client's credit now.
+    credit: Number,
+    /// What the client owes now.
+    owed: Number,
+    /// The open invoices that the money went to, the oldest first.
+    paid: Vec<PaidInvoice>,
+}
+
+/// What of a payment went to an invoice.
+#[derive(Debug, Serialize, JsonSchema)]
+struct PaidInvoice {
+    /// The invoice.
+    invoice_id: u64,
+    /// How much went to it.
+    amount: Number,
+    /// What of it is open now.
+    open: Number,
+}
+
+async fn client(context: &Context, asked: &Asked) -> Result<Option<Client>, Error> {
+    Ok(context.database.client(asked.id.0).await?)
+}
+
+async fn handle(
+    context: &Context,
+    call: Call<'_, Asked>,
+    client: Option<Client>,
+) -> Result<Answered, Error> {
+    let (caller, asked) = (call.caller, call.parameters);
+    let Whole(client_id) = asked.id;
+    let Reference(reference) = &asked.reference;
+    let is_shared = asked.reference_scope == Some(Scope::Client);
     let client = client.ok_or_else(|| Rejection::not_found("customer not found"))?;
-    let currency = match parameters.text(&["currency"])? {
-        None => client.currency,
-        Some(code) => Currency::from_code(&code.to_uppercase())
-            .ok_or_else(|| Rejection::invalid("currency", "must be an ISO 4217 currency"))?,
-    };
-    let amount_minor = minor_units(&amount, currency)?;
+    let currency = asked
+        .currency
+        .map_or(client.currency, |CurrencyCode(currency)| currency);
+    let amount_minor = minor_units(&asked.amount, currency)?;
     let payment = Payment {
         client: &client,
         currency,
@@ -92,21 +155,21 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             .invoice(client_id, taken.invoice_id)
             .await?;
         let open_minor = invoice.map_or(0, |invoice| invoice.open_minor());
-        Ok::<_, Fault>(json!({
-            "invoice_id": taken.invoice_id,
-            "amount": number(to_major(taken.amount_minor, currency)),
-            "open": number(to_major(open_minor, currency)),
-        }))
+        Ok::<_, Fault>(PaidInvoice {
+            invoice_id: taken.invoice_id,
+            amount: Number(to_major(taken.amount_minor, currency)),
+            open: Number(to_major(open_minor, currency)),
+        })
     });
     let paid = futures::future::try_join_all(paid).await?;
     let balances = context.database.balances(client_id, currency).await?;
-    Ok(Answer::ok(json!({
-        "client_id": client_id,
-        "currency": currency,
-        "credit": number(to_major(balances.credit_minor, currency)),
-        "owed": number(to_major(-balances.receivable_minor, currency)),
-        "paid": paid,
-    })))
+    Ok(Answered {
+        client_id,
+        currency,
+        credit: Number(to_major(balances.credit_minor, currency)),
+        owed: Number(to_major(-balances.receivable_minor, currency)),
+        paid,
+    })
 }
 
 /// An amount as it is written, in minor units.
@@ -149,7 +212,11 @@ impl Payment<'_> {
     /// Posts it once, and pays open invoices with it. The posting as it was made, by this call or an earlier one with the same reference.
     async fn take_in(&self, context: &Context) -> Result<Posting, Error> {
         let (database, client_id) = (&context.database, self.client.client_id);
-        for attempt in 0..TRIES {
+        let mut tries = Tries::of(TRIES);
+        loop {
+            let attempt = tries.once_more(|| {
+                Fault::retryable("taking a payment in", "the client's invoices keep changing")
+            })?;
             let id = Posting::top_up_id(self.reference);
             let (first, open) = futures::try_join!(
                 database.posting(client_id, &id),
@@ -214,23 +281,22 @@ impl Payment<'_> {
                 &events,
             );
             match posted.await? {
-                Ok(()) => return Ok(posting),
-                Err(conflicts) if conflicts.contains(&Conflict::ReferenceUsed) => {
+                Written::Yes => return Ok(posting),
+                Written::No(conflicts) if conflicts.contains(&Conflict::ReferenceUsed) => {
                     let text = "the reference was used for another customer: send reference_scope=client if both payments have it";
                     return Err(Rejection::unprocessable(text).into());
                 }
-                Err(conflicts) if conflicts.contains(&Conflict::CurrencyChanged) => {
+                Written::No(conflicts) if conflicts.contains(&Conflict::CurrencyChanged) => {
                     // Unless it was posted before that: the next look tells.
                     if let Some(first) = database.posting(client_id, &id).await? {
                         return Ok(first);
                     }
-                    let text = "the customer's currency was changed meanwhile, try again";
-                    return Err(Rejection::conflict(text).retry_after(1).into());
+                    let text = "the customer's currency was changed meanwhile";
+                    return Err(Rejection::changed_meanwhile(text).into());
                 }
-                Err(_) => {}
+                Written::No(_) => {}
             }
         }
-        Err(Fault::retryable("taking a payment in", "the client's invoices keep changing").into())
     }
 
     fn posting(&self, context: &Context, touched: &[(OpenInvoice, TakenOff)]) -> Posting {

@@ -2,30 +2,44 @@
 //! only where the operator allows it: keys do not belong in addresses.
 
 use jiff::SignedDuration;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::to_value;
 use wharfage::context::Context;
 use wharfage::domain::client::Role;
 use wharfage::domain::credential::{Session, hash};
-use wharfage::error::{Error, Rejection};
+use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::envelope::Answer;
+use wharfage::http::subject::Who;
 use wharfage::http::takes::Takes;
 use wharfage::http::tokens::{self, TOKEN, token};
-use wharfage::http::{Action, Call};
+use wharfage::http::typed;
+use wharfage::http::values::{RawText, Whole};
+use wharfage::http::{Action, AnswerSchema, Call, Contract};
+use wharfage::schema;
 
 use crate::ACTIONS;
 
 crate::endpoint!("auth_php", "/auth.php", SESSIONS);
 
 /// What it does.
-const SESSIONS: &[&Action] = &[
+pub(crate) const SESSIONS: &[&Action] = &[
     &Action {
         module: "auth",
         name: "login",
         speaks_as: "login",
         allows_get: |rules| rules.allows_login_by_get,
         takes: Takes {
-            names: &[&["key", "ttl", "fix_ip"]],
+            names: &[],
+            typed: &[|| crate::action!(@names Login)],
             unused: &[],
+        },
+        contract: Contract {
+            docs: &["Opens a session with an API key."],
+            who: Who::Anybody,
+            parameters: &[Login::json_schema],
+            answer: AnswerSchema::Whole(Opened::json_schema),
         },
         handler: |context, call| Box::pin(login(context, call)),
     },
@@ -36,7 +50,14 @@ const SESSIONS: &[&Action] = &[
         allows_get: |_| true,
         takes: Takes {
             names: &[TOKEN],
+            typed: &[],
             unused: &[],
+        },
+        contract: Contract {
+            docs: &["Tells of the session that a token is of."],
+            who: Who::Everybody,
+            parameters: &[],
+            answer: AnswerSchema::Whole(Opened::json_schema),
         },
         handler: |context, call| Box::pin(info(context, call)),
     },
@@ -47,7 +68,14 @@ const SESSIONS: &[&Action] = &[
         allows_get: |_| false,
         takes: Takes {
             names: &[TOKEN],
+            typed: &[],
             unused: &[],
+        },
+        contract: Contract {
+            docs: &["Ends the session that a token is of."],
+            who: Who::Everybody,
+            parameters: &[],
+            answer: AnswerSchema::Whole(Ended::json_schema),
         },
         handler: |context, call| Box::pin(logout(context, call)),
     },
@@ -55,36 +83,83 @@ const SESSIONS: &[&Action] = &[
 
 const DEFAULT_TTL_SECONDS: u64 = 3_600;
 
-/// What only administrators may do.
-pub const ADMIN_ACTIONS: [&str; 13] = [
-    "add_credit",
-    "change_plan",
-    "create_api_key",
-    "create_client",
-    "create_plan",
-    "end_access",
-    "list_cleanups",
-    "resume_account",
-    "revoke_api_key",
-    "suspend_account",
-    "update_client",
-    "update_plan",
-    "update_traffic_info",
-];
+/// What `login` takes.
+#[derive(Deserialize, JsonSchema)]
+struct Login {
+    /// The API key.
+    key: RawText,
+    /// How long the session is to last, in seconds; brought to the nearest limit.
+    ttl: Option<Ttl>,
+    /// 1 for a session that is good from this address only.
+    fix_ip: Option<Whole<0, 1>>,
+}
+
+/// How long a session lasts, in seconds.
+#[derive(Debug, Clone, Copy)]
+struct Ttl(u64);
+
+impl<'de> Deserialize<'de> for Ttl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Ttl, D::Error> {
+        let RawText(text) = RawText::deserialize(deserializer)?;
+        let digits = text.strip_prefix('-').unwrap_or(&text);
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(D::Error::custom("must be a whole number"));
+        }
+        let seconds = match text.starts_with('-') {
+            true => 0,
+            false => digits.parse().unwrap_or(u64::MAX),
+        };
+        Ok(Ttl(seconds.clamp(60, 86_400)))
+    }
+}
+
+schema!(Ttl, "Ttl", { "type": "integer", "default": 3600, "examples": [3600] });
+
+/// What `login` and `info` answer.
+#[derive(Serialize, JsonSchema)]
+struct Opened {
+    /// The session.
+    result: SessionShown,
+}
+
+/// A session.
+#[derive(Serialize, JsonSchema)]
+struct SessionShown {
+    /// What every call is made with.
+    token: String,
+    /// What it allows.
+    role: Role,
+    /// Whose it is.
+    customer_id: u64,
+    /// Their email.
+    email: String,
+    /// When it ends, in seconds since 1970.
+    token_expire: i64,
+    /// The actions that it allows.
+    permissions: Vec<String>,
+}
+
+/// What `logout` answers.
+#[derive(Serialize, JsonSchema)]
+struct Ended {
+    /// `OK`.
+    result: &'static str,
+}
+
+/// Whether only administrators may call an action.
+#[must_use]
+pub fn is_for_administrators(action: &Action) -> bool {
+    action.contract.who == Who::Administrators
+}
 
 async fn login(context: &Context, call: &Call) -> Result<Answer, Error> {
     if call.in_address.contains("key") && !context.rules.allows_login_by_get {
         return Err(Rejection::invalid("key", "must not stand in the address").into());
     }
-    let key = call
-        .parameters
-        .raw_text(&["key"])?
-        .ok_or_else(|| Rejection::missing("key"))?;
-    let ttl_seconds = call
-        .parameters
-        .nearest_number(&["ttl"], 60..=86_400)?
-        .unwrap_or(DEFAULT_TTL_SECONDS);
-    let is_ip_fixed = call.parameters.number(&["fix_ip"], 0..=1)? == Some(1);
+    let Login { key, ttl, fix_ip } = typed::read(&call.parameters)?;
+    let RawText(key) = key;
+    let ttl_seconds = ttl.map_or(DEFAULT_TTL_SECONDS, |Ttl(seconds)| seconds);
+    let is_ip_fixed = fix_ip == Some(Whole(1));
     let api_key_hash = hash(&key);
     let api_key = context
         .database
@@ -115,34 +190,42 @@ async fn login(context: &Context, call: &Call) -> Result<Answer, Error> {
         context.database.delete_session(&token_hash).await?;
         return Err(Rejection::invalid_key().into());
     }
-    Ok(Answer::whole(json!({ "result": wire(&token, &session) })))
+    whole(&Opened {
+        result: shown(token, &session),
+    })
 }
 
 async fn info(context: &Context, call: &Call) -> Result<Answer, Error> {
     let token = token(call)?;
     let session = tokens::session(context, call, &token).await?;
-    Ok(Answer::whole(json!({ "result": wire(&token, &session) })))
+    whole(&Opened {
+        result: shown(token, &session),
+    })
 }
 
 async fn logout(context: &Context, call: &Call) -> Result<Answer, Error> {
     let token = token(call)?;
     tokens::session(context, call, &token).await?;
     context.database.delete_session(&hash(&token)).await?;
-    Ok(Answer::whole(json!({ "result": "OK" })))
+    whole(&Ended { result: "OK" })
 }
 
-fn wire(token: &str, session: &Session) -> Value {
-    let permissions: Vec<String> = ACTIONS
+fn shown(token: String, session: &Session) -> SessionShown {
+    let permissions = ACTIONS
         .iter()
-        .filter(|action| session.role == Role::Admin || !ADMIN_ACTIONS.contains(&action.name))
-        .map(|action| format!("{}/{}", action.module, action.name))
-        .collect();
-    json!({
-        "token": token,
-        "role": session.role,
-        "customer_id": session.client_id,
-        "email": session.email,
-        "token_expire": session.expires_at.as_second(),
-        "permissions": permissions,
-    })
+        .filter(|action| session.role == Role::Admin || !is_for_administrators(action))
+        .map(|action| format!("{}/{}", action.module, action.name));
+    SessionShown {
+        token,
+        role: session.role,
+        customer_id: session.client_id,
+        email: session.email.clone(),
+        token_expire: session.expires_at.as_second(),
+        permissions: permissions.collect(),
+    }
+}
+
+fn whole(body: &impl Serialize) -> Result<Answer, Error> {
+    let body = to_value(body).map_err(|e| Fault::permanent("writing an answer", e))?;
+    Ok(Answer::whole(body))
 }

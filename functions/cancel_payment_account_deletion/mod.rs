@@ -1,17 +1,25 @@
 //! `cancel_payment_account_deletion`: undoes a cancelling that has not taken effect.
 
+use schemars::JsonSchema;
+use serde::Deserialize;
 use wharfage::context::Context;
+use wharfage::domain::account::Account;
 use wharfage::domain::period::date_of;
 use wharfage::error::Error;
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::ACCOUNT;
+use wharfage::http::subject::Call;
 
-use crate::services;
+use crate::services::{self, AccountService as Answered};
 
-crate::s3_action!("cancel_payment_account_deletion", takes[ACCOUNT]);
+crate::action! {
+    /// Undoes a cancelling that has not taken effect.
+    "cancel_payment_account_deletion" of Everybody, about Account
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
+/// It takes nothing else.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {}
+
+async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Answered, Error> {
     let today = date_of(context.now());
     services::change(context, call, NAME, |service| service.undo_cancel(today)).await
 }

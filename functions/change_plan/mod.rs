@@ -3,63 +3,114 @@
 //! One transaction decides, if the account is still as it was read. The cluster is told of the storage limit after it: should that fail,
 //! the same request says it again and is answered alike, and the closing of the period says it anyway.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
 use wharfage::domain::account::{Account, Parts};
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::client::Client;
-use wharfage::domain::money::to_major;
+use wharfage::domain::money::{Currency, to_major};
 use wharfage::domain::period::{hour_of, start_of};
 use wharfage::domain::plan::Plan;
 use wharfage::domain::plan_change::{
     LatestChange, PlanChanges, Refused, check, earlier_after, is_free_for, prorated_lines,
 };
 use wharfage::error::{Error, Fault, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::parameters::ID;
-use wharfage::http::tokens::{ACCOUNT, Caller, account_name, caller_and_account, token};
+use wharfage::http::subject::Call;
+use wharfage::http::tokens::Caller;
+use wharfage::http::values::{Id, Number, Second, Whole};
+use wharfage::tries::Tries;
 
 use crate::closing;
 use crate::invoicing::{self, Bill, Draft};
-use crate::list_plans::number;
 use crate::plans::check_counted;
 use crate::suspension;
 
-crate::s3_action!("change_plan", takes [ACCOUNT, &["plan_id", "when"]]);
+crate::action! {
+    /// Puts an account on another plan, with its next period or now.
+    ///
+    /// With the account's own plan, one that was to come with the next period is given up.
+    "change_plan" of Administrators, about Account
+}
 
 /// How often it is decided again because somebody else was quicker.
 const TRIES: usize = 5;
 /// Seconds after which to ask again while an ended period waits for its closing.
 const RETRY_AFTER_SECONDS: u32 = 600;
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    account_name(call)?;
-    let plan_id = call.parameters.required_number(&["plan_id"], ID)?;
-    let is_now = match call.parameters.text(&["when"])?.as_deref() {
-        None | Some("next_commit") => false,
-        Some("now") => true,
-        Some(_) => return Err(Rejection::invalid("when", "must be next_commit or now").into()),
-    };
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// The plan.
+    plan_id: Id,
+    /// From when on.
+    #[schemars(extend("default" = "next_commit"))]
+    when: Option<When>,
+}
+
+/// From when on an account is on another plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum When {
+    /// From the next period on.
+    NextCommit,
+    /// From the start of the running hour on.
+    Now,
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The account.
+    s3uid: String,
+    /// From when on.
+    when: When,
+    /// The plan of the account now.
+    plan_id: u64,
+    /// The plan from the next period on, if it is another.
+    next_plan_id: Option<u64>,
+    /// When the change takes effect.
+    effective_from: Second,
+    #[serde(flatten)]
+    money: Option<Money>,
+}
+
+/// What a change of plan at once comes to.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Money {
+    /// The invoice or credit note; null where nothing is charged or given back.
+    invoice_id: Option<u64>,
+    /// What it comes to; less than nothing for a credit note.
+    amount: Number,
+    /// The currency of the amount.
+    currency: Currency,
+}
+
+async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Answered, Error> {
+    let (caller, mut account) = (call.caller, call.about);
+    let Whole(plan_id) = call.parameters.plan_id;
     let mut invoice_id = None;
-    for _ in 0..TRIES {
-        let (caller, account) = caller_and_account(context, call).await?;
-        caller.must_be_admin()?;
-        let answer = if is_now {
-            now(context, &caller, &account, plan_id, &mut invoice_id).await?
-        } else {
-            with_next_period(context, &caller, &account, plan_id).await?
+    let mut tries = Tries::of(TRIES);
+    loop {
+        tries.once_more(|| Rejection::changed_meanwhile("S3 account is being changed"))?;
+        let answer = match call.parameters.when {
+            Some(When::Now) => now(context, &caller, &account, plan_id, &mut invoice_id).await?,
+            None | Some(When::NextCommit) => {
+                with_next_period(context, &caller, &account, plan_id).await?
+            }
         };
         if let Some(answer) = answer {
             return Ok(answer);
         }
+        caller.must_stand(context).await?;
+        account = context
+            .database
+            .account(&account.s3uid)
+            .await?
+            .filter(Account::is_visible)
+            .ok_or_else(Rejection::account_not_found)?;
     }
-    Err(
-        Rejection::conflict("S3 account is being changed, try again")
-            .retry_after(1)
-            .into(),
-    )
 }
 
 /// Notes the plan of the next period, or with the present one that it stays. `None` when somebody else changed the account meanwhile.
@@ -68,19 +119,20 @@ async fn with_next_period(
     caller: &Caller,
     account: &Account,
     plan_id: u64,
-) -> Result<Option<Answer>, Error> {
+) -> Result<Option<Answered>, Error> {
     let next_plan_id = (plan_id != account.plan_id).then_some(plan_id);
     let plan_changes = PlanChanges {
         next_plan_id,
         ..account.plan_changes.clone()
     };
-    let answer = Answer::ok(json!({
-        "s3uid": account.s3uid,
-        "when": "next_commit",
-        "plan_id": account.plan_id,
-        "next_plan_id": next_plan_id,
-        "effective_from": format!("{:.0}", start_of(account.service.next_commit_date)),
-    }));
+    let answer = Answered {
+        s3uid: account.s3uid.clone(),
+        when: When::NextCommit,
+        plan_id: account.plan_id,
+        next_plan_id,
+        effective_from: Second(start_of(account.service.next_commit_date)),
+        money: None,
+    };
     if plan_changes == account.plan_changes {
         return Ok(Some(answer));
     }
@@ -103,7 +155,7 @@ async fn with_next_period(
         .database
         .change_plan(account, &after, free_limit(context), None, &entry, &[])
         .await?;
-    Ok(noted.is_ok().then_some(answer))
+    Ok(noted.is_yes().then_some(answer))
 }
 
 /// Changes the plan at the start of the running hour. `None` when somebody else changed the account meanwhile.
@@ -113,7 +165,7 @@ async fn now(
     account: &Account,
     plan_id: u64,
     invoice_id: &mut Option<u64>,
-) -> Result<Option<Answer>, Error> {
+) -> Result<Option<Answered>, Error> {
     if plan_id == account.plan_id {
         // Asked for again: whoever asked may not have heard the answer, nor the cluster its limit.
         let Some(latest) = &account.plan_changes.latest else {
@@ -220,7 +272,7 @@ async fn now(
         .database
         .change_plan(account, &after, free_limit(context), issue, &entry, &events)
         .await?;
-    if changed.is_err() {
+    if !changed.is_yes() {
         if let Some(draft) = &draft {
             draft.give_up(context).await?;
         }
@@ -251,17 +303,19 @@ async fn spend(context: &Context, account: &Account, latest: &LatestChange) -> R
     context.queue.send_billing(&[work]).await
 }
 
-fn answer(account: &Account, latest: &LatestChange) -> Answer {
-    Answer::ok(json!({
-        "s3uid": account.s3uid,
-        "when": "now",
-        "plan_id": account.plan_id,
-        "next_plan_id": account.plan_changes.next_plan_id,
-        "effective_from": format!("{:.0}", latest.from),
-        "invoice_id": latest.invoice_id,
-        "amount": number(to_major(latest.amount_minor, latest.currency)),
-        "currency": latest.currency,
-    }))
+fn answer(account: &Account, latest: &LatestChange) -> Answered {
+    Answered {
+        s3uid: account.s3uid.clone(),
+        when: When::Now,
+        plan_id: account.plan_id,
+        next_plan_id: account.plan_changes.next_plan_id,
+        effective_from: Second(latest.from),
+        money: Some(Money {
+            invoice_id: latest.invoice_id,
+            amount: Number(to_major(latest.amount_minor, latest.currency)),
+            currency: latest.currency,
+        }),
+    }
 }
 
 async fn plan_and_client(

@@ -3,13 +3,21 @@
 use wharfage::context::Context;
 use wharfage::domain::order::Payment;
 use wharfage::error::Error;
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
+use wharfage::http::subject::Call;
 
-use crate::provisioning;
+use crate::provisioning::{self, Answered, Asked, Ordered, ordered};
 
-crate::s3_action!("create_account", speaks as "create_order", takes [provisioning::NAMES]);
+crate::action! {
+    /// Orders an account, and leaves open what the client's credit does not pay of its invoice.
+    ///
+    /// Its errors speak as those of `create_order`.
+    "create_account" speaks as "create_order" of Everybody, about (), with ordered
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    provisioning::place(context, call, NAME, Payment::Invoice).await
+async fn handle(
+    context: &Context,
+    call: Call<'_, Asked>,
+    ordered: Ordered,
+) -> Result<Answered, Error> {
+    provisioning::place(context, call, ordered, NAME, Payment::Invoice).await
 }

@@ -1,27 +1,57 @@
 //! `create_api_key`: a further API key for a client, shown this once. For admins.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
+use wharfage::domain::client::Client;
 use wharfage::domain::credential::{ApiKey, Maker, hash};
 use wharfage::domain::history::Entity;
 use wharfage::error::{Error, Fault, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::parameters::ID;
-use wharfage::http::tokens::{authenticate_admin, token};
+use wharfage::http::subject::Call;
+use wharfage::http::values::{Id, Whole};
 
-crate::s3_action!("create_api_key", takes[&["id", "name"]]);
+crate::action! {
+    /// Makes a further API key for a client. It is shown this once.
+    "create_api_key" of Administrators, about (), with client
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    let client_id = call.parameters.required_number(&["id"], ID)?;
-    let name = call
-        .parameters
-        .text(&["name"])?
-        .unwrap_or_else(|| "API key".into());
-    let client = async { Ok(context.database.client(client_id).await?) };
-    let (caller, client) = futures::try_join!(authenticate_admin(context, call), client)?;
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// The client.
+    id: Id,
+    /// What the key is for, in words.
+    #[serde(default)]
+    #[schemars(extend("default" = "API key"))]
+    name: Option<String>,
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The client.
+    client_id: u64,
+    /// The key.
+    api_key: String,
+    /// What `revoke_api_key` calls it.
+    api_key_id: String,
+    /// What it is for.
+    name: String,
+}
+
+async fn client(context: &Context, asked: &Asked) -> Result<Option<Client>, Error> {
+    Ok(context.database.client(asked.id.0).await?)
+}
+
+async fn handle(
+    context: &Context,
+    call: Call<'_, Asked>,
+    client: Option<Client>,
+) -> Result<Answered, Error> {
     client.ok_or_else(|| Rejection::not_found("customer not found"))?;
+    let (caller, Whole(client_id)) = (call.caller, call.parameters.id);
+    let name = call.parameters.name.unwrap_or_else(|| "API key".into());
     let key = context.random.callback_key();
     let api_key_id = hash(&key);
     let api_key = ApiKey {
@@ -42,11 +72,15 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     if !database
         .make_api_key(&api_key_id, &api_key, &entry, &caller.access)
         .await?
+        .is_yes()
     {
         caller.must_stand(context).await?;
         return Err(Fault::retryable("creating an API key", "it was not written").into());
     }
-    Ok(Answer::ok(
-        json!({ "client_id": client_id, "api_key": key, "api_key_id": api_key_id, "name": name }),
-    ))
+    Ok(Answered {
+        client_id,
+        api_key: key,
+        api_key_id,
+        name,
+    })
 }

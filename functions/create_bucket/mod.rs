@@ -1,30 +1,46 @@
 //! `create_bucket`: makes a further bucket for an account.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::cluster::ClusterError;
 use wharfage::context::Context;
-use wharfage::domain::bucket_name;
-use wharfage::error::{Error, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{ACCOUNT, BUCKET, account_name, caller_and_account, token};
+use wharfage::domain::account::Account;
+use wharfage::error::Error;
+use wharfage::http::subject::Call;
+use wharfage::http::values::BucketName;
 
-use crate::provisioning::{bucket_row, name_taken};
+use crate::buckets::{bucket_row, name_taken};
 use crate::services::check_in_use;
 
-crate::s3_action!("create_bucket", takes [ACCOUNT, BUCKET]);
+crate::action! {
+    /// Makes a further bucket for an account.
+    "create_bucket" of Everybody, about Account
+}
+
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// The name of the bucket, which nobody else at the location may have.
+    bucket_name: BucketName,
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The account.
+    s3uid: String,
+    /// The name of the bucket.
+    bucket_name: String,
+}
 
 /// Takes the name, then makes the bucket. Both may be repeated, so a retry after a crash completes what was begun; a name whose bucket
 /// was never made is given back when the account's buckets are next looked at.
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    account_name(call)?;
-    let bucket_name = call.parameters.required_text(&["bucket_name", "bucket"])?;
-    bucket_name::check(&bucket_name).map_err(|rule| Rejection::invalid("bucket_name", rule))?;
-    let (caller, account) = caller_and_account(context, call).await?;
+async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Answered, Error> {
+    let (account, BucketName(bucket_name)) = (call.about, call.parameters.bucket_name);
     check_in_use(&account)?;
     let row = bucket_row(&account, &bucket_name);
-    if !context.database.take_bucket_name(&row).await? {
+    if !context.database.take_bucket_name(&row).await?.is_yes() {
         return Err(name_taken().into());
     }
     let provider = &context.clusters.of(&account.location)?.provider;
@@ -39,14 +55,15 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             error.into()
         });
     }
-    let entry = caller.entry(
+    let entry = call.caller.entry(
         context,
         &account,
         NAME,
         json!({ "bucket_name": bucket_name }),
     );
     context.database.put_history(&entry).await?;
-    Ok(Answer::ok(
-        json!({ "s3uid": account.s3uid, "bucket_name": bucket_name }),
-    ))
+    Ok(Answered {
+        s3uid: account.s3uid,
+        bucket_name,
+    })
 }

@@ -1,26 +1,32 @@
 //! `create_client`: a new client. For admins.
 
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use wharfage::context::Context;
 use wharfage::domain::client::{Client, Role};
 use wharfage::domain::credential::Maker;
 use wharfage::domain::history::Entity;
-use wharfage::domain::money::Currency;
 use wharfage::error::{Error, Fault, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{authenticate_admin, token};
+use wharfage::http::subject::Call;
 
-use crate::clients;
+use crate::clients::{self, OneClient as Answered, Terms};
 
-crate::s3_action!("create_client", takes[clients::NAMES]);
+crate::action! {
+    /// Makes a new client.
+    "create_client" of Administrators, about (), with looked_up
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    call.parameters.required_text(&["email"])?;
-    let code = call.parameters.required_text(&["currency"])?;
-    let currency = Currency::from_code(&code.to_uppercase())
-        .ok_or_else(|| Rejection::invalid("currency", "must be an ISO 4217 currency"))?;
+/// What it takes. `email` and `currency` are needed.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(extend("required" = ["email", "currency"]))]
+pub struct Asked {
+    #[schemars(flatten)]
+    terms: Terms,
+}
+
+/// The client as it will be, but for its number, and the number of one that has its email already.
+async fn looked_up(context: &Context, asked: &Asked) -> Result<(Client, Option<u64>), Error> {
+    let currency = asked.terms.required()?;
     let blank = Client {
         client_id: 0,
         email: String::new(),
@@ -34,36 +40,43 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         made_by: None,
         credit_limit_minor: None,
     };
-    let mut client = clients::with_parameters(call, blank)?;
-    let email = client.email.clone();
-    let known = async { Ok(context.database.client_id_by_email(&email).await?) };
-    let (caller, known) = futures::try_join!(authenticate_admin(context, call), known)?;
+    let client = asked.terms.clone().apply(blank)?;
+    let known = context.database.client_id_by_email(&client.email).await?;
+    Ok((client, known))
+}
+
+async fn handle(
+    context: &Context,
+    call: Call<'_, Asked>,
+    (mut client, known): (Client, Option<u64>),
+) -> Result<Answered, Error> {
     if known.is_some() {
         return Err(email_taken().into());
     }
     client.client_id = context.database.next_client_id().await?;
-    client.made_by = Some(Maker::from(&caller.actor()));
+    client.made_by = Some(Maker::from(&call.caller.actor()));
     let entity = Entity::Client(client.client_id);
     let entry = context.entry(
         Some(client.client_id),
         &entity,
         NAME,
-        caller.actor(),
+        call.caller.actor(),
         clients::wire(&client),
     );
     if !context
         .database
-        .make_client(&client, &entry, &caller.access)
+        .make_client(&client, &entry, &call.caller.access)
         .await?
+        .is_yes()
     {
-        caller.must_stand(context).await?;
+        call.caller.must_stand(context).await?;
         // The number is new, so it is the email that somebody else took meanwhile.
         return match context.database.client_id_by_email(&client.email).await? {
             Some(_) => Err(email_taken().into()),
             None => Err(Fault::retryable("creating a client", "it was not written").into()),
         };
     }
-    Ok(Answer::ok(json!({ "client": clients::wire(&client) })))
+    Ok(Answered::from(&client))
 }
 
 /// The email is another client's.

@@ -3,13 +3,21 @@
 use wharfage::context::Context;
 use wharfage::domain::order::Payment;
 use wharfage::error::Error;
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
+use wharfage::http::subject::Call;
 
-use crate::provisioning;
+use crate::provisioning::{self, Answered, Asked, Ordered, ordered};
 
-crate::s3_action!("create_order", takes[provisioning::NAMES]);
+crate::action! {
+    /// Orders an account, and pays it from the client's credit.
+    ///
+    /// Where the credit does not suffice, nothing is ordered.
+    "create_order" of Everybody, about (), with ordered
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    provisioning::place(context, call, NAME, Payment::Credit).await
+async fn handle(
+    context: &Context,
+    call: Call<'_, Asked>,
+    ordered: Ordered,
+) -> Result<Answered, Error> {
+    provisioning::place(context, call, ordered, NAME, Payment::Credit).await
 }

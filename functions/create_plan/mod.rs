@@ -2,35 +2,48 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use wharfage::context::Context;
 use wharfage::domain::history::Entity;
 use wharfage::domain::plan::Plan;
 use wharfage::error::{Error, Fault};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{authenticate_admin, token};
+use wharfage::http::subject::Call;
 
-use crate::{list_plans, plans};
+use crate::list_plans::{self, OnePlan as Answered};
+use crate::plans::Terms;
 
-crate::s3_action!("create_plan", takes [plans::NAMES, &["storage_type"]]);
+crate::action! {
+    /// Makes a new plan.
+    "create_plan" of Administrators, about (), with plan
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
+/// What it takes. `name` and `quota` are needed, and a price of a month in one currency.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(extend("required" = ["name", "quota"]))]
+pub struct Asked {
+    #[schemars(flatten)]
+    terms: Terms,
+    /// The kind of storage, by which accounts are listed.
+    #[schemars(extend("default" = "Standard"))]
+    storage_type: Option<String>,
+}
+
+/// The plan as it will be, but for its number.
+async fn plan(context: &Context, asked: &Asked) -> Result<Plan, Error> {
+    let (name, quota_gb) = asked.terms.required()?;
     let blank = Plan {
         id: 0,
         version: 1,
-        name: call.parameters.required_text(&["name"])?,
+        name,
         active: true,
-        quota_gb: call
-            .parameters
-            .required_number(&["quota"], 0..=plans::LARGEST_GB)?,
+        quota_gb,
         storage_limit_gb: None,
         charge_suspended: None,
         stop_at_bandwidth_limit: false,
-        storage_type: call
-            .parameters
-            .text(&["storage_type"])?
+        storage_type: asked
+            .storage_type
+            .clone()
             .unwrap_or_else(|| "Standard".into()),
         locations: context
             .clusters
@@ -41,22 +54,28 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         prices: BTreeMap::new(),
         location_prices: BTreeMap::new(),
     };
-    let mut plan = plans::with_parameters(context, call, blank)?;
-    let caller = authenticate_admin(context, call).await?;
+    Ok(asked.terms.clone().apply(context, blank)?)
+}
+
+async fn handle(
+    context: &Context,
+    call: Call<'_, Asked>,
+    mut plan: Plan,
+) -> Result<Answered, Error> {
     plan.id = context.database.next_plan_id().await?;
     let entry = context.entry(
         None,
         &Entity::Plan(plan.id),
         NAME,
-        caller.actor(),
+        call.caller.actor(),
         list_plans::wire(&plan),
     );
-    if !context.database.put_plan(&plan, &entry).await? {
+    if !context.database.put_plan(&plan, &entry).await?.is_yes() {
         return Err(Fault::permanent(
             "creating a plan",
             format!("plan {} is there already", plan.id),
         )
         .into());
     }
-    Ok(Answer::ok(json!({ "plan": list_plans::wire(&plan) })))
+    Ok(Answered::from(&plan))
 }

@@ -1,44 +1,59 @@
 //! `delete_account`: stops an account at once and purges it through the clean-up queue.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::database::Started;
-use wharfage::domain::account::{Account, Parts, Service, TerminationReason};
+use wharfage::domain::account::Parts;
 use wharfage::domain::event::Kind;
-use wharfage::domain::period::date_of;
-use wharfage::domain::task::{Callback, Task, Work};
-use wharfage::error::{Error, Fault, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{ACCOUNT, account_name, caller_and_account, token};
+use wharfage::domain::task::Work;
+use wharfage::error::{Error, Fault};
+use wharfage::http::subject::{BareAccount, Call};
+use wharfage::{from_line, schema};
 
+use crate::asking::ask;
 use crate::suspension;
 
-crate::s3_action!("delete_account", takes [ACCOUNT, &["reason"]]);
+crate::action! {
+    /// Stops an account at once, and removes it with all of its data.
+    ///
+    /// The answer has a callback key: `eq_callback.php` tells when everything is gone.
+    "delete_account" of Everybody, about BareAccount
+}
 
 const REASON_LIMIT_CHARACTERS: usize = 500;
 
-/// The service of an account that goes now.
-pub(crate) fn stopped(context: &Context, account: &Account) -> Service {
-    let today = date_of(context.now());
-    account.service.remove(today, TerminationReason::Removed)
+/// Why somebody does something, in words.
+#[derive(Debug, Clone)]
+struct Reason(String);
+
+from_line!(Reason, |text| match text.chars().count() {
+    0..=REASON_LIMIT_CHARACTERS => Ok(Reason(text)),
+    _ => Err("must be at most 500 characters long"),
+});
+schema!(Reason, "Reason", { "type": "string", "maxLength": 500, "examples": ["finished"] });
+
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// Why, for the history.
+    reason: Option<Reason>,
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The account.
+    s3uid: String,
+    /// The key for `eq_callback.php`.
+    callback: String,
 }
 
 /// The task's record comes first: from then on the account goes, whoever dies. What follows only makes it quicker, and the task's own
 /// steps do all of it again.
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    account_name(call)?;
-    let reason = call.parameters.text(&["reason"])?;
-    if reason
-        .as_ref()
-        .is_some_and(|reason| reason.chars().count() > REASON_LIMIT_CHARACTERS)
-    {
-        return Err(Rejection::invalid("reason", "must be at most 500 characters long").into());
-    }
-    let (caller, account) = caller_and_account(context, call)
-        .await
-        .map_err(bare_not_found)?;
+async fn handle(context: &Context, call: Call<'_, Asked, BareAccount>) -> Result<Answered, Error> {
+    let (caller, BareAccount(account)) = (call.caller, call.about);
+    let reason = call.parameters.reason.map(|Reason(reason)| reason);
     let work = Work::RemoveAccount {
         s3uid: account.s3uid.clone(),
         reason: reason.clone(),
@@ -47,18 +62,8 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let entry = caller.entry(context, &account, NAME, details.clone());
     // An account that has ended already is not stopped any more: that its data goes now is noted with the task.
     let is_going = account.is_going();
-    let task =
-        Task::new(work, caller.actor(), context.now()).at(&account.location, account.client_id);
-    let callback_key = context.random.callback_key();
-    let (task, is_new) = match context
-        .database
-        .start_task(task, is_going.then_some(&entry))
-        .await?
-    {
-        Started::New(task) => (task, true),
-        Started::Joined(task) => (task, false),
-    };
-    let callback = Callback::new(&task, NAME, caller.access.clone());
+    let noted = is_going.then_some(&entry);
+    let asked = ask(context, &caller, &account, work, noted).await?;
     let stop = async {
         if is_going {
             return Ok(None);
@@ -69,19 +74,16 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             &account.s3uid,
             details,
         );
-        let service = stopped(context, &account);
+        let service = suspension::stopped(context, &account);
         let is_changed = context
             .database
             .change_service(&account, &service, &entry, &[event])
-            .await?;
+            .await?
+            .is_yes();
         Ok(is_changed.then(|| account.with_service(&service, entry.at)))
     };
-    let ((), stopped) = futures::try_join!(
-        context
-            .database
-            .put_callback(&callback_key, &callback, context.now()),
-        stop
-    )?;
+    let callback_key = asked.callback_key(context, &caller, NAME);
+    let (callback_key, stopped) = futures::try_join!(callback_key, stop)?;
     let told = async {
         match stopped {
             Some(stopped) if stopped.unsettled.is_some() => {
@@ -91,30 +93,15 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             _ => Ok(()),
         }
     };
-    let (told, sent) = futures::join!(told, async {
-        if is_new {
-            context.queue.send(&task).await
-        } else {
-            Ok(())
-        }
-    });
+    let (told, sent) = futures::join!(told, asked.send(context));
     if let Err(error) = told {
         tracing::warn!(s3uid = %account.s3uid, %error, "the clean-up has yet to stop the keys");
     }
     if let Err(fault) = sent {
         tracing::warn!(s3uid = %account.s3uid, error = %fault, "the clean-up has yet to be sent");
     }
-    Ok(Answer::ok(
-        json!({ "s3uid": account.s3uid, "callback": callback_key }),
-    ))
-}
-
-/// The reference shows this text without the action's name.
-pub(crate) fn bare_not_found(error: Error) -> Error {
-    match error {
-        Error::Rejection(rejection) if rejection == Rejection::account_not_found() => {
-            rejection.bare().into()
-        }
-        error => error,
-    }
+    Ok(Answered {
+        s3uid: account.s3uid,
+        callback: callback_key,
+    })
 }

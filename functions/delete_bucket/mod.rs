@@ -1,24 +1,47 @@
 //! `delete_bucket`: removes a bucket; one with something in it is emptied through the clean-up queue first.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::database::Started;
-use wharfage::domain::task::{Callback, Task, Work};
+use wharfage::domain::account::Account;
+use wharfage::domain::task::Work;
 use wharfage::error::{Error, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{ACCOUNT, BUCKET, account_name, caller_and_account, token};
+use wharfage::http::subject::Call;
 
-use crate::provisioning::bucket_row;
+use crate::asking::ask;
+use crate::buckets::bucket_row;
 use crate::services::check_in_use;
 
-crate::s3_action!("delete_bucket", takes [ACCOUNT, BUCKET]);
+crate::action! {
+    /// Removes a bucket.
+    ///
+    /// One with something in it is emptied first: then there is a callback key, by which `eq_callback.php` tells when it is gone.
+    "delete_bucket" of Everybody, about Account
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    account_name(call)?;
-    let bucket_name = call.parameters.required_text(&["bucket_name", "bucket"])?;
-    let (caller, account) = caller_and_account(context, call).await?;
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// The name of the bucket. It may be one that no new bucket could have.
+    bucket_name: String,
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The account.
+    s3uid: String,
+    /// The name of the bucket.
+    bucket_name: String,
+    /// Where it has to be emptied first: the key for `eq_callback.php`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    callback: Option<String>,
+}
+
+async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Answered, Error> {
+    let (caller, account) = (call.caller, call.about);
+    let bucket_name = call.parameters.bucket_name;
     check_in_use(&account)?;
     let row = bucket_row(&account, &bucket_name);
     let provider = &context.clusters.of(&account.location)?.provider;
@@ -26,15 +49,24 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         let details = json!({ "bucket_name": bucket_name, "was_empty": is_deleted });
         caller.entry(context, &account, NAME, details)
     };
-    let gone = || Answer::ok(json!({ "s3uid": account.s3uid, "bucket_name": bucket_name }));
+    let answered = |callback| Answered {
+        s3uid: account.s3uid.clone(),
+        bucket_name: bucket_name.clone(),
+        callback,
+    };
     match provider.delete_bucket(&account.s3uid, &bucket_name).await {
         Ok(()) => {
             let entry = entry(true);
-            if !context.database.record_bucket_removal(&row, &entry).await? {
+            if !context
+                .database
+                .record_bucket_removal(&row, &entry)
+                .await?
+                .is_yes()
+            {
                 // Made with the account's keys, and never seen here.
                 context.database.put_history(&entry).await?;
             }
-            Ok(gone())
+            Ok(answered(None))
         }
         Err(error) if error.is("NoSuchBucket") => {
             // The name is still the account's when whoever removed the bucket, or was to make it, died: then this request ends that.
@@ -42,8 +74,9 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
                 .database
                 .record_bucket_removal(&row, &entry(true))
                 .await?
+                .is_yes()
             {
-                return Ok(gone());
+                return Ok(answered(None));
             }
             Err(Rejection::not_found("S3 bucket not found for this account").into())
         }
@@ -52,40 +85,17 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
                 s3uid: account.s3uid.clone(),
                 bucket_name: bucket_name.clone(),
             };
-            let task = Task::new(work, caller.actor(), context.now())
-                .at(&account.location, account.client_id);
-            let callback_key = context.random.callback_key();
-            let (task, is_new) = match context
-                .database
-                .start_task(task, Some(&entry(false)))
-                .await?
-            {
-                Started::New(task) => (task, true),
-                Started::Joined(task) => (task, false),
-            };
-            let callback = Callback::new(&task, NAME, caller.access.clone());
-            let (kept, sent) = futures::join!(
-                context
-                    .database
-                    .put_callback(&callback_key, &callback, context.now()),
-                async {
-                    if is_new {
-                        context.queue.send(&task).await
-                    } else {
-                        Ok(())
-                    }
-                }
+            let asked = ask(context, &caller, &account, work, Some(&entry(false))).await?;
+            let (callback_key, sent) = futures::join!(
+                asked.callback_key(context, &caller, NAME),
+                asked.send(context)
             );
-            kept?;
+            let callback_key = callback_key?;
             if let Err(fault) = sent {
                 // The record stands: the job that looks for silent tasks sends it.
                 tracing::warn!(s3uid = %account.s3uid, error = %fault, "the clean-up has yet to be sent");
             }
-            Ok(Answer::ok(json!({
-                "s3uid": account.s3uid,
-                "bucket_name": bucket_name,
-                "callback": callback_key,
-            })))
+            Ok(answered(Some(callback_key)))
         }
         Err(error) => Err(error.into()),
     }

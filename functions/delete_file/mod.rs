@@ -1,37 +1,46 @@
 //! `delete_file`: deletes an object, with the account's own keys.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::cluster::files::Counter;
 use wharfage::context::Context;
-use wharfage::error::{Error, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{ACCOUNT, BUCKET, account_name, caller_and_account, token};
+use wharfage::domain::account::Account;
+use wharfage::error::Error;
+use wharfage::http::subject::Call;
+use wharfage::http::values::{BucketName, ObjectKey};
 
 use crate::files;
 
-crate::s3_action!("delete_file", takes [ACCOUNT, BUCKET, &["filename", "file"]]);
+crate::action! {
+    /// Deletes a file, as the account itself would.
+    "delete_file" of Everybody, about Account
+}
 
-/// Longest object key, in bytes of UTF-8 (Amazon S3 User Guide, "Naming Amazon S3 objects").
-const KEY_LIMIT_BYTES: usize = 1_024;
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// The name of the bucket.
+    bucket_name: BucketName,
+    /// The key of the object.
+    filename: ObjectKey,
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    account_name(call)?;
-    let bucket_name = files::bucket_name(call)?;
-    // A key may hold any character, control characters too.
-    let filename = call
-        .parameters
-        .raw_text(&["filename", "file"])?
-        .ok_or_else(|| Rejection::missing("filename"))?;
-    if filename.len() > KEY_LIMIT_BYTES {
-        return Err(Rejection::invalid("filename", "must be at most 1024 bytes long").into());
-    }
-    if filename.trim().is_empty() {
-        // A key as good as any, but the S3 client sends none of spaces alone.
-        return Err(Rejection::invalid("filename", "must not be blank").into());
-    }
-    let (caller, account) = caller_and_account(context, call).await?;
+/// What it answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The account.
+    s3uid: String,
+    /// The name of the bucket.
+    bucket_name: String,
+    /// The key of the object.
+    filename: String,
+}
+
+async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Answered, Error> {
+    let (caller, account) = (call.caller, call.about);
+    let BucketName(bucket_name) = call.parameters.bucket_name;
+    let ObjectKey(filename) = call.parameters.filename;
     let keys = files::keys_of(context, &account).await?;
     let cluster = context.clusters.of(&account.location)?;
     let counter = Counter::default();
@@ -45,9 +54,9 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let details = json!({ "bucket_name": bucket_name, "filename": filename });
     let entry = caller.entry(context, &account, NAME, details);
     futures::try_join!(context.database.put_history(&entry), noting)?;
-    Ok(Answer::ok(json!({
-        "s3uid": account.s3uid,
-        "bucket_name": bucket_name,
-        "filename": filename,
-    })))
+    Ok(Answered {
+        s3uid: account.s3uid,
+        bucket_name,
+        filename,
+    })
 }

@@ -11,6 +11,8 @@
 //! that is all there is.
 
 use futures::stream::{self, StreamExt, TryStreamExt};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use wharfage::context::Context;
 use wharfage::database::MadeKey;
@@ -18,15 +20,80 @@ use wharfage::domain::client::{Client, Role};
 use wharfage::domain::credential::ApiKey;
 use wharfage::domain::history::{Entity, Entry};
 use wharfage::error::{Error, Fault, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::parameters::ID;
-use wharfage::http::tokens::{Caller, authenticate_admin, token};
+use wharfage::http::subject::Call;
+use wharfage::http::tokens::Caller;
+use wharfage::http::values::{Id, Whole};
 
-crate::s3_action!(
-    "end_access",
-    takes[&["id", "demote", "confirm", "successor"]]
-);
+crate::action! {
+    /// Ends everything that lets a client in, and what it made to let others in.
+    ///
+    /// Where `complete` is false, there is more: send the call again.
+    "end_access" of Administrators, about (), with before
+}
+
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// The client.
+    id: Id,
+    /// 1 to make a client of an administrator, and of those that it made administrators.
+    demote: Option<Whole<0, 1>>,
+    /// 1 for who ends their own access, and means it.
+    confirm: Option<Whole<0, 1>>,
+    /// The administrator who stays, for who ends their own access.
+    successor: Option<Id>,
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The client.
+    client_id: u64,
+    /// What its keys would allow now.
+    role: Role,
+    /// Whether that was all.
+    complete: bool,
+    /// The API keys that were ended.
+    api_keys: Vec<KeyShown>,
+    /// The key that the caller is in by, which is kept.
+    kept_api_key: Option<KeyShown>,
+    /// The administrators that the client made.
+    administrators: Vec<AdministratorShown>,
+    /// The numbers of the clients that the client made.
+    clients: Vec<u64>,
+}
+
+/// An API key.
+#[derive(Debug, Serialize, JsonSchema)]
+struct KeyShown {
+    /// What `revoke_api_key` calls it.
+    api_key_id: String,
+    /// Whose it is.
+    client_id: u64,
+    /// What it is for.
+    name: String,
+}
+
+impl From<&MadeKey> for KeyShown {
+    fn from(key: &MadeKey) -> KeyShown {
+        KeyShown {
+            api_key_id: key.api_key_id.clone(),
+            client_id: key.client_id,
+            name: key.name.clone(),
+        }
+    }
+}
+
+/// An administrator.
+#[derive(Debug, Serialize, JsonSchema)]
+struct AdministratorShown {
+    /// The number.
+    client_id: u64,
+    /// The email.
+    email: String,
+    /// What their keys allow now.
+    role: Role,
+}
 
 /// Keys that one call takes: as many as fit well into its time.
 const MOST_AT_A_TIME: usize = 100;
@@ -37,15 +104,20 @@ const AT_ONCE: usize = 8;
 /// Clients that an answer names.
 const MOST_CLIENTS: i32 = 500;
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    let parameters = &call.parameters;
-    let client_id = parameters.required_number(&["id"], ID)?;
-    let demotes = parameters.number(&["demote"], 0..=1)? == Some(1);
-    let is_confirmed = parameters.number(&["confirm"], 0..=1)? == Some(1);
-    let successor_id = parameters.number(&["successor"], ID)?;
-    let before = async { Ok(context.database.client(client_id).await?) };
-    let (caller, before) = futures::try_join!(authenticate_admin(context, call), before)?;
+async fn before(context: &Context, asked: &Asked) -> Result<Option<Client>, Error> {
+    Ok(context.database.client(asked.id.0).await?)
+}
+
+async fn handle(
+    context: &Context,
+    call: Call<'_, Asked>,
+    before: Option<Client>,
+) -> Result<Answered, Error> {
+    let (caller, asked) = (call.caller, call.parameters);
+    let Whole(client_id) = asked.id;
+    let demotes = asked.demote == Some(Whole(1));
+    let is_confirmed = asked.confirm == Some(Whole(1));
+    let successor_id = asked.successor.map(|Whole(id)| id);
     let before = before.ok_or_else(|| Rejection::not_found("customer not found"))?;
     let ending = Ending {
         context,
@@ -83,21 +155,20 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     let (admins, clients) = futures::try_join!(ending.admins(demotes), clients)?;
     let kept = api_keys.iter().find(|key| ending.is_callers_own(key));
     let ended = api_keys.iter().filter(|key| !ending.is_callers_own(key));
-    Ok(Answer::ok(json!({
-        "client_id": client_id,
-        "role": client.role,
-        "complete": is_complete,
-        "api_keys": ended.map(shown).collect::<Vec<Value>>(),
-        "kept_api_key": kept.map(shown),
-        "administrators": admins.iter().map(|admin| json!({
-            "client_id": admin.client_id, "email": admin.email, "role": admin.role,
-        })).collect::<Vec<Value>>(),
-        "clients": clients,
-    })))
-}
-
-fn shown(key: &MadeKey) -> Value {
-    json!({ "api_key_id": key.api_key_id, "client_id": key.client_id, "name": key.name })
+    let administrators = admins.iter().map(|admin| AdministratorShown {
+        client_id: admin.client_id,
+        email: admin.email.clone(),
+        role: admin.role,
+    });
+    Ok(Answered {
+        client_id,
+        role: client.role,
+        complete: is_complete,
+        api_keys: ended.map(KeyShown::from).collect(),
+        kept_api_key: kept.map(KeyShown::from),
+        administrators: administrators.collect(),
+        clients,
+    })
 }
 
 /// Whose access ends, and who ends it.
@@ -161,6 +232,7 @@ impl Ending<'_> {
         if database
             .update_client(before, client, &entry, access, successor)
             .await?
+            .is_yes()
         {
             return Ok(());
         }
@@ -250,6 +322,7 @@ impl Ending<'_> {
         if database
             .update_client(&before, &client, &entry, &self.caller.access, None)
             .await?
+            .is_yes()
         {
             return Ok(Some(client));
         }
@@ -264,7 +337,5 @@ fn limit() -> i32 {
 }
 
 fn changed() -> Error {
-    Rejection::conflict("the client was changed meanwhile, try again")
-        .retry_after(1)
-        .into()
+    Rejection::changed_meanwhile("the client was changed meanwhile").into()
 }

@@ -2,40 +2,92 @@
 //! of its own moment and never with a secret, and ends with the session in which it was given. Published clients send a token as well; it
 //! is not looked at.
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, to_value};
 use wharfage::context::Context;
 use wharfage::domain::task::{Answer as TaskAnswer, Obstacle, Work};
-use wharfage::error::{Error, Rejection};
+use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::envelope::{Answer, with_head};
+use wharfage::http::subject::Who;
 use wharfage::http::takes::Takes;
-use wharfage::http::{Action, Call};
+use wharfage::http::typed;
+use wharfage::http::values::Second;
+use wharfage::http::{Action, AnswerSchema, Call, Contract};
+use wharfage::{from_line, schema};
 
 use crate::bucket_lists;
 
 crate::endpoint!("eq_callback_php", "/eq_callback.php", CHECKS);
 
 /// What it does.
-const CHECKS: &[&Action] = &[&Action {
+pub(crate) const CHECKS: &[&Action] = &[&Action {
     module: "eq_callback",
     name: "check",
     speaks_as: "check",
     allows_get: |_| true,
     takes: Takes {
-        names: &[&["key"]],
+        names: &[],
+        typed: &[|| crate::action!(@names Check)],
         unused: &["token", "status", "stage", "id"],
+    },
+    contract: Contract {
+        docs: &[
+            "Answers by a callback key, once it can.",
+            "",
+            "Each key is answered once. Until then `result` is `Not ready`.",
+        ],
+        who: Who::Anybody,
+        parameters: &[Check::json_schema],
+        answer: AnswerSchema::Whole(Checked::json_schema),
     },
     handler: |context, call| Box::pin(check(context, call)),
 }];
 
-async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
-    let key = call.parameters.required_text(&["key"])?;
-    let is_well_formed = key.len() == 32
-        && key
+/// What `check` takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct Check {
+    /// The callback key.
+    key: CallbackKey,
+}
+
+/// A callback key.
+#[derive(Debug)]
+struct CallbackKey(String);
+
+from_line!(CallbackKey, |text| {
+    let is_well_formed = text.len() == 32
+        && text
             .bytes()
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    if !is_well_formed {
-        return Err(Rejection::invalid("key", "must be 32 characters of a-z and 0-9").into());
+    match is_well_formed {
+        true => Ok(CallbackKey(text)),
+        false => Err("must be 32 characters of a-z and 0-9"),
     }
+});
+schema!(CallbackKey, "CallbackKey", {
+    "type": "string",
+    "pattern": "^[a-z0-9]{32}$",
+    "examples": ["ks8rnrll31cp6lo5nh8daedarytl31yj"],
+});
+
+/// What `check` answers.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Checked {
+    /// `OK`, or `Not ready`.
+    result: &'static str,
+    /// What the action would have answered, had there been time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<Value>,
+    /// What stands in the way, where something does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    obstacle: Option<ObstacleShown>,
+}
+
+async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
+    let Check {
+        key: CallbackKey(key),
+    } = typed::read(&call.parameters)?;
     let callback = context
         .database
         .callback(&key)
@@ -55,11 +107,11 @@ async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
     )?;
     let task = task.filter(|_| stands).ok_or_else(not_found)?;
     let Some(task_answer) = task.answer_of(&callback, kept) else {
-        let mut answer = json!({ "result": "Not ready" });
-        if let Some(obstacle) = &task.obstacle {
-            answer["obstacle"] = obstacle_wire(obstacle);
-        }
-        return Ok(Answer::whole(answer));
+        return whole(&Checked {
+            result: "Not ready",
+            scope: None,
+            obstacle: task.obstacle.as_ref().map(ObstacleShown::from),
+        });
     };
     let outcome = match task_answer {
         TaskAnswer::Refused { text } => Err(Rejection::conflict(text)),
@@ -73,36 +125,60 @@ async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
                 let account = account
                     .filter(|account| account.is_visible())
                     .ok_or_else(not_found)?;
-                bucket_lists::fields_without_secret(context, &account, &callback.action, result)?
+                bucket_lists::without_secret(context, &account, &callback.action, result)?
             }
             Work::RemoveBucket { .. } | Work::RemoveAccount { .. } => result,
         }),
     };
     // Used up last: an answer that could not be made can still be asked for.
-    if !database.take_callback(&key, &callback).await? {
+    if !database.take_callback(&key, &callback).await?.is_yes() {
         return Err(not_found().into());
     }
-    let Value::Object(fields) = outcome? else {
-        return Ok(Answer::whole(
-            json!({ "result": "OK", "scope": Value::Null }),
-        ));
+    let scope = match outcome? {
+        Value::Object(fields) => with_head(&callback.action, fields),
+        _ => Value::Null,
     };
-    let scope = with_head(&callback.action, fields);
-    Ok(Answer::whole(json!({ "result": "OK", "scope": scope })))
+    whole(&Checked {
+        result: "OK",
+        scope: Some(scope),
+        obstacle: None,
+    })
 }
 
-/// What stands in the way of a clean-up, as the wire shows it.
-pub(crate) fn obstacle_wire(obstacle: &Obstacle) -> Value {
-    let locked = obstacle.locked.as_ref();
-    let until = locked.and_then(|locked| locked.until);
-    json!({
-        "text": obstacle.text,
-        "since": format!("{:.0}", obstacle.since),
-        "bucket_name": locked.map(|locked| &locked.bucket_name),
-        "filename": locked.map(|locked| &locked.key),
-        "version_id": locked.and_then(|locked| locked.version_id.as_ref()),
-        "until": until.map(|until| format!("{until:.0}")),
-    })
+fn whole(body: &Checked) -> Result<Answer, Error> {
+    let body = to_value(body).map_err(|e| Fault::permanent("writing an answer", e))?;
+    Ok(Answer::whole(body))
+}
+
+/// What stands in a clean-up's way.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ObstacleShown {
+    /// What it is, in words.
+    text: String,
+    /// Since when.
+    since: Second,
+    /// The bucket of a locked object.
+    bucket_name: Option<String>,
+    /// The key of a locked object.
+    filename: Option<String>,
+    /// The version of a locked object.
+    version_id: Option<String>,
+    /// Until when an object is locked.
+    until: Option<Second>,
+}
+
+impl From<&Obstacle> for ObstacleShown {
+    fn from(obstacle: &Obstacle) -> ObstacleShown {
+        let locked = obstacle.locked.as_ref();
+        ObstacleShown {
+            text: obstacle.text.clone(),
+            since: Second(obstacle.since),
+            bucket_name: locked.map(|locked| locked.bucket_name.clone()),
+            filename: locked.map(|locked| locked.key.clone()),
+            version_id: locked.and_then(|locked| locked.version_id.clone()),
+            until: locked.and_then(|locked| locked.until).map(Second),
+        }
+    }
 }
 
 fn not_found() -> Rejection {

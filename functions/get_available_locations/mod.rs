@@ -1,32 +1,66 @@
 //! `get_available_locations`: where accounts can be ordered.
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
 use wharfage::error::Error;
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::authenticate;
+use wharfage::http::subject::Call;
 
-crate::s3_action!("get_available_locations", takes []);
+crate::action! {
+    /// Tells where accounts can be ordered.
+    "get_available_locations" of Everybody, about ()
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    authenticate(context, call).await?;
-    let locations: Vec<Value> = context
-        .clusters
-        .iter()
-        .map(|cluster| {
-            let capabilities = cluster.capabilities();
-            json!({
-                "code": cluster.location.code,
-                "name": cluster.location.name,
-                "endpoint": cluster.location.s3_endpoint,
-                "is_default": cluster.location.code == context.rules.default_location,
-                "capabilities": {
-                    "traffic": capabilities.traffic,
-                    "versions": capabilities.versions,
-                },
-            })
-        })
-        .collect();
-    Ok(Answer::ok(json!({ "locations": locations })))
+/// It takes nothing.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {}
+
+/// What it answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The locations.
+    locations: Vec<LocationShown>,
+}
+
+/// A location.
+#[derive(Debug, Serialize, JsonSchema)]
+struct LocationShown {
+    /// What it is called in calls.
+    code: String,
+    /// What it is called by people.
+    name: String,
+    /// Where its S3 is.
+    endpoint: String,
+    /// Whether an order that names none is for this one.
+    is_default: bool,
+    /// What its cluster can do.
+    capabilities: Capabilities,
+}
+
+/// What a cluster can do.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Capabilities {
+    /// Whether traffic is counted.
+    traffic: bool,
+    /// Whether it keeps versions of objects.
+    versions: bool,
+}
+
+async fn handle(context: &Context, _: Call<'_, Asked>) -> Result<Answered, Error> {
+    let locations = context.clusters.iter().map(|cluster| {
+        let capabilities = cluster.capabilities();
+        LocationShown {
+            code: cluster.location.code.clone(),
+            name: cluster.location.name.clone(),
+            endpoint: cluster.location.s3_endpoint.clone(),
+            is_default: cluster.location.code == context.rules.default_location,
+            capabilities: Capabilities {
+                traffic: capabilities.traffic,
+                versions: capabilities.versions,
+            },
+        }
+    });
+    Ok(Answered {
+        locations: locations.collect(),
+    })
 }

@@ -1,18 +1,32 @@
 //! `get_buckets`: an account's buckets with their usage, asked of the cluster through the task queue.
 
+use schemars::JsonSchema;
+use serde::Deserialize;
 use wharfage::context::Context;
 use wharfage::error::Error;
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::ACCOUNT;
+use wharfage::http::envelope::Outcome;
+use wharfage::http::subject::{BareAccount, Call};
 
-use crate::bucket_lists;
-use crate::delete_account::bare_not_found;
+use crate::bucket_lists::{self, BucketRow, Listed};
 
-crate::s3_action!("get_buckets", takes[ACCOUNT]);
+crate::action! {
+    /// Lists an account's buckets with their usage, as the cluster tells it.
+    ///
+    /// Where the cluster takes longer than the installation waits, the answer is a callback key for `eq_callback.php`.
+    "get_buckets" of Everybody, about BareAccount, or later
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    bucket_lists::handle(context, call, NAME)
-        .await
-        .map_err(bare_not_found)
+/// It takes nothing else.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {}
+
+/// What it answers.
+pub type Answered = Listed<BucketRow>;
+
+async fn handle(
+    context: &Context,
+    call: Call<'_, Asked, BareAccount>,
+) -> Result<Outcome<Answered>, Error> {
+    let BareAccount(account) = call.about;
+    bucket_lists::answer(context, call.caller, account, NAME).await
 }

@@ -2,27 +2,78 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use wharfage::cluster::files::{Counter, File};
 use wharfage::cluster::{Cluster, Keys};
 use wharfage::context::Context;
+use wharfage::domain::account::Account;
 use wharfage::error::{Error, Fault, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::parameters::ID;
-use wharfage::http::tokens::{ACCOUNT, BUCKET, account_name, caller_and_account, token};
+use wharfage::http::subject::Call;
+use wharfage::http::values::{BucketName, Id, RawText, Second, Whole};
 
 use crate::files;
 
-crate::s3_action!(
-    "get_files",
-    takes [
-        ACCOUNT,
-        BUCKET,
-        &["continuation_token", "max_keys", "limit", "page", "search"],
-    ]
-);
+crate::action! {
+    /// Lists the files of a bucket, page by page.
+    ///
+    /// A search looks at a bounded number of files and may answer a short page. Where `next_token` is absent, it was the last.
+    "get_files" of Everybody, about Account, with start
+}
+
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// The name of the bucket.
+    bucket_name: BucketName,
+    /// Go on from where a page ended: its `next_token`.
+    continuation_token: Option<RawText>,
+    /// How many files a page has: 50, or as many as the page that is gone on from.
+    max_keys: Option<Whole<1, LARGEST_MAX_KEYS>>,
+    /// The number of the page, within the first 10,000 files.
+    page: Option<Id>,
+    /// Only files whose key has this in it, in letters of either size.
+    search: Option<RawText>,
+}
+
+/// What it answers. Folders and token stand twice, as in the published API.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The page.
+    files: FilePage,
+    /// The folders that the files of the page are in.
+    folders: Vec<String>,
+    /// Send it as `continuation_token` to go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_token: Option<String>,
+}
+
+/// A page of files.
+#[derive(Debug, Serialize, JsonSchema)]
+struct FilePage {
+    /// The files.
+    files: Vec<FileShown>,
+    /// The folders that they are in.
+    folders: Vec<String>,
+    /// Send it as `continuation_token` to go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_token: Option<String>,
+}
+
+/// A file.
+#[derive(Debug, Serialize, JsonSchema)]
+struct FileShown {
+    /// The key of the object.
+    key: String,
+    /// The same.
+    original_key: String,
+    /// Its size, in bytes.
+    size: u64,
+    /// When it was uploaded.
+    last_modified: Second,
+    /// What it is known by to whoever looks whether it changed.
+    etag: String,
+}
 
 const DEFAULT_MAX_KEYS: u64 = 50;
 const LARGEST_MAX_KEYS: u64 = 100;
@@ -68,30 +119,53 @@ struct Found {
     next: Option<String>,
 }
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    account_name(call)?;
-    let parameters = &call.parameters;
-    let bucket_name = files::bucket_name(call)?;
-    let from = match parameters.raw_text(&["continuation_token"])? {
-        Some(text) => Some(NextToken::decode(&text)?),
+/// Where a page begins.
+struct Start {
+    from: Option<NextToken>,
+    max_keys: u64,
+    skipped: u64,
+}
+
+async fn start(_: &Context, asked: &Asked) -> Result<Start, Error> {
+    let from = match &asked.continuation_token {
+        Some(RawText(text)) => Some(NextToken::decode(text)?),
         None => None,
     };
-    let max_keys = parameters
-        .number(&["max_keys", "limit"], 1..=LARGEST_MAX_KEYS)?
+    let max_keys = asked
+        .max_keys
+        .map(|Whole(max_keys)| max_keys)
         .or(from.as_ref().map(|token| token.max_keys))
         .unwrap_or(DEFAULT_MAX_KEYS);
-    let page = parameters.number(&["page"], ID)?.unwrap_or(1);
+    let page = asked.page.map_or(1, |Whole(page)| page);
     // The token says where to go on, whatever number the caller gives the page.
     let skipped = match from {
         Some(_) => 0,
         None if page.saturating_mul(max_keys) > LARGEST_REACH => return Err(too_far().into()),
         None => (page - 1) * max_keys,
     };
-    let search = parameters
-        .raw_text(&["search"])?
-        .map(|text| text.to_lowercase());
-    let (_, account) = caller_and_account(context, call).await?;
+    Ok(Start {
+        from,
+        max_keys,
+        skipped,
+    })
+}
+
+async fn handle(
+    context: &Context,
+    call: Call<'_, Asked, Account>,
+    start: Start,
+) -> Result<Answered, Error> {
+    let account = call.about;
+    let Start {
+        from,
+        max_keys,
+        skipped,
+    } = start;
+    let BucketName(bucket_name) = call.parameters.bucket_name;
+    let search = call
+        .parameters
+        .search
+        .map(|RawText(text)| text.to_lowercase());
     let keys = files::keys_of(context, &account).await?;
     let cluster = context.clusters.of(&account.location)?;
     let counter = Counter::default();
@@ -120,7 +194,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         ),
         None => None,
     };
-    Ok(Answer::ok(wire(&found.files, next_token)))
+    Ok(answered(&found.files, next_token))
 }
 
 /// A page that lies too far behind the first one.
@@ -218,33 +292,31 @@ async fn find(
     Ok(found)
 }
 
-/// The listing as the reference shows it: folders and token stand twice.
-fn wire(files: &[File], next_token: Option<String>) -> Value {
-    let mut folders: Vec<&str> = files
+fn answered(files: &[File], next_token: Option<String>) -> Answered {
+    let mut folders: Vec<String> = files
         .iter()
-        .filter_map(|file| file.key.find('/').map(|slash| &file.key[..=slash]))
+        .filter_map(|file| {
+            file.key
+                .find('/')
+                .map(|slash| file.key[..=slash].to_owned())
+        })
         .collect();
     folders.sort_unstable();
     folders.dedup();
-    let rows: Vec<Value> = files
-        .iter()
-        .map(|file| {
-            json!({
-                "key": file.key,
-                "original_key": file.key,
-                "size": file.size_bytes,
-                "last_modified": format!("{:.0}", file.last_modified),
-                "etag": file.etag,
-            })
-        })
-        .collect();
-    let mut answer = json!({
-        "files": { "files": rows, "folders": folders },
-        "folders": folders,
+    let files = files.iter().map(|file| FileShown {
+        key: file.key.clone(),
+        original_key: file.key.clone(),
+        size: file.size_bytes,
+        last_modified: Second(file.last_modified),
+        etag: file.etag.clone(),
     });
-    if let Some(next_token) = next_token {
-        answer["files"]["next_token"] = next_token.clone().into();
-        answer["next_token"] = next_token.into();
+    Answered {
+        files: FilePage {
+            files: files.collect(),
+            folders: folders.clone(),
+            next_token: next_token.clone(),
+        },
+        folders,
+        next_token,
     }
-    answer
 }

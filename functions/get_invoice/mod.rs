@@ -1,41 +1,69 @@
 //! `get_invoice`: one invoice, each line with the figures it was computed from.
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
 use wharfage::error::{Error, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::parameters::ID;
-use wharfage::http::tokens::{authenticate, token};
+use wharfage::http::subject::Call;
+use wharfage::http::values::{Id, Whole};
 
-use crate::invoices;
+use crate::invoices::{self, InvoiceShown, LineShown};
 
-crate::s3_action!("get_invoice", takes[&["id", "invoice_id"]]);
+crate::action! {
+    /// Shows one invoice, each line with the figures it was computed from.
+    "get_invoice" of Everybody, about ()
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    let invoice_id = call.parameters.required_number(&["invoice_id"], ID)?;
-    let caller = authenticate(context, call).await?;
-    let not_found = || Rejection::not_found("invoice not found");
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// The invoice.
+    invoice_id: Id,
+    /// The client whose invoice it is. Administrators need not say it.
+    id: Option<Id>,
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The invoice.
+    invoice: WholeInvoice,
+}
+
+/// An invoice with its lines.
+#[derive(Debug, Serialize, JsonSchema)]
+struct WholeInvoice {
+    #[serde(flatten)]
+    summary: InvoiceShown,
+    /// What it is made of.
+    lines: Vec<LineShown>,
+}
+
+async fn handle(context: &Context, call: Call<'_, Asked>) -> Result<Answered, Error> {
+    let Whole(invoice_id) = call.parameters.invoice_id;
     let database = &context.database;
     // A number is unique: staff need not know whose invoice it is.
-    let invoice = match caller.client_named(call) {
+    let invoice = match call
+        .caller
+        .client_of(call.parameters.id.map(|Whole(id)| id))
+    {
         Ok(Some(client_id)) => database.invoice(client_id, invoice_id).await?,
         Ok(None) => {
             let currencies = invoices::currencies(context).await?;
             database.anybodys_invoice(&currencies, invoice_id).await?
         }
         // Another client's: that there is one is nobody else's business.
-        Err(rejection) if rejection == Rejection::account_not_found() => None,
-        Err(rejection) => return Err(rejection.into()),
+        Err(_) => None,
     };
-    let invoice = invoice.ok_or_else(not_found)?;
-    let lines: Vec<Value> = invoice
+    let invoice = invoice.ok_or_else(|| Rejection::not_found("invoice not found"))?;
+    let lines = invoice
         .lines
         .iter()
-        .map(|line| invoices::line(line, invoice.currency))
-        .collect();
-    let mut fields = invoices::summary(&invoice);
-    fields.insert("lines".into(), lines.into());
-    Ok(Answer::ok(json!({ "invoice": fields })))
+        .map(|line| LineShown::new(line, invoice.currency));
+    Ok(Answered {
+        invoice: WholeInvoice {
+            summary: InvoiceShown::from(&invoice),
+            lines: lines.collect(),
+        },
+    })
 }

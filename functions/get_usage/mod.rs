@@ -2,33 +2,109 @@
 
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
+use wharfage::domain::account::Account;
 use wharfage::domain::figures::gb;
 use wharfage::domain::period::{anniversary, date_of, start_of};
 use wharfage::domain::usage::Usage;
 use wharfage::error::{Error, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{ACCOUNT, account_name, caller_and_account, token};
+use wharfage::http::subject::Call;
+use wharfage::http::values::{ByteHours, Day, Second};
 
-crate::s3_action!("get_usage", takes [ACCOUNT, &["by", "period_from", "period_to"]]);
+crate::action! {
+    /// Tells an account's usage by hours, days or usage periods.
+    "get_usage" of Everybody, about Account
+}
 
-/// The longest range, by what it is divided into: an answer has at most so many days, whatever the account's age.
-const MOST_DAYS: [(&str, i32); 3] = [("hours", 31), ("days", 366), ("periods", 1_100)];
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// What the range is divided into.
+    #[schemars(extend("default" = "days"))]
+    by: Option<Parts>,
+    /// The first day of the range; without one, the first of the running usage period.
+    period_from: Option<Day>,
+    /// The last day of the range; without one, today.
+    period_to: Option<Day>,
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    account_name(call)?;
-    let parameters = &call.parameters;
-    let by = parameters.text(&["by"])?.unwrap_or_else(|| "days".into());
-    let (_, most_days) = MOST_DAYS
-        .into_iter()
-        .find(|(name, _)| *name == by)
-        .ok_or_else(|| Rejection::invalid("by", "must be hours, days or periods"))?;
-    let period_from = parameters.date("period_from")?;
-    let period_to = parameters.date("period_to")?;
-    let (_, account) = caller_and_account(context, call).await?;
+/// What a range is divided into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Parts {
+    /// Its hours: a range of at most 31 days.
+    Hours,
+    /// Its days: at most 366.
+    Days,
+    /// The usage periods that it touches: at most 1,100 days.
+    Periods,
+}
+
+impl Parts {
+    /// The longest range: an answer has at most so many days, whatever the account's age.
+    fn most_days(self) -> i32 {
+        match self {
+            Parts::Hours => 31,
+            Parts::Days => 366,
+            Parts::Periods => 1_100,
+        }
+    }
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The account.
+    s3uid: String,
+    /// What the range is divided into.
+    by: Parts,
+    /// The parts of the range.
+    usage: Vec<UsageRow>,
+}
+
+/// A part of the range. What nobody counts is null.
+#[derive(Debug, Serialize, JsonSchema)]
+struct UsageRow {
+    /// Its start.
+    from: Second,
+    /// Its end, which is not part of it.
+    to: Second,
+    /// Its hours that have begun.
+    hours: u32,
+    /// What was stored.
+    stored_byte_hours: ByteHours,
+    /// What was stored at its end, in bytes.
+    stored_bytes: u64,
+    /// The most that was stored at a time, in bytes.
+    peak_stored_bytes: u64,
+    /// What was sent, in bytes.
+    bytes_sent: Option<u64>,
+    /// What was received, in bytes.
+    bytes_received: Option<u64>,
+    /// How many requests there were.
+    requests: Option<u64>,
+    /// What was sent, in GB of 2^30 bytes.
+    traffic: Option<f64>,
+    /// The most that was stored at a time, in GB.
+    total_storage_peak_gb: f64,
+}
+
+async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Answered, Error> {
+    let account = call.about;
+    let by = call.parameters.by.unwrap_or(Parts::Days);
+    let most_days = by.most_days();
+    let day = |day: Option<Day>| day.map(|Day(date)| date);
+    let (period_from, period_to) = (
+        day(call.parameters.period_from),
+        day(call.parameters.period_to),
+    );
+    let answered = |usage| Answered {
+        s3uid: account.s3uid.clone(),
+        by,
+        usage,
+    };
     let now = context.now();
     let to = period_to.unwrap_or_else(|| date_of(now)).min(date_of(now));
     let earliest = to.saturating_sub((most_days - 1).days());
@@ -36,9 +112,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         .unwrap_or_else(|| account.service.period_start(to).max(earliest))
         .max(account.service.ordered_on);
     if from > to {
-        return Ok(Answer::ok(
-            json!({ "s3uid": account.s3uid, "by": by, "usage": [] }),
-        ));
+        return Ok(answered(Vec::new()));
     }
     if from < earliest {
         return Err(Rejection::invalid(
@@ -56,10 +130,10 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         .clusters
         .get(&account.location)
         .is_none_or(|cluster| cluster.capabilities().traffic);
-    let mut rows: Vec<Value> = Vec::new();
+    let mut rows: Vec<UsageRow> = Vec::new();
     let mut stored_bytes = stored_before_bytes;
-    for (part_from, part_to) in parts(&by, account.service.ordered_on, from, to) {
-        if by == "hours" {
+    for (part_from, part_to) in parts(by, account.service.ordered_on, from, to) {
+        if by == Parts::Hours {
             let mut day = Usage::default();
             for hour in 0..24 {
                 let start = part_from + jiff::SignedDuration::from_hours(hour);
@@ -70,28 +144,31 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
                 let until = start + jiff::SignedDuration::from_hours(1);
                 let so_far = Usage::of(stored_bytes, &days, date_of(part_from), until);
                 let usage = difference(&so_far, &day);
-                rows.push(row(start, until, &usage, counts_traffic));
+                rows.push(UsageRow::new(start, until, &usage, counts_traffic));
                 day = so_far;
             }
             stored_bytes = day.stored_bytes;
         } else {
             let usage = Usage::of(stored_bytes, &days, date_of(part_from), part_to.min(end));
             stored_bytes = usage.stored_bytes;
-            rows.push(row(part_from, part_to.min(end), &usage, counts_traffic));
+            rows.push(UsageRow::new(
+                part_from,
+                part_to.min(end),
+                &usage,
+                counts_traffic,
+            ));
         }
     }
-    Ok(Answer::ok(
-        json!({ "s3uid": account.s3uid, "by": by, "usage": rows }),
-    ))
+    Ok(answered(rows))
 }
 
 /// The parts of a range of days, both included: its days, or the usage periods that it touches.
-fn parts(by: &str, ordered_on: Date, from: Date, to: Date) -> Vec<(Timestamp, Timestamp)> {
+fn parts(by: Parts, ordered_on: Date, from: Date, to: Date) -> Vec<(Timestamp, Timestamp)> {
     let mut parts = Vec::new();
     let mut start = from;
     let mut months = 0;
     while start <= to {
-        let next = if by == "periods" {
+        let next = if by == Parts::Periods {
             loop {
                 months += 1;
                 let next = anniversary(ordered_on, months);
@@ -121,20 +198,21 @@ fn difference(so_far: &Usage, before: &Usage) -> Usage {
     }
 }
 
-/// A part of the range. What nobody counts is null.
-fn row(from: Timestamp, to: Timestamp, usage: &Usage, counts_traffic: bool) -> Value {
-    let moved = |figure: u64| counts_traffic.then_some(figure);
-    json!({
-        "from": format!("{from:.0}"),
-        "to": format!("{to:.0}"),
-        "hours": usage.hours,
-        "stored_byte_hours": usage.stored_byte_hours.to_string(),
-        "stored_bytes": usage.stored_bytes,
-        "peak_stored_bytes": usage.peak_stored_bytes,
-        "bytes_sent": moved(usage.bytes_sent),
-        "bytes_received": moved(usage.bytes_received),
-        "requests": moved(usage.requests),
-        "traffic": moved(usage.bytes_sent).map(gb),
-        "total_storage_peak_gb": gb(usage.peak_stored_bytes),
-    })
+impl UsageRow {
+    fn new(from: Timestamp, to: Timestamp, usage: &Usage, counts_traffic: bool) -> UsageRow {
+        let moved = |figure: u64| counts_traffic.then_some(figure);
+        UsageRow {
+            from: Second(from),
+            to: Second(to),
+            hours: usage.hours,
+            stored_byte_hours: ByteHours(usage.stored_byte_hours),
+            stored_bytes: usage.stored_bytes,
+            peak_stored_bytes: usage.peak_stored_bytes,
+            bytes_sent: moved(usage.bytes_sent),
+            bytes_received: moved(usage.bytes_received),
+            requests: moved(usage.requests),
+            traffic: moved(usage.bytes_sent).map(gb),
+            total_storage_peak_gb: gb(usage.peak_stored_bytes),
+        }
+    }
 }

@@ -4,12 +4,11 @@
 //! few; every other is one of plan, location, billing group and storage type, and the listing groups are made of these. What is ordered
 //! by the figures of a whole calendar month comes from that month's rankings, as far as it was collected.
 
-use std::fmt::Display;
-
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::civil::Date;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
 use wharfage::database::{AccountOrder, MonthUsage, Page};
 use wharfage::domain::account::{Account, Group, Status, Suspension};
@@ -17,29 +16,162 @@ use wharfage::domain::figures::gb;
 use wharfage::domain::period::{date_of, start_of};
 use wharfage::domain::usage::Usage;
 use wharfage::error::{Error, Fault, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::parameters::ID;
-use wharfage::http::tokens::{ACCOUNT, BUCKET, Caller, authenticate, s3uid, token};
+use wharfage::http::subject::Call;
+use wharfage::http::tokens::Caller;
+use wharfage::http::values::{Day, Id, Limit, Offset, S3uid, Whole};
+use wharfage::{from_line, schema};
 
-use crate::locations::location;
-use crate::services;
+use crate::locations;
+use crate::services::ServiceShown;
 
-crate::s3_action!(
-    "get_users",
-    takes [
-        ACCOUNT,
-        BUCKET,
-        &["plan_id", "email", "billing", "storage_type", "location"],
-        &["status", "suspension", "next_token"],
-        &["period_from", "period_to", "order", "order_by", "limit", "offset"],
-    ]
-);
+crate::action! {
+    /// Lists accounts with their traffic, storage and service; filtered, sorted and paged.
+    ///
+    /// Clients see their own. Administrators who filter by `status` or `suspension` go on by `next_token`; a page may be short.
+    "get_users" of Everybody, about (), with query
+}
 
-const DEFAULT_LIMIT: u64 = 50;
-const LARGEST_LIMIT: u64 = 500;
-/// Skipping costs as much as reading; narrow the listing instead.
-const LARGEST_OFFSET: u64 = 10_000;
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// The first day of the period that traffic and storage are told of; without one, the first of the month of the last.
+    period_from: Option<Day>,
+    /// The last day of it; without one, today. Without either, it is each account's running period.
+    period_to: Option<Day>,
+    /// What to sort by; without one, by number.
+    order: Option<Order>,
+    /// `ASC`, or `DESC` for the largest first.
+    #[schemars(extend("default" = "ASC"))]
+    order_by: Option<Direction>,
+    /// How many accounts at most.
+    #[serde(default)]
+    limit: Limit<50, 500>,
+    /// How many to skip. Skipping costs as much as reading; narrow the listing instead.
+    #[serde(default)]
+    offset: Offset<10_000>,
+    /// Only of this client. To a client, an account's number too.
+    id: Option<Id>,
+    /// Only this account, by its number.
+    account_id: Option<Id>,
+    /// Only on this plan.
+    plan_id: Option<Id>,
+    /// Only this account, by its name for ever.
+    s3uid: Option<S3uid>,
+    /// Only of the client with this email.
+    email: Option<String>,
+    /// Only in this billing group.
+    billing: Option<String>,
+    /// Only the accounts that have a bucket of this name.
+    bucket_name: Option<String>,
+    /// Only with this kind of storage.
+    storage_type: Option<String>,
+    /// Only at this location.
+    location: Option<String>,
+    /// Only those that stand so.
+    status: Option<Shown>,
+    /// Only those whose keys are stopped for this.
+    suspension: Option<Stopped>,
+    /// Go on from where a page ended.
+    next_token: Option<Id>,
+}
+
+/// What accounts are sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Order {
+    /// What was sent.
+    TotalTrafficPeriodGb,
+    /// The most that was stored at a time.
+    TotalStoragePeakGb,
+}
+
+/// Which way accounts are sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Ascending,
+    Descending,
+}
+
+from_line!(Direction, |text| {
+    match text.to_ascii_uppercase().as_str() {
+        "ASC" => Ok(Direction::Ascending),
+        "DESC" => Ok(Direction::Descending),
+        _ => Err("must be ASC or DESC"),
+    }
+});
+schema!(Direction, "Direction", { "type": "string", "enum": ["ASC", "DESC", "asc", "desc"] });
+
+/// Where accounts stand that are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shown(Status);
+
+from_line!(Shown, |text| match text.parse() {
+    Ok(status) if status != Status::Terminated => Ok(Shown(status)),
+    _ => Err("must be active or cancelling or suspended or terminating"),
+});
+schema!(Shown, "ListedStatus", {
+    "type": "string",
+    "enum": ["active", "cancelling", "suspended", "terminating"],
+});
+
+/// Why keys are stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stopped(Suspension);
+
+from_line!(Stopped, |text| match text.parse() {
+    Ok(suspension) => Ok(Stopped(suspension)),
+    Err(_) => Err("must be unpaid or administrator or traffic"),
+});
+schema!(Stopped, "ListedSuspension", {
+    "type": "string",
+    "enum": ["unpaid", "administrator", "traffic"],
+});
+
+/// What it answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The accounts.
+    s3_users: Vec<AccountShown>,
+    /// Send it with the same call to go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_token: Option<String>,
+}
+
+/// An account with its figures.
+#[derive(Debug, Serialize, JsonSchema)]
+struct AccountShown {
+    /// Its number.
+    id: u64,
+    /// Its name for ever.
+    s3uid: String,
+    /// Whose it is.
+    client_id: u64,
+    /// The email of whose it is.
+    email: String,
+    /// The billing group of whose it is.
+    billing: String,
+    /// Its plan.
+    plan_id: u64,
+    /// Where it is.
+    location: String,
+    /// The kind of storage.
+    storage_type: String,
+    /// The storage that is included, in GB of 2^30 bytes.
+    quota: u64,
+    /// What was sent, in GB.
+    traffic: f64,
+    /// What is stored now, in GB.
+    storage_usage: f64,
+    /// What was sent, in GB.
+    total_traffic_period_gb: f64,
+    /// The most that was stored at a time, in GB.
+    total_storage_peak_gb: f64,
+    /// How many buckets it has.
+    buckets: u64,
+    /// Its service.
+    service: ServiceShown,
+}
+
 /// So many accounts are looked at, in steps, for those of a status, before a short page is answered: `next_token` goes on from there.
 const LOOK_AT: usize = 5_000;
 const LOOK_AT_ONCE: usize = 1_000;
@@ -73,10 +205,8 @@ struct Row {
     peak_stored_bytes: u64,
 }
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    let query = query(context, call)?;
-    let caller = authenticate(context, call).await?;
+async fn handle(context: &Context, call: Call<'_, Asked>, query: Query) -> Result<Answered, Error> {
+    let caller = call.caller;
     let rows = match candidates(context, &caller, &query).await? {
         Some(accounts) => {
             let accounts = accounts
@@ -101,12 +231,10 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         None if query.status.is_some() || query.suspension.is_some() || query.after.is_some() => {
             let (accounts, next) = looked_at(context, &query).await?;
             let rows = rows(context, &query, accounts).await?;
-            let users: Vec<Value> = rows.iter().map(wire).collect();
-            let mut answer = json!({ "s3_users": users });
-            if let Some(next) = next {
-                answer["next_token"] = next.to_string().into();
-            }
-            return Ok(Answer::ok(answer));
+            return Ok(Answered {
+                s3_users: rows.iter().map(AccountShown::from).collect(),
+                next_token: next.map(|next| next.to_string()),
+            });
         }
         None => {
             let ranked_month = match query.period {
@@ -126,8 +254,10 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             }
         }
     };
-    let users: Vec<Value> = rows.iter().map(wire).collect();
-    Ok(Answer::ok(json!({ "s3_users": users })))
+    Ok(Answered {
+        s3_users: rows.iter().map(AccountShown::from).collect(),
+        next_token: None,
+    })
 }
 
 /// The groups that the filters pick.
@@ -197,84 +327,48 @@ fn has_status(query: &Query, account: &Account) -> bool {
             .is_none_or(|suspension| Some(suspension) == service.suspension)
 }
 
-fn query(context: &Context, call: &Call) -> Result<Query, Rejection> {
-    let parameters = &call.parameters;
-    let date = |name: &str| -> Result<Option<Date>, Rejection> {
-        let Some(text) = parameters.text(&[name])? else {
-            return Ok(None);
-        };
-        let is_plain = text.len() == 10;
-        match text.parse::<Date>() {
-            Ok(date) if is_plain => Ok(Some(date)),
-            _ => Err(Rejection::invalid(name, "must be a date as 2026-01-31")),
-        }
-    };
-    let period = match (date("period_from")?, date("period_to")?) {
+async fn query(context: &Context, asked: &Asked) -> Result<Query, Error> {
+    let day = |day: Option<Day>| day.map(|Day(date)| date);
+    let period = match (day(asked.period_from), day(asked.period_to)) {
         (None, None) => None,
         (from, to) => {
             let to = to.unwrap_or_else(|| date_of(context.now()));
             let from = from.unwrap_or_else(|| to.first_of_month());
             if from > to {
-                return Err(Rejection::invalid(
-                    "period_from",
-                    "must not be after period_to",
-                ));
+                let rule = "must not be after period_to";
+                return Err(Rejection::invalid("period_from", rule).into());
             }
             if (to - from).get_days() > 366 {
-                return Err(Rejection::invalid(
-                    "period_from",
-                    "must be at most 366 days before period_to",
-                ));
+                let rule = "must be at most 366 days before period_to";
+                return Err(Rejection::invalid("period_from", rule).into());
             }
             Some((from, to))
         }
     };
-    let order = match parameters.text(&["order"])?.as_deref() {
-        None => AccountOrder::Number,
-        Some("total_traffic_period_gb") => AccountOrder::Traffic,
-        Some("total_storage_peak_gb") => AccountOrder::PeakStorage,
-        Some(_) => {
-            let rule = "must be total_traffic_period_gb or total_storage_peak_gb";
-            return Err(Rejection::invalid("order", rule));
-        }
-    };
-    let descending = match parameters
-        .text(&["order_by"])?
-        .map(|text| text.to_ascii_uppercase())
-        .as_deref()
-    {
-        None | Some("ASC") => false,
-        Some("DESC") => true,
-        Some(_) => return Err(Rejection::invalid("order_by", "must be ASC or DESC")),
-    };
-    let limit = parameters
-        .number(&["limit"], 1..=LARGEST_LIMIT)?
-        .unwrap_or(DEFAULT_LIMIT);
-    let offset = parameters
-        .number(&["offset"], 0..=LARGEST_OFFSET)?
-        .unwrap_or(0);
-    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let number = |id: Option<Id>| id.map(|Whole(id)| id);
     Ok(Query {
-        id: parameters.number(&["id"], ID)?,
-        account_id: parameters.number(&["account_id"], ID)?,
-        plan_id: parameters.number(&["plan_id"], ID)?,
-        s3uid: s3uid(call)?,
-        email: parameters
-            .text(&["email"])?
-            .map(|email| email.to_lowercase()),
-        billing: parameters.text(&["billing"])?,
-        bucket_name: parameters.text(&["bucket_name", "bucket"])?,
-        storage_type: parameters.text(&["storage_type"])?,
-        location: location(context, call)?,
-        status: one_of(call, "status", &SHOWN)?,
-        suspension: one_of(call, "suspension", &SUSPENSIONS)?,
-        after: parameters.number(&["next_token"], ID)?,
+        id: number(asked.id),
+        account_id: number(asked.account_id),
+        plan_id: number(asked.plan_id),
+        s3uid: asked.s3uid.clone().map(|S3uid(s3uid)| s3uid),
+        email: asked.email.as_ref().map(|email| email.to_lowercase()),
+        billing: asked.billing.clone(),
+        bucket_name: asked.bucket_name.clone(),
+        storage_type: asked.storage_type.clone(),
+        location: locations::known(context, asked.location.as_deref())?,
+        status: asked.status.map(|Shown(status)| status),
+        suspension: asked.suspension.map(|Stopped(suspension)| suspension),
+        after: number(asked.next_token),
         period,
         page: Page {
-            order,
-            descending,
-            offset: size(offset),
-            limit: size(limit),
+            order: match asked.order {
+                None => AccountOrder::Number,
+                Some(Order::TotalTrafficPeriodGb) => AccountOrder::Traffic,
+                Some(Order::TotalStoragePeakGb) => AccountOrder::PeakStorage,
+            },
+            descending: asked.order_by == Some(Direction::Descending),
+            offset: asked.offset.items(),
+            limit: asked.limit.items(),
         },
     })
 }
@@ -336,34 +430,6 @@ async fn candidates(
         )),
         (None, None) => Ok(None),
     }
-}
-
-/// The states of accounts that are listed.
-const SHOWN: [Status; 4] = [
-    Status::Active,
-    Status::Cancelling,
-    Status::Suspended,
-    Status::Terminating,
-];
-const SUSPENSIONS: [Suspension; 3] = [
-    Suspension::Unpaid,
-    Suspension::Administrator,
-    Suspension::Traffic,
-];
-
-/// One of these, as its name is written.
-fn one_of<T: Copy + Display>(call: &Call, name: &str, all: &[T]) -> Result<Option<T>, Rejection> {
-    let Some(named) = call.parameters.text(&[name])? else {
-        return Ok(None);
-    };
-    let found = all.iter().find(|one| one.to_string() == named);
-    let rule = || {
-        let names: Vec<String> = all.iter().map(T::to_string).collect();
-        format!("must be {}", names.join(" or "))
-    };
-    found
-        .map(|one| Some(*one))
-        .ok_or_else(|| Rejection::invalid(name, &rule()))
 }
 
 /// Whether an account passes all filters. `id` is a client's number; to clients it is an account's too, of their own.
@@ -460,23 +526,25 @@ async fn ranked(
     Ok(ranking.into_iter().filter_map(row).collect())
 }
 
-fn wire(row: &Row) -> Value {
-    let account = &row.account;
-    json!({
-        "id": account.id,
-        "s3uid": account.s3uid,
-        "client_id": account.client_id,
-        "email": account.email,
-        "billing": account.billing,
-        "plan_id": account.plan_id,
-        "location": account.location,
-        "storage_type": account.storage_type,
-        "quota": account.quota_gb,
-        "traffic": gb(row.bytes_sent),
-        "storage_usage": gb(account.stored_bytes),
-        "total_traffic_period_gb": gb(row.bytes_sent),
-        "total_storage_peak_gb": gb(row.peak_stored_bytes),
-        "buckets": account.buckets,
-        "service": services::wire(&account.service),
-    })
+impl From<&Row> for AccountShown {
+    fn from(row: &Row) -> AccountShown {
+        let account = &row.account;
+        AccountShown {
+            id: account.id,
+            s3uid: account.s3uid.clone(),
+            client_id: account.client_id,
+            email: account.email.clone(),
+            billing: account.billing.clone(),
+            plan_id: account.plan_id,
+            location: account.location.clone(),
+            storage_type: account.storage_type.clone(),
+            quota: account.quota_gb,
+            traffic: gb(row.bytes_sent),
+            storage_usage: gb(account.stored_bytes),
+            total_traffic_period_gb: gb(row.bytes_sent),
+            total_storage_peak_gb: gb(row.peak_stored_bytes),
+            buckets: account.buckets,
+            service: ServiceShown::from(&account.service),
+        }
+    }
 }

@@ -2,55 +2,119 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use wharfage::context::Context;
 use wharfage::database::HistoryPage;
 use wharfage::domain::history::{Entity, Entry};
 use wharfage::error::{Error, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::parameters::ID;
-use wharfage::http::tokens::{ACCOUNT, account_of, authenticate, s3uid, token};
+use wharfage::http::subject::Call;
+use wharfage::http::tokens::account_of;
+use wharfage::http::values::{Id, Limit, Offset, S3uid, Second, Whole};
 
-crate::s3_action!(
-    "history",
-    takes [
-        ACCOUNT,
-        &["client_id", "actor_id", "limit", "offset", "next_token"],
-    ]
-);
+crate::action! {
+    /// Tells who did what, the newest first: to an account, a plan or a client, or by an administrator.
+    ///
+    /// Where `next_token` is absent, it was the last page.
+    "history" of Everybody, about (), with place
+}
 
-const DEFAULT_LIMIT: u64 = 50;
-const LARGEST_LIMIT: u64 = 500;
-/// Skipping costs as much as reading: whoever goes further goes by `next_token`.
-const LARGEST_OFFSET: u64 = 10_000;
+/// What it takes. Without a name of what, it is the caller's own.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// Of a plan, if an administrator asks; with `account_id`, the client whose account it is. To a client, one of its accounts.
+    id: Option<Id>,
+    /// Of this account, by its number.
+    account_id: Option<Id>,
+    /// Of this account, by its name for ever, be it terminated.
+    s3uid: Option<S3uid>,
+    /// Of this client.
+    client_id: Option<Id>,
+    /// How many entries at most.
+    #[serde(default)]
+    limit: Limit<50, 500>,
+    /// How many to skip. Skipping costs as much as reading: whoever goes further goes by `next_token`.
+    #[serde(default)]
+    offset: Offset<10_000>,
+    /// Go on from where a page ended.
+    next_token: Option<String>,
+    /// What this client did, if an administrator asks. It goes with no other name.
+    actor_id: Option<Id>,
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    let parameters = &call.parameters;
-    let id = parameters.number(&["id"], ID)?;
-    let account_id = parameters.number(&["account_id"], ID)?;
-    let s3uid = s3uid(call)?;
-    let client_id = parameters.number(&["client_id"], ID)?;
-    let limit = parameters
-        .number(&["limit"], 1..=LARGEST_LIMIT)?
-        .unwrap_or(DEFAULT_LIMIT);
-    let offset = parameters
-        .number(&["offset"], 0..=LARGEST_OFFSET)?
-        .unwrap_or(0);
-    let next = match parameters.text(&["next_token"])? {
-        Some(text) => Some(decode(&text)?),
-        None => None,
-    };
-    let actor_id = parameters.number(&["actor_id"], ID)?;
-    let caller = authenticate(context, call).await?;
-    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    let (limit, offset) = (size(limit), size(offset));
+/// What it answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The entries.
+    history: Vec<EntryShown>,
+    /// Send it with the same call to go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_token: Option<String>,
+}
+
+/// What somebody did.
+#[derive(Debug, Serialize, JsonSchema)]
+struct EntryShown {
+    /// What the entry is called; entries sort by it.
+    id: String,
+    /// When.
+    date: Second,
+    /// What.
+    action: String,
+    /// Who, by email or as a part of the system.
+    actor: String,
+    /// As what: `client`, `admin` or `system`.
+    role: String,
+    /// From where.
+    ip: Option<String>,
+    /// To what kind of thing: `account`, `plan` or `client`.
+    entity: String,
+    /// To which of them.
+    entity_id: String,
+    /// What else there is to say.
+    details: Value,
+}
+
+impl From<&Entry> for EntryShown {
+    fn from(entry: &Entry) -> EntryShown {
+        EntryShown {
+            id: entry.id.clone(),
+            date: Second(entry.at),
+            action: entry.action.clone(),
+            actor: entry.actor.name.clone(),
+            role: entry.actor.role.clone(),
+            ip: entry.actor.ip.clone(),
+            entity: entry.entity_kind.clone(),
+            entity_id: entry.entity_id.clone(),
+            details: entry.details.clone(),
+        }
+    }
+}
+
+/// Where a page ended.
+type Place = Option<String>;
+
+async fn place(_: &Context, asked: &Asked) -> Result<Place, Error> {
+    Ok(asked.next_token.as_deref().map(decode).transpose()?)
+}
+
+async fn handle(context: &Context, call: Call<'_, Asked>, next: Place) -> Result<Answered, Error> {
+    let (caller, asked) = (call.caller, call.parameters);
+    let number = |id: Option<Id>| id.map(|Whole(id)| id);
+    let (id, account_id, client_id) = (
+        number(asked.id),
+        number(asked.account_id),
+        number(asked.client_id),
+    );
+    let s3uid = asked.s3uid.map(|S3uid(s3uid)| s3uid);
+    let (limit, offset) = (asked.limit.items(), asked.offset.items());
+    let actor_id = number(asked.actor_id);
     if let Some(actor_id) = actor_id {
         caller.must_be_admin()?;
         if ["client_id", "s3uid", "account_id", "id"]
             .into_iter()
-            .any(|name| parameters.is_given(name))
+            .any(|name| call.raw.parameters.is_given(name))
         {
             let rule = "goes with no other name of what to show the history of";
             return Err(Rejection::invalid("actor_id", rule).into());
@@ -75,7 +139,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         }
         // As everywhere: beside `account_id`, an admin's `id` names the client whose account it is, if it is there.
         (None, Some(account_id), _) => {
-            let client_id = caller.client_named(call)?;
+            let client_id = caller.client_of(id)?;
             account = account_of(context, client_id, account_id)
                 .await?
                 .ok_or_else(Rejection::account_not_found)?;
@@ -112,12 +176,11 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     Ok(answer(page))
 }
 
-fn answer(page: HistoryPage) -> Answer {
-    let mut answer = json!({ "history": page.entries.iter().map(wire).collect::<Vec<Value>>() });
-    if let Some(next) = page.next {
-        answer["next_token"] = URL_SAFE_NO_PAD.encode(next).into();
+fn answer(page: HistoryPage) -> Answered {
+    Answered {
+        history: page.entries.iter().map(EntryShown::from).collect(),
+        next_token: page.next.map(|next| URL_SAFE_NO_PAD.encode(next)),
     }
-    Answer::ok(answer)
 }
 
 fn decode(text: &str) -> Result<String, Rejection> {
@@ -126,18 +189,4 @@ fn decode(text: &str) -> Result<String, Rejection> {
         .ok()
         .and_then(|bytes| String::from_utf8(bytes).ok())
         .ok_or_else(|| Rejection::invalid("next_token", "is not one that history gave"))
-}
-
-fn wire(entry: &Entry) -> Value {
-    json!({
-        "id": entry.id,
-        "date": format!("{:.0}", entry.at),
-        "action": entry.action,
-        "actor": entry.actor.name,
-        "role": entry.actor.role,
-        "ip": entry.actor.ip,
-        "entity": entry.entity_kind,
-        "entity_id": entry.entity_id,
-        "details": entry.details,
-    })
 }

@@ -2,50 +2,95 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
 use wharfage::domain::account::Account;
 use wharfage::domain::task::{Task, Work};
 use wharfage::error::{Error, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{authenticate_admin, token};
+use wharfage::http::subject::Call;
+use wharfage::http::values::{Limit, Second, Whole};
 
-use crate::eq_callback_php::obstacle_wire;
+use crate::eq_callback_php::ObstacleShown;
 
-crate::s3_action!("list_cleanups", takes[&["blocked", "limit", "next_token"]]);
+crate::action! {
+    /// Lists the clean-ups under way, and what stands in their way.
+    ///
+    /// A page is what was looked at: with a filter it may be short. Where `next_token` is absent, it was the last.
+    "list_cleanups" of Administrators, about (), with place
+}
 
-const DEFAULT_LIMIT: u64 = 50;
-const LARGEST_LIMIT: u64 = 500;
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// 1 for only those that something stands in the way of.
+    blocked: Option<Whole<0, 1>>,
+    /// How many clean-ups to look at.
+    #[serde(default)]
+    limit: Limit<50, 500>,
+    /// Go on from where a page ended.
+    next_token: Option<String>,
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    let parameters = &call.parameters;
-    let only_blocked = parameters.number(&["blocked"], 0..=1)? == Some(1);
-    let limit = parameters
-        .number(&["limit"], 1..=LARGEST_LIMIT)?
-        .unwrap_or(DEFAULT_LIMIT);
-    let after = match parameters.text(&["next_token"])? {
-        Some(text) => Some(decode(&text)?),
-        None => None,
-    };
-    authenticate_admin(context, call).await?;
-    let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+/// What it answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The clean-ups.
+    cleanups: Vec<CleanupShown>,
+    /// Send it with the same call to go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_token: Option<String>,
+}
+
+/// A clean-up.
+#[derive(Debug, Serialize, JsonSchema)]
+struct CleanupShown {
+    /// What it is called in the logs.
+    task_id: String,
+    /// The account.
+    s3uid: String,
+    /// Whose account it is.
+    client_id: Option<u64>,
+    /// Where the account is.
+    location: Option<String>,
+    /// The bucket, unless the whole account goes.
+    bucket_name: Option<String>,
+    /// When it was asked for.
+    since: Second,
+    /// When it was worked on last.
+    last_tried: Second,
+    /// In how many steps so far.
+    steps: u64,
+    /// How many objects, versions and unfinished uploads are gone.
+    entries_removed: u64,
+    /// How many bytes are gone.
+    bytes_removed: u64,
+    /// What stands in its way.
+    obstacle: Option<ObstacleShown>,
+}
+
+/// Where a page ended.
+type Place = Option<(String, String)>;
+
+async fn place(_: &Context, asked: &Asked) -> Result<Place, Error> {
+    Ok(asked.next_token.as_deref().map(decode).transpose()?)
+}
+
+async fn handle(context: &Context, call: Call<'_, Asked>, after: Place) -> Result<Answered, Error> {
+    let only_blocked = call.parameters.blocked == Some(Whole(1));
+    let limit = i32::try_from(call.parameters.limit.0).unwrap_or(i32::MAX);
     let database = &context.database;
     let (tasks, next) = database.open_tasks(only_blocked, limit, after).await?;
     let s3uids: Vec<&str> = tasks.iter().map(|task| task.work.s3uid()).collect();
     let accounts = database.accounts(&s3uids).await?;
-    let rows: Vec<Value> = tasks
+    let cleanups = tasks
         .iter()
-        .map(|task| wire(task, accounts.get(task.work.s3uid())))
-        .collect();
-    // A page is what was looked at: one with a filter may be short, an absent next_token alone is the end.
-    let mut answer = json!({ "cleanups": rows });
-    if let Some((task_id, updated_at)) = next {
-        let text = format!("{updated_at} {task_id}");
-        answer["next_token"] = URL_SAFE_NO_PAD.encode(text).into();
-    }
-    Ok(Answer::ok(answer))
+        .map(|task| CleanupShown::new(task, accounts.get(task.work.s3uid())));
+    Ok(Answered {
+        cleanups: cleanups.collect(),
+        next_token: next
+            .map(|(task_id, updated_at)| URL_SAFE_NO_PAD.encode(format!("{updated_at} {task_id}"))),
+    })
 }
 
 /// The place that a page ended at: a task, and when it was worked on.
@@ -60,22 +105,24 @@ fn decode(text: &str) -> Result<(String, String), Rejection> {
         .ok_or_else(|| Rejection::invalid("next_token", "is not one that list_cleanups gave"))
 }
 
-fn wire(task: &Task, account: Option<&Account>) -> Value {
-    let bucket_name = match &task.work {
-        Work::RemoveBucket { bucket_name, .. } => Some(bucket_name),
-        Work::RemoveAccount { .. } | Work::ListBuckets { .. } => None,
-    };
-    json!({
-        "task_id": task.task_id,
-        "s3uid": task.work.s3uid(),
-        "client_id": account.map(|account| account.client_id),
-        "location": account.map(|account| &account.location),
-        "bucket_name": bucket_name,
-        "since": format!("{:.0}", task.requested_at),
-        "last_tried": format!("{:.0}", task.updated_at),
-        "steps": task.steps,
-        "entries_removed": task.entries_removed,
-        "bytes_removed": task.bytes_removed,
-        "obstacle": task.obstacle.as_ref().map(obstacle_wire),
-    })
+impl CleanupShown {
+    fn new(task: &Task, account: Option<&Account>) -> CleanupShown {
+        let bucket_name = match &task.work {
+            Work::RemoveBucket { bucket_name, .. } => Some(bucket_name.clone()),
+            Work::RemoveAccount { .. } | Work::ListBuckets { .. } => None,
+        };
+        CleanupShown {
+            task_id: task.task_id.clone(),
+            s3uid: task.work.s3uid().to_owned(),
+            client_id: account.map(|account| account.client_id),
+            location: account.map(|account| account.location.clone()),
+            bucket_name,
+            since: Second(task.requested_at),
+            last_tried: Second(task.updated_at),
+            steps: task.steps,
+            entries_removed: task.entries_removed,
+            bytes_removed: task.bytes_removed,
+            obstacle: task.obstacle.as_ref().map(ObstacleShown::from),
+        }
+    }
 }

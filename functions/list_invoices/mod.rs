@@ -1,40 +1,58 @@
 //! `list_invoices`: a client's invoices, newest first.
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
 use wharfage::domain::invoice::InvoiceStatus;
 use wharfage::error::{Error, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::parameters::ID;
-use wharfage::http::tokens::{ACCOUNT, account_of, authenticate, s3uid, token};
+use wharfage::http::subject::Call;
+use wharfage::http::tokens::account_of;
+use wharfage::http::values::{Id, Limit, S3uid, Whole};
 
-use crate::invoices;
+use crate::invoices::{self, InvoiceShown};
 
-crate::s3_action!("list_invoices", takes [ACCOUNT, &["status", "limit", "next_token"]]);
+crate::action! {
+    /// Lists a client's invoices, the newest first.
+    ///
+    /// A page is what was looked at: with a filter it may be short. Where `next_token` is absent, it was the last.
+    "list_invoices" of Everybody, about ()
+}
 
-const DEFAULT_LIMIT: u64 = 50;
-const LARGEST_LIMIT: u64 = 500;
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// Only of this account, by its name for ever.
+    s3uid: Option<S3uid>,
+    /// Only of this account, by its number.
+    account_id: Option<Id>,
+    /// How many invoices to look at.
+    #[serde(default)]
+    limit: Limit<50, 500>,
+    /// Go on from where a page ended.
+    next_token: Option<Id>,
+    /// Only those that stand so.
+    status: Option<InvoiceStatus>,
+    /// The client. Administrators who name none see everybody's.
+    id: Option<Id>,
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    let parameters = &call.parameters;
-    let mut s3uid = s3uid(call)?;
-    let account_id = parameters.number(&["account_id"], ID)?;
-    let limit = parameters
-        .number(&["limit"], 1..=LARGEST_LIMIT)?
-        .unwrap_or(DEFAULT_LIMIT);
-    let before = parameters.number(&["next_token"], ID)?;
-    let status: Option<InvoiceStatus> = parameters
-        .text(&["status"])?
-        .map(|status| {
-            status
-                .parse()
-                .map_err(|_| Rejection::invalid("status", "must be open or paid"))
-        })
-        .transpose()?;
-    let caller = authenticate(context, call).await?;
-    let mut client_id = caller.client_named(call)?;
+/// What it answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The invoices.
+    invoices: Vec<InvoiceShown>,
+    /// Send it with the same call to go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_token: Option<String>,
+}
+
+async fn handle(context: &Context, call: Call<'_, Asked>) -> Result<Answered, Error> {
+    let asked = call.parameters;
+    let number = |id: Option<Id>| id.map(|Whole(id)| id);
+    let mut s3uid = asked.s3uid.map(|S3uid(s3uid)| s3uid);
+    let account_id = number(asked.account_id);
+    let (Limit(limit), before, status) = (asked.limit, number(asked.next_token), asked.status);
+    let mut client_id = call.caller.client_of(number(asked.id))?;
     // An account is some client's: staff need not know whose.
     if s3uid.is_none()
         && let Some(id) = account_id
@@ -63,15 +81,13 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             page.await?
         }
     };
-    let invoices: Vec<Value> = page
+    let invoices = page
         .iter()
         .filter(|invoice| s3uid.as_ref().is_none_or(|s3uid| *s3uid == invoice.s3uid))
         .filter(|invoice| status.is_none_or(|status| status == invoice.status()))
-        .map(|invoice| invoices::summary(invoice).into())
-        .collect();
-    let mut answer = json!({ "invoices": invoices });
-    if let Some(next) = next {
-        answer["next_token"] = next.to_string().into();
-    }
-    Ok(Answer::ok(answer))
+        .map(InvoiceShown::from);
+    Ok(Answered {
+        invoices: invoices.collect(),
+        next_token: next.map(|next| next.to_string()),
+    })
 }

@@ -1,23 +1,70 @@
 //! `preview_invoice`: what an account's running period comes to so far, and what its next one will cost.
 
-use serde_json::{Value, json};
+use jiff::civil::Date;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
+use wharfage::domain::account::Account;
 use wharfage::domain::closing::{close, is_next_charged, overage_lines};
 use wharfage::domain::figures::gb;
-use wharfage::domain::money::to_major;
+use wharfage::domain::money::{Currency, to_major};
 use wharfage::domain::period::date_of;
 use wharfage::error::{Error, Fault};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{ACCOUNT, caller_and_account};
+use wharfage::http::subject::Call;
+use wharfage::http::values::{ByteHours, Number};
 
-use crate::list_plans::number;
-use crate::{closing, invoices};
+use crate::closing;
+use crate::invoices::LineShown;
 
-crate::s3_action!("preview_invoice", takes[ACCOUNT]);
+crate::action! {
+    /// Tells what an account's running period comes to so far, and what its next one will cost.
+    "preview_invoice" of Everybody, about Account
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    let (_, account) = caller_and_account(context, call).await?;
+/// It takes nothing else.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {}
+
+/// What it answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The account.
+    s3uid: String,
+    /// The first day of the running period, in UTC.
+    period_from: Date,
+    /// The day after its last one, on which the invoice will be issued.
+    period_to: Date,
+    /// The day up to which usage is counted.
+    as_of: Date,
+    /// The currency of the amounts.
+    currency: Currency,
+    /// The plan of the account.
+    plan_id: u64,
+    /// The plan from the next period on, if it is another.
+    next_plan_id: Option<u64>,
+    /// What the lines come to.
+    amount: Number,
+    /// What the invoice would be made of.
+    lines: Vec<LineShown>,
+    /// The usage of the running period so far.
+    usage: UsageShown,
+}
+
+/// Usage of a period so far.
+#[derive(Debug, Serialize, JsonSchema)]
+struct UsageShown {
+    /// The hours that have passed.
+    hours: u32,
+    /// What was stored.
+    stored_byte_hours: ByteHours,
+    /// The most that was stored at a time, in GB of 2^30 bytes.
+    total_storage_peak_gb: f64,
+    /// What was sent, in GB.
+    total_traffic_period_gb: f64,
+}
+
+async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Answered, Error> {
+    let account = call.about;
     let now = context.now();
     let period = closing::period(context, &account, now).await?;
     let fault = |e| Fault::permanent("previewing an invoice", e);
@@ -44,25 +91,24 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
     .map_err(fault)?;
     let lines: Vec<_> = so_far.into_iter().chain(closing.lines).collect();
     let amount_minor: i64 = lines.iter().map(|line| line.amount_minor).sum();
-    let shown: Vec<Value> = lines
-        .iter()
-        .map(|line| invoices::line(line, period.currency))
-        .collect();
-    Ok(Answer::ok(json!({
-        "s3uid": account.s3uid,
-        "period_from": period.from,
-        "period_to": period.to,
-        "as_of": date_of(now),
-        "currency": period.currency,
-        "plan_id": account.plan_id,
-        "next_plan_id": account.plan_changes.next_plan_id,
-        "amount": number(to_major(amount_minor, period.currency)),
-        "lines": shown,
-        "usage": {
-            "hours": period.usage.hours,
-            "stored_byte_hours": period.usage.stored_byte_hours.to_string(),
-            "total_storage_peak_gb": gb(period.usage.peak_stored_bytes),
-            "total_traffic_period_gb": gb(period.usage.bytes_sent),
+    Ok(Answered {
+        period_from: period.from,
+        period_to: period.to,
+        as_of: date_of(now),
+        currency: period.currency,
+        plan_id: account.plan_id,
+        next_plan_id: account.plan_changes.next_plan_id,
+        amount: Number(to_major(amount_minor, period.currency)),
+        lines: lines
+            .iter()
+            .map(|line| LineShown::new(line, period.currency))
+            .collect(),
+        usage: UsageShown {
+            hours: period.usage.hours,
+            stored_byte_hours: ByteHours(period.usage.stored_byte_hours),
+            total_storage_peak_gb: gb(period.usage.peak_stored_bytes),
+            total_traffic_period_gb: gb(period.usage.bytes_sent),
         },
-    })))
+        s3uid: account.s3uid,
+    })
 }

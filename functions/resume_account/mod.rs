@@ -4,32 +4,55 @@
 //! that has time already, is given another day.
 
 use jiff::ToSpan;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use wharfage::context::Context;
 use wharfage::domain::account::{Account, Parts};
 use wharfage::domain::period::date_of;
 use wharfage::error::{Error, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{ACCOUNT, caller_and_account};
+use wharfage::http::subject::Call;
+use wharfage::http::values::Day;
 
-use crate::{chasing, services, suspension};
+use crate::services::AccountService as Answered;
+use crate::{chasing, suspension};
 
-crate::s3_action!("resume_account", takes [ACCOUNT, &["until"]]);
+crate::action! {
+    /// Lets an account's keys work again, whoever stopped them.
+    ///
+    /// An unpaid account is given time: on the day `until` it is suspended again if something is still overdue.
+    "resume_account" of Administrators, about Account, with check
+}
+
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// The day until which an unpaid account is given time: after today, and at most a year ahead.
+    until: Option<Day>,
+}
 
 /// Nobody means more, but a slip of the hand does.
 const MOST_TIME_DAYS: i64 = 366;
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
+async fn check(context: &Context, asked: &Asked) -> Result<(), Error> {
     let today = date_of(context.now());
-    let until = call.parameters.date("until")?;
     let last = today.saturating_add(MOST_TIME_DAYS.days());
-    if until.is_some_and(|until| until <= today || until > last) {
-        let rule = "must be a day after today, and at most a year ahead";
-        return Err(Rejection::invalid("until", rule).into());
+    match asked.until {
+        Some(Day(until)) if until <= today || until > last => {
+            let rule = "must be a day after today, and at most a year ahead";
+            Err(Rejection::invalid("until", rule).into())
+        }
+        _ => Ok(()),
     }
-    let (caller, account) = caller_and_account(context, call).await?;
-    caller.must_be_admin()?;
+}
+
+async fn handle(
+    context: &Context,
+    call: Call<'_, Asked, Account>,
+    (): (),
+) -> Result<Answered, Error> {
+    let today = date_of(context.now());
+    let until = call.parameters.until.map(|Day(until)| until);
+    let (caller, account) = (call.caller, call.about);
     let open = context.database.open_invoices(account.client_id).await?;
     let is_unpaid =
         account.service.is_unpaid() || chasing::has_overdue(context, &open, &account.s3uid);
@@ -55,7 +78,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
 
 /// The record says that the keys work. Whoever resumed the account may not have heard the answer, or its keys may be stopped all the same
 /// for a reason that nobody recorded: its cluster is told in any case.
-async fn not_suspended(context: &Context, account: Account) -> Result<Answer, Error> {
+async fn not_suspended(context: &Context, account: Account) -> Result<Answered, Error> {
     let refused = Rejection::conflict("S3 account is not suspended");
     if account.are_keys_stopped() {
         return Err(refused.into());
@@ -68,6 +91,6 @@ async fn not_suspended(context: &Context, account: Account) -> Result<Answer, Er
     }
 }
 
-fn answer(account: &Account) -> Answer {
-    Answer::ok(json!({ "s3uid": account.s3uid, "service": services::wire(&account.service) }))
+fn answer(account: &Account) -> Answered {
+    Answered::new(account, &account.service)
 }

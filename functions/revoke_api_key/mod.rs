@@ -1,23 +1,46 @@
 //! `revoke_api_key`: ends an API key, and the sessions opened with it. For admins.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
+use wharfage::domain::credential::ApiKey;
 use wharfage::domain::history::Entity;
 use wharfage::error::{Error, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{authenticate_admin, token};
+use wharfage::http::subject::Call;
+use wharfage::http::values::KeyHash;
 
-crate::s3_action!("revoke_api_key", takes[&["api_key_id"]]);
+crate::action! {
+    /// Ends an API key, and the sessions that were opened with it.
+    "revoke_api_key" of Administrators, about (), with api_key
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    let api_key_id = call.parameters.required_text(&["api_key_id"])?;
-    if api_key_id.len() != 64 || !api_key_id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(Rejection::invalid("api_key_id", "must be 64 hexadecimal digits").into());
-    }
-    let api_key = async { Ok(context.database.api_key(&api_key_id).await?) };
-    let (caller, api_key) = futures::try_join!(authenticate_admin(context, call), api_key)?;
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// The key, by what `create_api_key` called it.
+    api_key_id: KeyHash,
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// Whose key it was.
+    client_id: u64,
+    /// The key.
+    api_key_id: String,
+}
+
+async fn api_key(context: &Context, asked: &Asked) -> Result<Option<ApiKey>, Error> {
+    Ok(context.database.api_key(&asked.api_key_id.0).await?)
+}
+
+async fn handle(
+    context: &Context,
+    call: Call<'_, Asked>,
+    api_key: Option<ApiKey>,
+) -> Result<Answered, Error> {
+    let KeyHash(api_key_id) = call.parameters.api_key_id;
     let Some(api_key) = api_key else {
         // Whoever revoked it may have died before its sessions had ended.
         context.database.delete_sessions_of(&api_key_id).await?;
@@ -29,21 +52,23 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
         Some(client_id),
         &Entity::Client(client_id),
         NAME,
-        caller.actor(),
+        call.caller.actor(),
         details,
     );
     // The key goes first, so that no further session is opened, however long it takes to end those that are.
     let is_revoked = context
         .database
         .delete_api_key(&api_key_id, &api_key, &entry)
-        .await?;
+        .await?
+        .is_yes();
     context.database.delete_sessions_of(&api_key_id).await?;
     if !is_revoked {
         return Err(not_found().into());
     }
-    Ok(Answer::ok(
-        json!({ "client_id": client_id, "api_key_id": api_key_id }),
-    ))
+    Ok(Answered {
+        client_id,
+        api_key_id,
+    })
 }
 
 fn not_found() -> Rejection {

@@ -1,28 +1,55 @@
 //! `rotate_key`: gives an account a second key, valid beside the first. With `confirm=1` the second takes the first one's place.
 
 use jiff::SignedDuration;
+use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
 use wharfage::domain::account::{Account, NextKey, NotAllowed, Parts};
 use wharfage::error::{Error, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{ACCOUNT, Caller, account_name, caller_and_account, token};
+use wharfage::http::subject::Call;
+use wharfage::http::tokens::Caller;
+use wharfage::http::values::Whole;
 
 use crate::services::check_in_use;
 use crate::suspension::{settle, settle_again};
 
-crate::s3_action!("rotate_key", takes [ACCOUNT, &["confirm"]]);
+crate::action! {
+    /// Gives an account a second key, valid beside the first. With `confirm=1` the second takes the first one's place.
+    "rotate_key" of Everybody, about Account
+}
+
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// 1 once everybody uses the second key: the first one ends.
+    confirm: Option<Whole<0, 1>>,
+}
+
+/// What it answers.
+#[derive(Serialize, JsonSchema)]
+pub struct Answered {
+    /// The account.
+    s3uid: String,
+    /// The access key of the second key, which is the only one once it is confirmed.
+    access_key: String,
+    /// Its secret key, until it is confirmed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_key: Option<String>,
+    /// The access key of the first key, until the second is confirmed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_access_key: Option<String>,
+    /// 1 if the second key has taken the first one's place.
+    confirmed: u8,
+}
 
 /// So long a confirmation that is asked for again is answered as the first time.
 const CONFIRMATION_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    account_name(call)?;
-    let is_confirmed = call.parameters.number(&["confirm"], 0..=1)? == Some(1);
-    let (caller, account) = caller_and_account(context, call).await?;
+async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Answered, Error> {
+    let is_confirmed = call.parameters.confirm == Some(Whole(1));
+    let (caller, account) = (call.caller, call.about);
     if caller.is_admin() {
         // A key that fell into the wrong hands is changed while it is stopped.
         if account.is_going() {
@@ -39,7 +66,7 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
 }
 
 /// The second key is recorded before the cluster has it, so that a retry makes the same one work rather than a third.
-async fn begin(context: &Context, caller: &Caller, account: Account) -> Result<Answer, Error> {
+async fn begin(context: &Context, caller: &Caller, account: Account) -> Result<Answered, Error> {
     let entry = |next: &NextKey| {
         let details = json!({ "access_key": next.access_key });
         caller.entry(context, &account, NAME, details)
@@ -69,6 +96,7 @@ async fn begin(context: &Context, caller: &Caller, account: Account) -> Result<A
                 .database
                 .set_next_key(&account, &recorded, &entry)
                 .await?
+                .is_yes()
             {
                 return Err(changed().into());
             }
@@ -76,18 +104,18 @@ async fn begin(context: &Context, caller: &Caller, account: Account) -> Result<A
         }
     };
     settled.await?;
-    Ok(Answer::ok(json!({
-        "s3uid": account.s3uid,
-        "access_key": next.access_key,
-        "secret_key": secret_key.expose_secret(),
-        "previous_access_key": account.access_key,
-        "confirmed": 0,
-    })))
+    Ok(Answered {
+        s3uid: account.s3uid,
+        access_key: next.access_key,
+        secret_key: Some(secret_key.expose_secret().to_owned()),
+        previous_access_key: Some(account.access_key),
+        confirmed: 0,
+    })
 }
 
 /// Which key is the account's is decided by its record; the cluster loses the old one after that, and at latest when `resume_tasks` finds
 /// that it has not.
-async fn confirm(context: &Context, caller: &Caller, account: Account) -> Result<Answer, Error> {
+async fn confirm(context: &Context, caller: &Caller, account: Account) -> Result<Answered, Error> {
     let Some(next) = account.next_key.clone() else {
         return confirmed_before(context, account).await;
     };
@@ -107,6 +135,7 @@ async fn confirm(context: &Context, caller: &Caller, account: Account) -> Result
         .database
         .take_next_key(&account, &recorded, &entry)
         .await?
+        .is_yes()
     {
         let now = context.database.account(&account.s3uid).await?;
         let now = now.ok_or_else(changed)?;
@@ -117,7 +146,7 @@ async fn confirm(context: &Context, caller: &Caller, account: Account) -> Result
 }
 
 /// Answers a confirmation that came too late for the record: another of the same may have been quicker.
-async fn overtaken(context: &Context, next: &NextKey, now: Account) -> Result<Answer, Error> {
+async fn overtaken(context: &Context, next: &NextKey, now: Account) -> Result<Answered, Error> {
     if now.access_key != next.access_key {
         return Err(changed().into());
     }
@@ -125,7 +154,7 @@ async fn overtaken(context: &Context, next: &NextKey, now: Account) -> Result<An
 }
 
 /// Answers a confirmation when no key waits for one: whoever confirms may not have heard the first answer.
-async fn confirmed_before(context: &Context, account: Account) -> Result<Answer, Error> {
+async fn confirmed_before(context: &Context, account: Account) -> Result<Answered, Error> {
     let now = context.now();
     let is_recent = account
         .key_confirmed_at
@@ -140,10 +169,16 @@ async fn confirmed_before(context: &Context, account: Account) -> Result<Answer,
     Ok(confirmed(&account))
 }
 
-fn confirmed(account: &Account) -> Answer {
-    Answer::ok(json!({ "s3uid": account.s3uid, "access_key": account.access_key, "confirmed": 1 }))
+fn confirmed(account: &Account) -> Answered {
+    Answered {
+        s3uid: account.s3uid.clone(),
+        access_key: account.access_key.clone(),
+        secret_key: None,
+        previous_access_key: None,
+        confirmed: 1,
+    }
 }
 
 fn changed() -> Rejection {
-    Rejection::conflict("S3 account is being changed, try again").retry_after(1)
+    Rejection::changed_meanwhile("S3 account is being changed")
 }

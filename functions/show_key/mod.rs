@@ -1,36 +1,71 @@
 //! `show_key`: reveals one of an account's keys, and notes that it did.
 
+use schemars::JsonSchema;
 use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::error::{Error, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{ACCOUNT, account_name, caller_and_account, token};
+use wharfage::domain::account::Account;
+use wharfage::error::Error;
+use wharfage::http::subject::Call;
 
-crate::s3_action!("show_key", takes [ACCOUNT, &["s3_key", "key_type"]]);
+crate::action! {
+    /// Reveals one of an account's keys, and notes that it did.
+    "show_key" of Everybody, about Account
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    account_name(call)?;
-    let s3_key = call.parameters.required_text(&["s3_key", "key_type"])?;
-    if !matches!(s3_key.as_str(), "access_key" | "secret_key") {
-        return Err(Rejection::invalid("s3_key", "must be access_key or secret_key").into());
-    }
-    let (caller, account) = caller_and_account(context, call).await?;
-    let entry = caller.entry(context, &account, NAME, json!({ "s3_key": s3_key }));
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// Which key.
+    s3_key: Key,
+}
+
+/// A key of an account.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Key {
+    /// What the account is called in signatures.
+    AccessKey,
+    /// What it signs with.
+    SecretKey,
+}
+
+/// What it answers: the key under its name.
+#[derive(Serialize, JsonSchema)]
+pub struct Answered {
+    /// The account.
+    s3uid: String,
+    /// The access key, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_key: Option<String>,
+    /// The secret key, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_key: Option<String>,
+}
+
+async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Answered, Error> {
+    let (account, s3_key) = (call.about, call.parameters.s3_key);
+    let entry = call
+        .caller
+        .entry(context, &account, NAME, json!({ "s3_key": s3_key }));
     let noted = context.database.put_history(&entry);
-    let value = if s3_key == "access_key" {
-        noted.await?;
-        account.access_key
-    } else {
-        let secret = context
-            .vault
-            .decrypt(&account.s3uid, &account.secret_key_ciphertext);
-        let ((), secret) = futures::try_join!(noted, secret)?;
-        secret.expose_secret().to_owned()
+    let (access_key, secret_key) = match s3_key {
+        Key::AccessKey => {
+            noted.await?;
+            (Some(account.access_key), None)
+        }
+        Key::SecretKey => {
+            let secret = context
+                .vault
+                .decrypt(&account.s3uid, &account.secret_key_ciphertext);
+            let ((), secret) = futures::try_join!(noted, secret)?;
+            (None, Some(secret.expose_secret().to_owned()))
+        }
     };
-    Ok(Answer::ok(
-        json!({ "s3uid": account.s3uid, (s3_key): value }),
-    ))
+    Ok(Answered {
+        s3uid: account.s3uid,
+        access_key,
+        secret_key,
+    })
 }

@@ -1,23 +1,27 @@
 //! `suspend_account`: stops an account's keys; its data is kept. For admins.
 
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use wharfage::context::Context;
+use wharfage::domain::account::Account;
 use wharfage::error::{Error, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{ACCOUNT, caller_and_account};
+use wharfage::http::subject::Call;
 
-use crate::{services, suspension};
+use crate::services::AccountService as Answered;
+use crate::suspension;
 
-crate::s3_action!("suspend_account", takes[ACCOUNT]);
+crate::action! {
+    /// Stops an account's keys. Its data is kept.
+    "suspend_account" of Administrators, about Account
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    let (caller, account) = caller_and_account(context, call).await?;
-    caller.must_be_admin()?;
-    let account = suspension::suspend_by_staff(context, &account.s3uid, caller.actor())
+/// It takes nothing else.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {}
+
+async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Answered, Error> {
+    let account = suspension::suspend_by_staff(context, &call.about.s3uid, call.caller.actor())
         .await?
         .ok_or_else(|| Rejection::conflict("S3 account is being deleted"))?;
-    Ok(Answer::ok(
-        json!({ "s3uid": account.s3uid, "service": services::wire(&account.service) }),
-    ))
+    Ok(Answered::new(&account, &account.service))
 }

@@ -1,28 +1,46 @@
 //! `update_client`: changes a client's email, billing group, currency, credit limit, tags or role. Its accounts follow through the billing queue. For
 //! admins.
 
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use wharfage::context::Context;
 use wharfage::domain::billing::BillingWork;
+use wharfage::domain::client::Client;
 use wharfage::domain::history::Entity;
 use wharfage::error::{Error, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::parameters::ID;
-use wharfage::http::tokens::{authenticate_admin, token};
+use wharfage::http::subject::Call;
+use wharfage::http::values::{Id, Whole};
 
-use crate::clients;
+use crate::clients::{self, OneClient as Answered, Terms};
 use crate::create_client::email_taken;
 
-crate::s3_action!("update_client", takes [&["id"], clients::NAMES]);
+crate::action! {
+    /// Changes a client. What is not named stays as it is.
+    "update_client" of Administrators, about (), with before
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    let client_id = call.parameters.required_number(&["id"], ID)?;
-    let before = async { Ok(context.database.client(client_id).await?) };
-    let (caller, before) = futures::try_join!(authenticate_admin(context, call), before)?;
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// The client.
+    id: Id,
+    #[schemars(flatten)]
+    terms: Terms,
+}
+
+async fn before(context: &Context, asked: &Asked) -> Result<Option<Client>, Error> {
+    Ok(context.database.client(asked.id.0).await?)
+}
+
+async fn handle(
+    context: &Context,
+    call: Call<'_, Asked>,
+    before: Option<Client>,
+) -> Result<Answered, Error> {
+    let (caller, Whole(client_id)) = (call.caller, call.parameters.id);
     let before = before.ok_or_else(|| Rejection::not_found("customer not found"))?;
-    let mut client = clients::with_parameters(call, before.clone())?;
+    let regroups = call.parameters.terms.regroups();
+    let mut client = call.parameters.terms.apply(before.clone())?;
     if client.role != before.role {
         client.epoch += 1;
     }
@@ -67,24 +85,18 @@ async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
             .database
             .update_client(&before, &client, &entry, &caller.access, None)
             .await?
+            .is_yes()
         {
             caller.must_stand(context).await?;
-            return Err(
-                Rejection::conflict("the client was changed meanwhile, try again")
-                    .retry_after(1)
-                    .into(),
-            );
+            return Err(Rejection::changed_meanwhile("the client was changed meanwhile").into());
         }
     }
     // Sent again for a retry too: the first try may have died before it.
-    if ["email", "billing"]
-        .into_iter()
-        .any(|name| call.parameters.is_given(name))
-    {
+    if regroups {
         context
             .queue
             .send_billing(&[BillingWork::Regroup { client_id }])
             .await?;
     }
-    Ok(Answer::ok(json!({ "client": clients::wire(&client) })))
+    Ok(Answered::from(&client))
 }

@@ -1,46 +1,61 @@
 //! `update_plan`: the next version of a plan. Accounts pay it from their next period on. For admins.
 
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use wharfage::context::Context;
 use wharfage::domain::history::Entity;
+use wharfage::domain::plan::Plan;
 use wharfage::error::{Error, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::parameters::ID;
-use wharfage::http::tokens::{authenticate_admin, token};
+use wharfage::http::subject::Call;
+use wharfage::http::values::Id;
 
-use crate::{list_plans, plans};
+use crate::list_plans::{self, OnePlan as Answered};
+use crate::plans::Terms;
 
-crate::s3_action!("update_plan", takes [&["plan_id"], plans::NAMES, &["storage_type"]]);
+crate::action! {
+    /// Makes the next version of a plan. Accounts pay it from their next period on. What is not named stays as it is.
+    "update_plan" of Administrators, about (), with plan
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    token(call)?;
-    let plan_id = call.parameters.required_number(&["plan_id"], ID)?;
-    if call.parameters.text(&["storage_type"])?.is_some() {
+/// What it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// The plan.
+    plan_id: Id,
+    #[schemars(flatten)]
+    terms: Terms,
+    /// The same in all versions of a plan: it is refused.
+    storage_type: Option<String>,
+}
+
+async fn plan(context: &Context, asked: &Asked) -> Result<Option<Plan>, Error> {
+    if asked.storage_type.is_some() {
         let rule = "is the same in all versions of a plan";
         return Err(Rejection::invalid("storage_type", rule).into());
     }
-    let plan = async { Ok(context.database.plan(plan_id).await?) };
-    let (caller, plan) = futures::try_join!(authenticate_admin(context, call), plan)?;
+    Ok(context.database.plan(asked.plan_id.0).await?)
+}
+
+async fn handle(
+    context: &Context,
+    call: Call<'_, Asked>,
+    plan: Option<Plan>,
+) -> Result<Answered, Error> {
     let before = plan.ok_or_else(|| Rejection::not_found("S3 plan not found"))?;
-    let mut plan = plans::with_parameters(context, call, before.clone())?;
+    let mut plan = call.parameters.terms.apply(context, before.clone())?;
     if plan == before {
-        return Ok(Answer::ok(json!({ "plan": list_plans::wire(&plan) })));
+        return Ok(Answered::from(&plan));
     }
     plan.version += 1;
     let entry = context.entry(
         None,
         &Entity::Plan(plan.id),
         NAME,
-        caller.actor(),
+        call.caller.actor(),
         list_plans::wire(&plan),
     );
-    if !context.database.put_plan(&plan, &entry).await? {
-        return Err(
-            Rejection::conflict("the plan was changed meanwhile, try again")
-                .retry_after(1)
-                .into(),
-        );
+    if !context.database.put_plan(&plan, &entry).await?.is_yes() {
+        return Err(Rejection::changed_meanwhile("the plan was changed meanwhile").into());
     }
-    Ok(Answer::ok(json!({ "plan": list_plans::wire(&plan) })))
+    Ok(Answered::from(&plan))
 }

@@ -1,27 +1,43 @@
 //! `update_traffic_info`: collects one account's figures now. For admins.
 
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
+use wharfage::domain::account::Account;
 use wharfage::domain::figures::gb;
-use wharfage::error::{Error, Rejection};
-use wharfage::http::Call;
-use wharfage::http::envelope::Answer;
-use wharfage::http::tokens::{ACCOUNT, caller_and_account};
+use wharfage::error::Error;
+use wharfage::http::subject::Call;
 
-use crate::metering::{look, metering};
+use crate::metering::{Metering, look};
 
-crate::s3_action!("update_traffic_info", takes[ACCOUNT]);
+crate::action! {
+    /// Collects one account's figures now.
+    "update_traffic_info" of Administrators, about Account
+}
 
-async fn handle(context: &Context, call: &Call) -> Result<Answer, Error> {
-    let (caller, account) = caller_and_account(context, call).await?;
-    if !caller.is_admin() {
-        return Err(Rejection::forbidden("allowed to administrators only").into());
-    }
-    let account = look(context, &account).await?.account;
-    Ok(Answer::ok(json!({
-        "s3uid": account.s3uid,
-        "traffic": gb(account.period_bytes_sent),
-        "storage_usage": gb(account.stored_bytes),
-        "metering": metering(&account),
-    })))
+/// It takes nothing else.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Asked {}
+
+/// What it answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The account.
+    s3uid: String,
+    /// What was sent in the running period, in GB of 2^30 bytes.
+    traffic: f64,
+    /// What is stored now, in GB.
+    storage_usage: f64,
+    /// The figures of the running period.
+    metering: Metering,
+}
+
+async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Answered, Error> {
+    let account = look(context, &call.about).await?.account;
+    Ok(Answered {
+        traffic: gb(account.period_bytes_sent),
+        storage_usage: gb(account.stored_bytes),
+        metering: Metering::from(&account),
+        s3uid: account.s3uid,
+    })
 }

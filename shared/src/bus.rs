@@ -1,15 +1,14 @@
 //! EventBridge: telling others what happened.
 
 use aws_sdk_eventbridge::Client;
-use aws_sdk_eventbridge::config::{BehaviorVersion, Region};
 use aws_sdk_eventbridge::error::DisplayErrorContext;
 use aws_sdk_eventbridge::primitives::DateTime;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use serde_json::json;
 
-use crate::context::{OnFirstUse, Outside};
 use crate::domain::event::Event;
 use crate::error::Fault;
+use crate::outside::{OnFirstUse, Outside};
 
 /// The most events that EventBridge takes at once.
 pub const BATCH: usize = 10;
@@ -23,17 +22,9 @@ pub struct Bus {
 
 impl Bus {
     pub(crate) fn new(outside: &Outside<'_>) -> Bus {
-        let mut config = aws_sdk_eventbridge::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(outside.config.region.clone()))
-            .credentials_provider(outside.credentials.clone())
-            .http_client(outside.aws_http())
-            .sleep_impl(Outside::sleep())
-            .retry_config(Outside::retries())
-            .timeout_config(Outside::timeouts());
-        config.set_endpoint_url(outside.config.endpoints.eventbridge.clone());
+        let sdk = outside.aws(outside.config.endpoints.eventbridge.as_ref());
         Bus {
-            client: OnFirstUse::new(move || Client::from_conf(config.build())),
+            client: OnFirstUse::new(move || Client::new(&sdk)),
             name: outside.config.event_bus_name.clone(),
         }
     }

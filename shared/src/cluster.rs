@@ -6,6 +6,7 @@ pub mod files;
 mod garage;
 mod http;
 mod rgw;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,12 +15,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
+use self::secrets::Secrets;
 use crate::config::{Location, Provider};
-use crate::context::Outside;
 use crate::domain::task::LockedObject;
 use crate::domain::usage::TrafficHour;
 use crate::error::{Error, Fault, Rejection};
-use crate::secrets::Secrets;
+use crate::outside::Outside;
 use crate::telemetry::{self, Figure};
 
 /// Why a cluster did not do what it was asked.

@@ -1,15 +1,8 @@
 //! What a handler is given: the world outside, behind the SDKs, with time and randomness.
 
-use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
-use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
-use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector, http_client_fn};
-use aws_smithy_types::retry::RetryConfig;
-use aws_smithy_types::timeout::TimeoutConfig;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -21,10 +14,10 @@ use crate::connectors::Connectors;
 use crate::database::Database;
 use crate::domain::event::{Event, Kind};
 use crate::domain::history::{Actor, Entity, Entry};
+use crate::outside::Outside;
 use crate::queue::Queue;
 use crate::random::Random;
 use crate::segments::Segments;
-use crate::telemetry;
 use crate::vault::Vault;
 
 /// The world outside, as a handler sees it. One for all requests of a process.
@@ -60,13 +53,7 @@ impl Context {
         random: Random,
         connectors: Connectors,
     ) -> Context {
-        let outside = Outside {
-            aws: telemetry::counted(connectors.aws),
-            clusters: telemetry::counted(connectors.clusters),
-            credentials: SharedCredentialsProvider::new(config.credentials.clone()),
-            clock: Arc::clone(&clock),
-            config: &config,
-        };
+        let outside = Outside::new(&config, Arc::clone(&clock), connectors);
         Context {
             database: Database::new(&outside),
             queue: Queue::new(&outside),
@@ -140,68 +127,5 @@ impl Context {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-}
-
-/// What clients of outside services are made of.
-pub(crate) struct Outside<'a> {
-    /// The connector to AWS.
-    pub aws: SharedHttpConnector,
-    /// The connector to the clusters.
-    pub clusters: SharedHttpConnector,
-    /// The function's role.
-    pub credentials: SharedCredentialsProvider,
-    /// What time it is.
-    pub clock: Arc<dyn Clock>,
-    /// Endpoints, names, regions.
-    pub config: &'a Config,
-}
-
-impl Outside<'_> {
-    /// The connector to AWS, as the SDK's clients take it.
-    pub(crate) fn aws_http(&self) -> SharedHttpClient {
-        let connector = self.aws.clone();
-        http_client_fn(move |_, _| connector.clone())
-    }
-
-    /// The connector to the clusters, as the SDK's clients take it.
-    pub(crate) fn cluster_http(&self) -> SharedHttpClient {
-        let connector = self.clusters.clone();
-        http_client_fn(move |_, _| connector.clone())
-    }
-
-    pub(crate) fn sleep() -> SharedAsyncSleep {
-        SharedAsyncSleep::new(TokioSleep::new())
-    }
-
-    /// The SDK's standard retry: three tries, exponential back-off with jitter.
-    pub(crate) fn retries() -> RetryConfig {
-        RetryConfig::standard()
-    }
-
-    /// Bounds every call, so that no request outlives its function's own limit.
-    pub(crate) fn timeouts() -> TimeoutConfig {
-        TimeoutConfig::builder()
-            .operation_attempt_timeout(Duration::from_secs(8))
-            .operation_timeout(Duration::from_secs(20))
-            .build()
-    }
-}
-
-/// A client that is made when it is first used. Making one takes a while, and most functions use DynamoDB's alone.
-#[derive(Debug, Clone)]
-pub(crate) struct OnFirstUse<C>(Arc<LazyLock<C, Box<dyn FnOnce() -> C + Send>>>);
-
-impl<C> OnFirstUse<C> {
-    pub(crate) fn new(make: impl FnOnce() -> C + Send + 'static) -> OnFirstUse<C> {
-        OnFirstUse(Arc::new(LazyLock::new(Box::new(make))))
-    }
-}
-
-impl<C> Deref for OnFirstUse<C> {
-    type Target = C;
-
-    fn deref(&self) -> &C {
-        &self.0
     }
 }

@@ -22,7 +22,6 @@ mod usage;
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
@@ -31,18 +30,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::Tables;
-use crate::context::Outside;
 use crate::error::Fault;
+use crate::outside::Outside;
 
 pub use accounts::{AccountOrder, BucketRow, Page};
-pub use billing::{DueAccount, Issue, OpenInvoice};
+pub use billing::{DueAccount, OpenInvoice};
 pub use collection::{Collection, HourUnderWay, MeteredAccount};
 pub use credentials::MadeKey;
 pub use history::HistoryPage;
-pub use ledger::{Guard, Lowered, Place, Series, Taken};
-pub use orders::Begun;
+pub use ledger::{Guard, Issue, Lowered, Place, Series, Taken};
 pub use tasks::Started;
-pub use transaction::Conflict;
+pub use transaction::{Conflict, Written};
 pub use usage::{AccountUsage, MonthUsage};
 
 /// What DynamoDB takes in one call.
@@ -62,17 +60,9 @@ pub struct Database {
 
 impl Database {
     pub(crate) fn new(outside: &Outside<'_>) -> Database {
-        let mut config = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(outside.config.region.clone()))
-            .credentials_provider(outside.credentials.clone())
-            .http_client(outside.aws_http())
-            .sleep_impl(Outside::sleep())
-            .retry_config(Outside::retries())
-            .timeout_config(Outside::timeouts());
-        config.set_endpoint_url(outside.config.endpoints.dynamodb.clone());
+        let sdk = outside.aws(outside.config.endpoints.dynamodb.as_ref());
         Database {
-            client: Client::from_conf(config.build()),
+            client: Client::new(&sdk),
             tables: outside.config.tables.clone(),
         }
     }
@@ -153,7 +143,23 @@ impl Database {
     }
 }
 
-/// The answer to a conditional write; `None` when its condition did not hold and so nothing was written.
+/// How a conditional write of one item went.
+fn written<T, E, R>(
+    operation: &str,
+    table: &str,
+    sent: Result<T, SdkError<E, R>>,
+) -> Result<Written, Fault>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    Ok(match written_if_held(operation, table, sent)? {
+        Some(_) => Written::Yes,
+        None => Written::No(vec![Conflict::Changed]),
+    })
+}
+
+/// The answer to a conditional write, where it is of use; `None` when its condition did not hold and so nothing was written.
 fn written_if_held<T, E, R>(
     operation: &str,
     table: &str,

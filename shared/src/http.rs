@@ -2,8 +2,11 @@
 
 pub mod envelope;
 pub mod parameters;
+pub mod subject;
 pub mod takes;
 pub mod tokens;
+pub mod typed;
+pub mod values;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,12 +15,14 @@ use ::http::Method;
 use futures::future::BoxFuture;
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Request, RequestExt, Response};
+use schemars::{Schema, SchemaGenerator};
 
 use crate::config::Rules;
 use crate::context::Context;
 use crate::error::{Error, Rejection};
 use crate::http::envelope::Answer;
 use crate::http::parameters::Parameters;
+use crate::http::subject::Who;
 use crate::http::takes::Takes;
 use crate::telemetry::{self, Figure};
 
@@ -37,8 +42,37 @@ pub struct Action {
     pub allows_get: fn(&Rules) -> bool,
     /// The parameters it takes, beside `action`. Every other is refused.
     pub takes: Takes,
+    /// What it is for, takes and answers, for whoever calls it.
+    pub contract: Contract,
     /// What it does.
     pub handler: ActionHandler,
+}
+
+/// A type's schema, in the words of whoever puts schemas together.
+pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// What whoever calls an action can rely on.
+#[derive(Clone, Copy)]
+pub struct Contract {
+    /// What it does: a line, and what else there is to say.
+    pub docs: &'static [&'static str],
+    /// Who may call it.
+    pub who: Who,
+    /// What it takes: what names whom it is about, and the rest.
+    pub parameters: &'static [SchemaOf],
+    /// What it answers.
+    pub answer: AnswerSchema,
+}
+
+/// What an action answers.
+#[derive(Clone, Copy)]
+pub enum AnswerSchema {
+    /// These fields, behind `result` and `action`.
+    Fields(SchemaOf),
+    /// The same, or with 202 a callback key.
+    FieldsOrLater(SchemaOf),
+    /// A body of its own.
+    Whole(SchemaOf),
 }
 
 /// Which action a request is for.

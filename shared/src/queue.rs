@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::config::{BehaviorVersion, Region};
 use aws_sdk_sqs::error::DisplayErrorContext;
 use aws_sdk_sqs::types::{
     MessageSystemAttributeNameForSends, MessageSystemAttributeValue, SendMessageBatchRequestEntry,
@@ -15,10 +14,10 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use crate::config::Queues;
-use crate::context::{OnFirstUse, Outside};
 use crate::domain::billing::BillingWork;
 use crate::domain::task::{Message, Task};
 use crate::error::Fault;
+use crate::outside::{OnFirstUse, Outside};
 use crate::segments::SegmentKey;
 use crate::telemetry;
 
@@ -36,17 +35,9 @@ pub struct Queue {
 
 impl Queue {
     pub(crate) fn new(outside: &Outside<'_>) -> Queue {
-        let mut config = aws_sdk_sqs::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(outside.config.region.clone()))
-            .credentials_provider(outside.credentials.clone())
-            .http_client(outside.aws_http())
-            .sleep_impl(Outside::sleep())
-            .retry_config(Outside::retries())
-            .timeout_config(Outside::timeouts());
-        config.set_endpoint_url(outside.config.endpoints.sqs.clone());
+        let sdk = outside.aws(outside.config.endpoints.sqs.as_ref());
         Queue {
-            client: OnFirstUse::new(move || Client::from_conf(config.build())),
+            client: OnFirstUse::new(move || Client::new(&sdk)),
             queues: outside.config.queues.clone(),
         }
     }

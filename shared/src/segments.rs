@@ -10,17 +10,16 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{BehaviorVersion, Region};
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::context::{OnFirstUse, Outside};
 use crate::domain::period::{date_of, start_of};
 use crate::domain::usage::Sample;
 use crate::error::Fault;
+use crate::outside::{OnFirstUse, Outside};
 
 pub use file::{FileError, decode, encode};
 
@@ -80,20 +79,14 @@ impl fmt::Debug for Segments {
 
 impl Segments {
     pub(crate) fn new(outside: &Outside<'_>) -> Segments {
-        let endpoint = outside.config.endpoints.s3.clone();
-        let mut config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(outside.config.region.clone()))
-            .credentials_provider(outside.credentials.clone())
-            .http_client(outside.aws_http())
-            .sleep_impl(Outside::sleep())
-            .retry_config(Outside::retries())
-            .timeout_config(Outside::timeouts())
+        let endpoint = &outside.config.endpoints.s3;
+        let sdk = outside.aws(endpoint.as_ref());
+        let config = aws_sdk_s3::config::Builder::from(&sdk)
             // A server that is not AWS's has no host name for every bucket.
-            .force_path_style(endpoint.is_some());
-        config.set_endpoint_url(endpoint);
+            .force_path_style(endpoint.is_some())
+            .build();
         Segments {
-            client: OnFirstUse::new(move || Client::from_conf(config.build())),
+            client: OnFirstUse::new(move || Client::from_conf(config)),
             bucket: outside.config.usage_bucket.clone(),
             cache: Arc::default(),
         }

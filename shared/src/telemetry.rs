@@ -18,7 +18,6 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use crate::error::Fault;
-use crate::segments::SegmentKey;
 
 /// The CloudWatch namespace. Stacks are told apart by the dimension `Stack`.
 pub const NAMESPACE: &str = "Wharfage";
@@ -236,11 +235,11 @@ pub fn set_account(s3uid: &str) {
 }
 
 /// Has the log lines that follow carry which hour of which accounts is collected.
-pub fn set_shard(key: &SegmentKey) {
+pub fn set_shard(location: &str, hour: Timestamp, shard: u64) {
     let span = Span::current();
-    span.record("location", &key.location);
-    span.record("hour", tracing::field::display(key.hour));
-    span.record("shard", key.shard);
+    span.record("location", location);
+    span.record("hour", tracing::field::display(hour));
+    span.record("shard", shard);
 }
 
 /// Works on a queue message, which belongs to the trace of whoever sent it.

@@ -2,14 +2,13 @@
 //! another's place.
 
 use aws_sdk_kms::Client;
-use aws_sdk_kms::config::{BehaviorVersion, Region};
 use aws_sdk_kms::primitives::Blob;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::context::{OnFirstUse, Outside};
 use crate::error::{Fault, without_answer};
+use crate::outside::{OnFirstUse, Outside};
 
 /// The name of the encryption context's one entry.
 const CONTEXT: &str = "s3uid";
@@ -23,17 +22,9 @@ pub struct Vault {
 
 impl Vault {
     pub(crate) fn new(outside: &Outside<'_>) -> Vault {
-        let mut config = aws_sdk_kms::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(outside.config.region.clone()))
-            .credentials_provider(outside.credentials.clone())
-            .http_client(outside.aws_http())
-            .sleep_impl(Outside::sleep())
-            .retry_config(Outside::retries())
-            .timeout_config(Outside::timeouts());
-        config.set_endpoint_url(outside.config.endpoints.kms.clone());
+        let sdk = outside.aws(outside.config.endpoints.kms.as_ref());
         Vault {
-            client: OnFirstUse::new(move || Client::from_conf(config.build())),
+            client: OnFirstUse::new(move || Client::new(&sdk)),
             key_id: outside.config.kms_key_id.clone(),
         }
     }

@@ -23,7 +23,7 @@ use lambda_http::Body;
 use local::{Options, Stack};
 use serde_json::{Value, json};
 use tests::form_request;
-use wharfage::database::Guard;
+use wharfage::database::{Guard, Written};
 use wharfage::domain::client::{Client, Role};
 use wharfage::domain::credential::{ApiKey, hash};
 use wharfage::domain::ledger::{Balances, Posting};
@@ -390,12 +390,12 @@ async fn clients(stack: &Stack, accounts: u64) -> Outcome<Vec<String>> {
                 made_by: None,
                 credit_limit_minor: None,
             };
-            database.insert_client(&client, None).await?;
+            let _new = database.insert_client(&client, None).await?;
             let now = context.now();
             let payer = (client_id, eur);
             let credit = Posting::top_up("credit", payer, now, 1_000_000_000, Vec::new());
             let posted = database.post(&credit, &[], Guard::default(), &[], &[]);
-            assert_eq!(posted.await?, Ok(()), "the client is new");
+            assert_eq!(posted.await?, Written::Yes, "the client is new");
             let secret = context.random.callback_key();
             let api_key = ApiKey {
                 client_id,

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use functions::auth_php::ADMIN_ACTIONS;
+use functions::auth_php::is_for_administrators;
 use http::{Method, Request};
 use lambda_http::Body;
 use proptest::prelude::*;
@@ -452,11 +452,11 @@ fn good_parameters(account: &TestAccount) -> Value {
 
 /// The parameters an action takes, and one it does not.
 fn names_of(action: &Action) -> Vec<String> {
-    let taken = action.takes.names.iter().copied().flatten();
+    let taken = action.takes.all().into_iter();
     taken
         .flat_map(|name| match name.strip_suffix('*') {
             Some(prefix) => vec![prefix.to_owned(), format!("{prefix}eur")],
-            None => vec![(*name).to_owned()],
+            None => vec![name.to_owned()],
         })
         .chain(["unknown".to_owned()])
         .collect()
@@ -476,7 +476,7 @@ async fn no_value_of_any_parameter_of_any_action_is_a_fault() {
         let app = TestApp::start_idle(&[("BucketListWaitMs", "0")]).await;
         let account = app.order("client", "my-bucket").await;
         let path = format!("/s3/{}", action.name);
-        let whose = if ADMIN_ACTIONS.contains(&action.name) {
+        let whose = if is_for_administrators(action) {
             "admin"
         } else {
             "client"

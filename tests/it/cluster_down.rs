@@ -215,7 +215,7 @@ async fn suspend_for_want_of_payment(app: &TestApp, account: &TestAccount) {
     let change = context
         .database
         .change_service(&stored, &service, &entry, &[]);
-    assert!(change.await.expect("an answer"));
+    assert!(change.await.expect("an answer").is_yes());
 }
 
 async fn status(app: &TestApp, account: &TestAccount) -> String {

@@ -187,6 +187,7 @@ async fn create_bucket_and_delete_bucket_refuse_suspended_accounts() {
             .change_service(&stored, &suspended, &entry, &[])
             .await
             .expect("written")
+            .is_yes()
     );
     let parameters = json!({ "s3uid": account.s3uid, "bucket_name": "my-bucket" });
     for action in [ACTION, "delete_bucket"] {

@@ -60,6 +60,7 @@ async fn change_plan(app: &TestApp, plan_id: u64, change: impl FnOnce(&mut Plan)
             .put_plan(&plan, &entry)
             .await
             .expect("the plan is written")
+            .is_yes()
     );
 }
 

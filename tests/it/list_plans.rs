@@ -31,6 +31,7 @@ pub async fn tagged_client(app: &TestApp) -> String {
             .insert_client(&client, None)
             .await
             .expect("the client is written")
+            .is_yes()
     );
     let api_key = ApiKey {
         client_id: 77,

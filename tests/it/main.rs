@@ -15,6 +15,7 @@ mod cluster_down;
 mod cluster_secrets;
 mod collection;
 mod conformance;
+mod contract;
 mod create_account;
 mod create_api_key;
 mod create_bucket;

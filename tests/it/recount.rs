@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use jiff::civil::date;
 use serde_json::{Value, json};
 use tests::TestApp;
-use wharfage::database::Guard;
+use wharfage::database::{Guard, Written};
 use wharfage::domain::event::Kind;
 use wharfage::domain::ledger::Posting;
 use wharfage::domain::money::Currency;
@@ -216,7 +216,7 @@ async fn what_is_held_for_no_order_is_told() {
         .database
         .post(&hold, &[], Guard::default(), &[], &[])
         .await;
-    assert_eq!(posted.expect("DynamoDB answers"), Ok(()));
+    assert_eq!(posted.expect("DynamoDB answers"), Written::Yes);
     assert_told(&told(&app).await, &["hold without an order under way"]);
     let release = Posting::release("nobody", (1, eur()), app.now(), 1_500);
     let posted = app
@@ -224,7 +224,7 @@ async fn what_is_held_for_no_order_is_told() {
         .database
         .post(&release, &[], Guard::default(), &[], &[])
         .await;
-    assert_eq!(posted.expect("DynamoDB answers"), Ok(()));
+    assert_eq!(posted.expect("DynamoDB answers"), Written::Yes);
     assert_told(&told(&app).await, &[]);
 }
 

@@ -1,7 +1,7 @@
 //! What an action does not take is refused by name; what it says it takes, it reads.
 
 use functions::ACTIONS;
-use functions::auth_php::ADMIN_ACTIONS;
+use functions::auth_php::is_for_administrators;
 use serde_json::{Value, json};
 use tests::contract::text;
 use tests::{TestAccount, TestApp};
@@ -17,7 +17,7 @@ const ALIASES: [&[&str]; 5] = [
 ];
 
 fn who(action: &Action) -> &'static str {
-    if ADMIN_ACTIONS.contains(&action.name) {
+    if is_for_administrators(action) {
         "admin"
     } else {
         "client"

@@ -353,10 +353,10 @@ fn function(function: &Deployment, resources: &Resources) -> String {
         Binary: wharfage
     Properties:
       Handler: {name}
-      Description: {}
+      Description: \"{}\"
       VersionDescription: !Sub {version}
 ",
-        function.description
+        function.description()
     );
     if calls_clusters {
         let _ = write!(

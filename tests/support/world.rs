@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::http::HttpConnector;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
-use wharfage::database::Guard;
+use wharfage::database::{Guard, Written};
 use wharfage::domain::client::Client;
 use wharfage::domain::ledger::{Balances, Posting};
 
@@ -370,7 +370,7 @@ impl TestApp {
             .expect("DynamoDB answers");
         assert_eq!(
             posted,
-            Ok(()),
+            Written::Yes,
             "the top-up {cause} was made before, or credit is short"
         );
     }

@@ -47,6 +47,7 @@ async fn run(context: &Context) -> Result<Value, Fault> {
     if !database
         .insert_first_client(&admin, &api_key_id, &api_key, &entry)
         .await?
+        .is_yes()
     {
         return Ok(json!({ "refused": "there are clients already" }));
     }

@@ -11,8 +11,7 @@ use wharfage::domain::task::{Answer, LockedObject, Message, Obstacle, Task, Work
 use wharfage::error::Fault;
 use wharfage::telemetry;
 
-use crate::delete_account::stopped;
-use crate::provisioning::bucket_row;
+use crate::buckets::bucket_row;
 use crate::suspension;
 
 crate::worker!("cleanup");
@@ -243,7 +242,7 @@ async fn remove_account(
     }
     if account.service.status != Status::Terminating {
         // Whoever asked for it died before the account was stopped.
-        let service = stopped(context, account);
+        let service = suspension::stopped(context, account);
         let details = json!({ "reason": reason });
         let entry = context.account_entry(
             account.client_id,
@@ -262,6 +261,7 @@ async fn remove_account(
             .database
             .change_service(account, &service, &entry, &[event])
             .await?
+            .is_yes()
         {
             return Err(Fault::retryable(
                 "stopping an account",
@@ -328,6 +328,7 @@ async fn remove_account(
         .database
         .terminate_account(account, &entry, &[event])
         .await?
+        .is_yes()
     {
         return Err(Fault::retryable(
             "ending an account",

@@ -28,6 +28,7 @@ use wharfage::domain::usage::{Day, Sample, TrafficHour};
 use wharfage::error::Fault;
 use wharfage::segments::SegmentKey;
 use wharfage::telemetry;
+use wharfage::tries::Tries;
 
 use crate::allowance::opened_anew;
 use crate::metering::{Metered, buckets, names, quota_event};
@@ -44,7 +45,7 @@ const TRIES: usize = 4;
 async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
     let key: SegmentKey =
         serde_json::from_str(body).map_err(|e| Fault::permanent("reading a queue message", e))?;
-    telemetry::set_shard(&key);
+    telemetry::set_shard(&key.location, key.hour, key.shard);
     if key.hour != hour_of(key.hour) || key.hour + HOUR > context.now() {
         return Err(Fault::permanent(
             "reading a queue message",
@@ -353,7 +354,14 @@ pub(crate) async fn set_days(
         return Ok(());
     }
     let mut is_first = true;
-    for _ in 0..TRIES {
+    let mut tries = Tries::of(TRIES);
+    loop {
+        tries.once_more(|| {
+            Fault::retryable(
+                "setting days",
+                "other hours of the shard keep changing them",
+            )
+        })?;
         // Read before the segments: see above.
         let mut stored = context.database.usage_on(&s3uids, date).await?;
         let segments = context
@@ -415,10 +423,6 @@ pub(crate) async fn set_days(
         // What was made from a day that somebody else has set is made again, even if the day is right by now.
         is_first = false;
     }
-    Err(Fault::retryable(
-        "setting days",
-        "other hours of the shard keep changing them",
-    ))
 }
 
 /// What an account is sold.
@@ -492,9 +496,10 @@ impl Change<'_> {
         let today = date_of(now);
         let month = self.date.first_of_month();
         if self.is_as_before(account, today) {
-            return database
+            let written = database
                 .replace_day(&account.s3uid, self.date, None, &self.day)
-                .await;
+                .await?;
+            return Ok(written.is_yes());
         }
         let from = month.min(account.service.period_start(today));
         let mut metered = Metered::read(context, account, from, today).await?;
@@ -533,7 +538,8 @@ impl Change<'_> {
                             ..figures
                         };
                         let event = quota_event(context, &after);
-                        database.tell_quota_level(account, &after, &event).await
+                        let told = database.tell_quota_level(account, &after, &event);
+                        told.await.map(|written| written.is_yes())
                     }
                     None if figures == *account => Ok(true),
                     None => database.set_account_figures(&figures).await.map(|()| true),
@@ -553,7 +559,8 @@ impl Change<'_> {
         let is_set = before.cloned().unwrap_or_default() == self.day
             || database
                 .replace_day(&account.s3uid, self.date, before, &self.day)
-                .await?;
+                .await?
+                .is_yes();
         if !is_set {
             return Ok(false);
         }

@@ -107,6 +107,7 @@ impl Door {
     }
 
     fn check_signature(&self, head: &Parts, body: &Bytes, now: Timestamp) -> Result<(), Refused> {
+        check_covered(&head.headers)?;
         let signed = verify_sigv4(head, &hash_payload(body), &*self.credentials)
             .map_err(|error| refused(kind(&error), error.to_string()))?;
         if signed.service != self.service {
@@ -154,6 +155,29 @@ fn check_head(headers: &HeaderMap) -> Result<(), Refused> {
             "MissingAuthenticationTokenException",
             "the request is not signed: see the credentials in the environment of the functions",
         ));
+    }
+    Ok(())
+}
+
+/// What says which request this is stands once, and is signed.
+fn check_covered(headers: &HeaderMap) -> Result<(), Refused> {
+    let authorization = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let signed: Vec<&str> = authorization
+        .and_then(|value| value.split_once("SignedHeaders="))
+        .map(|(_, rest)| rest.split([',', ' ']).next().unwrap_or_default())
+        .map(|names| names.split(';').collect())
+        .unwrap_or_default();
+    for name in ["authorization", "host", "x-amz-date", "x-amz-target"] {
+        let number = headers.get_all(name).iter().count();
+        let is_covered = name == "authorization" || number == 0 || signed.contains(&name);
+        if number > 1 || !is_covered {
+            return Err(refused(
+                "InvalidSignatureException",
+                format!("the header {name} has to stand once, and to be signed"),
+            ));
+        }
     }
     Ok(())
 }

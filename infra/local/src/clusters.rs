@@ -214,6 +214,7 @@ pub(crate) fn start(
     clock: &Arc<VirtualClock>,
     random: &Random,
     given: &[GivenCluster],
+    progress: fn(&str),
 ) -> Result<BTreeMap<String, LocalCluster>, Error> {
     let mut clusters = BTreeMap::new();
     for (position, (code, _)) in (1..).zip(LOCATIONS) {
@@ -249,6 +250,12 @@ pub(crate) fn start(
                 Error::service(format!("cannot start the cluster of {code}"), error)
             })?;
         options.listen = running.address();
+        if let Some(port) = wanted.filter(|port| *port != options.listen.port()) {
+            progress(&format!(
+                "port {port} is taken: S3 in {code} is at {}",
+                options.listen
+            ));
+        }
         let endpoint = running.endpoint().to_owned();
         let cluster = LocalCluster {
             s3_endpoint: endpoint.clone(),

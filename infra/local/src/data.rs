@@ -1,11 +1,14 @@
 //! Where the local runner keeps its data, or that it keeps none.
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
+use wharfage::domain::credential::hash;
 
 use crate::error::Error;
 
@@ -27,9 +30,27 @@ pub(crate) enum Place {
     Kept {
         /// The directory.
         directory: PathBuf,
-        /// Holds the lock.
-        _lock: File,
+        /// Holds the lock, and says whether the stack runs.
+        lock: File,
     },
+}
+
+/// What a directory had at the end of a start. A later one makes none of it anew.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Inventory {
+    /// The folders of clusters and of the usage bucket.
+    stores: BTreeSet<String>,
+    /// Which key secrets are encrypted with, by its hash.
+    kms_key: Option<String>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Place::Kept { lock, .. } = self {
+            // From here on, nothing that was written is missing without the log.
+            let _ = lock.set_len(0);
+        }
+    }
 }
 
 /// The functions' environment, with the services' addresses and credentials of this start.
@@ -37,6 +58,14 @@ pub(crate) const ENVIRONMENT: &str = "services.env";
 /// There from the beginning of the first start to its end: what else is there until then is worth nothing to anybody.
 const BEGUN: &str = "first-start";
 const LOCK: &str = "lock";
+/// What the directory has, for the next start: see [`Inventory`].
+const INVENTORY: &str = "inventory.json";
+/// The log of the database, in which is what was written last. It goes when the database is closed.
+const DATABASE_LOG: &str = "dynamodb.sqlite-wal";
+/// What [`LOCK`] has in it as long as the stack runs.
+const RUNNING: &[u8] = b"running\n";
+/// What each cluster, and the usage bucket, has: metadata and bodies.
+const STORE: [&str; 2] = ["metadata.sqlite", "blobs"];
 /// What a data directory has from its first start on, and what it is for. None of it can be made anew.
 const NEEDED: [(&str, &str); 4] = [
     ("api-keys.json", "it has the API keys of the first clients"),
@@ -48,11 +77,12 @@ const NEEDED: [(&str, &str); 4] = [
     ("kms.key", "without it no secret key can be read any more"),
 ];
 /// What else there may be.
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 8] = [
     "clusters",
     "dynamodb.sqlite-shm",
     "dynamodb.sqlite-wal",
     "events.jsonl",
+    INVENTORY,
     "logs",
     "s3",
     ENVIRONMENT,
@@ -104,10 +134,15 @@ impl Place {
     /// # Errors
     /// When that cannot be kept.
     pub(crate) fn is_ready(&self) -> Result<(), Error> {
-        let Place::Kept { directory, .. } = self else {
+        let Place::Kept { directory, lock } = self else {
             return Ok(());
         };
+        write_inventory(directory)?;
         let finish = || {
+            if directory.join(DATABASE_LOG).exists() {
+                (&mut &*lock).write_all(RUNNING)?;
+                lock.sync_all()?;
+            }
             sync(directory)?;
             removed(&directory.join(BEGUN))?;
             sync(directory)
@@ -155,15 +190,16 @@ fn open(directory: &Path, progress: fn(&str)) -> Result<Place, Error> {
         Err(TryLockError::WouldBlock) => return Err(Error::Locked(directory.to_owned())),
         Err(TryLockError::Error(error)) => return Err(cannot()(error)),
     }
-    prepare(directory, progress)?;
+    let was_running = lock.metadata().map_err(cannot())?.len() > 0;
+    prepare(directory, was_running, progress)?;
     Ok(Place::Kept {
         directory: directory.to_owned(),
-        _lock: lock,
+        lock,
     })
 }
 
 /// Finds out how far the directory is: new, half made, or in use.
-fn prepare(directory: &Path, progress: fn(&str)) -> Result<(), Error> {
+fn prepare(directory: &Path, was_running: bool, progress: fn(&str)) -> Result<(), Error> {
     let cannot = || Error::io(format!("cannot use {}", directory.display()));
     let found = names(directory).map_err(cannot())?;
     if found.iter().any(|name| name == BEGUN) {
@@ -213,6 +249,13 @@ fn prepare(directory: &Path, progress: fn(&str)) -> Result<(), Error> {
             ),
         });
     }
+    if was_running && !directory.join(DATABASE_LOG).exists() {
+        return Err(Error::Data {
+            path: directory.join(DATABASE_LOG),
+            problem: "is missing, and the last run was cut off: what was written last is in it. Put it back, or name another --data-dir".into(),
+        });
+    }
+    check_inventory(directory)?;
     for name in OTHERS {
         let path = directory.join(name);
         match std::fs::metadata(&path) {
@@ -223,6 +266,86 @@ fn prepare(directory: &Path, progress: fn(&str)) -> Result<(), Error> {
         .map_err(Error::io(format!("cannot use {}", path.display())))?;
     }
     Ok(())
+}
+
+fn read_inventory(directory: &Path) -> Result<Option<Inventory>, Error> {
+    let path = directory.join(INVENTORY);
+    let json = match std::fs::read(&path) {
+        Ok(json) => json,
+        // Of a release that wrote none.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io(format!("cannot read {}", path.display()))(error)),
+    };
+    match serde_json::from_slice(&json) {
+        Ok(inventory) => Ok(Some(inventory)),
+        Err(error) => Err(Error::Data {
+            path,
+            problem: format!("is damaged: {error}"),
+        }),
+    }
+}
+
+fn kms_key_hash(directory: &Path) -> Result<Option<String>, Error> {
+    let path = directory.join("kms.key");
+    match std::fs::read(&path) {
+        Ok(key) => Ok(Some(hash(&format!("{key:02x?}")))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(format!("cannot read {}", path.display()))(error)),
+    }
+}
+
+/// Refuses a directory that lacks what it had.
+fn check_inventory(directory: &Path) -> Result<(), Error> {
+    let Some(inventory) = read_inventory(directory)? else {
+        return Ok(());
+    };
+    let parts = inventory
+        .stores
+        .iter()
+        .flat_map(|store| STORE.map(|part| directory.join(store).join(part)));
+    for path in parts {
+        let is_whole =
+            std::fs::metadata(&path).is_ok_and(|found| found.is_dir() || found.len() > 0);
+        if !is_whole {
+            return Err(Error::Data {
+                path,
+                problem: "is missing or empty, and the directory is in use: objects were in it. Put it back from a backup, or name another --data-dir"
+                    .into(),
+            });
+        }
+    }
+    if inventory.kms_key != kms_key_hash(directory)? {
+        return Err(Error::Data {
+            path: directory.join("kms.key"),
+            problem: "is another key than the one that secret keys here are encrypted with. Put that one back, or name another --data-dir"
+                .into(),
+        });
+    }
+    Ok(())
+}
+
+/// Notes what there is now. A store that was noted stays so: the location may be another cluster's for a while.
+fn write_inventory(directory: &Path) -> Result<(), Error> {
+    let mut inventory = read_inventory(directory)?.unwrap_or_default();
+    let clusters = directory.join("clusters");
+    let codes = match clusters.exists() {
+        true => {
+            names(&clusters).map_err(Error::io(format!("cannot read {}", clusters.display())))?
+        }
+        false => Vec::new(),
+    };
+    let stores = codes.iter().map(|code| format!("clusters/{code}"));
+    inventory.stores.extend(
+        stores
+            .chain(["s3".to_owned()])
+            .filter(|store| directory.join(store).join(STORE[0]).exists()),
+    );
+    inventory.kms_key = kms_key_hash(directory)?;
+    let json = serde_json::to_vec_pretty(&inventory).map_err(|error| Error::Data {
+        path: directory.join(INVENTORY),
+        problem: error.to_string(),
+    })?;
+    write_private(&directory.join(INVENTORY), &json)
 }
 
 fn is_data(name: &str) -> bool {
@@ -361,7 +484,70 @@ mod tests {
         left.sort();
         assert_eq!(left, [BEGUN, LOCK]);
         place.is_ready().expect("ready");
-        assert_eq!(names(&data).expect("names"), [LOCK]);
+        let mut ready = names(&data).expect("names");
+        ready.sort();
+        assert_eq!(ready, [INVENTORY, LOCK]);
+    }
+
+    #[test]
+    fn a_store_that_is_gone_and_another_key_are_refused() {
+        let directory = tempfile::tempdir().expect("directory");
+        let data = directory.path().join("data");
+        let place = opened(&data).expect("a new one");
+        for (name, _) in NEEDED {
+            write_private(&data.join(name), b"something").expect("written");
+        }
+        for store in ["clusters/NL", "s3"] {
+            std::fs::create_dir_all(data.join(store).join("blobs")).expect("made");
+            std::fs::write(data.join(store).join("metadata.sqlite"), "something").expect("written");
+        }
+        place.is_ready().expect("ready");
+        drop(place);
+        drop(opened(&data).expect("whole"));
+        for part in [
+            "clusters/NL/metadata.sqlite",
+            "clusters/NL/blobs",
+            "s3",
+            "clusters",
+        ] {
+            let (path, aside) = (data.join(part), directory.path().join("aside"));
+            std::fs::rename(&path, &aside).expect("moved away");
+            let error = refused(&data);
+            assert!(
+                error.contains(part) && error.contains("is missing"),
+                "{error}"
+            );
+            std::fs::rename(&aside, &path).expect("moved back");
+        }
+        drop(opened(&data).expect("whole again"));
+        write_private(&data.join("kms.key"), b"something else").expect("written");
+        assert!(refused(&data).contains("is another key"));
+    }
+
+    #[test]
+    fn a_log_that_is_gone_after_a_kill_is_refused() {
+        let directory = tempfile::tempdir().expect("directory");
+        let data = directory.path().join("data");
+        let place = opened(&data).expect("a new one");
+        for (name, _) in NEEDED {
+            write_private(&data.join(name), b"something").expect("written");
+        }
+        std::fs::write(data.join(DATABASE_LOG), "what was written last").expect("written");
+        place.is_ready().expect("ready");
+        // Killed: nothing runs any more.
+        let Place::Kept { lock, .. } = &place else {
+            panic!("it is kept");
+        };
+        lock.unlock().expect("unlocked");
+        std::mem::forget(place);
+        std::fs::remove_file(data.join(DATABASE_LOG)).expect("removed");
+        assert!(refused(&data).contains("dynamodb.sqlite-wal"));
+        std::fs::write(data.join(DATABASE_LOG), "put back").expect("written");
+        let place = opened(&data).expect("whole");
+        drop(place);
+        // Stopped in order, and the database closed.
+        std::fs::remove_file(data.join(DATABASE_LOG)).expect("removed");
+        opened(&data).expect("nothing is missing");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, Timestamp};
 use serde_json::Value;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 use wharfage::clock::Clock;
 use wharfage::context::Context;
@@ -63,6 +63,8 @@ pub(crate) struct Engine {
     runner: Runner,
     /// Whoever moves time or runs schedules holds this.
     driven: Mutex<Driven>,
+    /// Held by whoever moves time: two moves at once would both go by where the other had come to.
+    moving: Arc<Mutex<()>>,
     moved: Notify,
     /// Once the stack is being stopped, no schedule is run any more.
     stop: CancellationToken,
@@ -100,6 +102,7 @@ impl Engine {
             jobs,
             database,
             runner,
+            moving: Arc::default(),
             driven: Mutex::new(Driven {
                 until: now,
                 swept: now,
@@ -109,14 +112,37 @@ impl Engine {
         }
     }
 
+    /// The turn to move time, unless somebody else does.
+    pub(crate) fn turn_to_move(&self) -> Option<OwnedMutexGuard<()>> {
+        Arc::clone(&self.moving).try_lock_owned().ok()
+    }
+
     /// Moves time to `to`: runs every schedule that falls due on the way at its instant, and the queues after each.
     pub(crate) async fn advance_to(
         &self,
         to: Timestamp,
         tell: Tell<'_>,
     ) -> Result<Advanced, Error> {
+        self.advance_from(|_| Ok(to), tell).await
+    }
+
+    /// The same, by a span of time; months and days are calendar units in UTC.
+    pub(crate) async fn advance(&self, span: Span, tell: Tell<'_>) -> Result<Advanced, Error> {
+        let after = |now: Timestamp| {
+            let to = now.to_zoned(TimeZone::UTC).checked_add(span);
+            to.map(|to| to.timestamp()).map_err(|_| too_far(span))
+        };
+        self.advance_from(after, tell).await
+    }
+
+    async fn advance_from(
+        &self,
+        target: impl FnOnce(Timestamp) -> Result<Timestamp, Error>,
+        tell: Tell<'_>,
+    ) -> Result<Advanced, Error> {
         let mut driven = self.driven.lock().await;
         let now = self.clock.now();
+        let to = target(now)?;
         if to < now {
             return Err(Error::Past { to, now });
         }
@@ -142,17 +168,6 @@ impl Engine {
             ran,
             drained,
         })
-    }
-
-    /// The same, by a span of time; months and days are calendar units in UTC.
-    pub(crate) async fn advance(&self, span: Span, tell: Tell<'_>) -> Result<Advanced, Error> {
-        let to = self
-            .clock
-            .now()
-            .to_zoned(TimeZone::UTC)
-            .checked_add(span)
-            .map_err(|_| too_far(span))?;
-        self.advance_to(to.timestamp(), tell).await
     }
 
     /// Runs no further schedule, wherever time is on its way to.

@@ -131,6 +131,9 @@ pub fn words(event: &Value) -> String {
         }
         "credit.added" => format!("{} of credit added ({})", amount(detail), get("reference")),
         "account.suspended" => format!("the keys are stopped: {}", get("reason")),
+        "account.resumed" if detail["reason"].is_null() => {
+            "the keys work again: an administrator resumed the account".into()
+        }
         "account.resumed" => format!(
             "the keys work again, they were stopped for: {}",
             get("reason")

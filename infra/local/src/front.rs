@@ -3,6 +3,7 @@
 mod clock;
 mod doors;
 
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
+use http_body_util::LengthLimitError;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -91,7 +93,11 @@ async fn answer(
     let body = to_bytes(body, REQUEST_MAX_BYTES);
     let body = match tokio::time::timeout(body_timeout, body).await {
         Ok(Ok(body)) => body,
-        Ok(Err(_)) => return respond(refusal(StatusCode::PAYLOAD_TOO_LARGE)),
+        Ok(Err(error)) if is_too_large(&error) => {
+            return respond(refusal(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        // It ended before its length.
+        Ok(Err(_)) => return respond(refusal(StatusCode::BAD_REQUEST)),
         Err(_) => {
             let mut response = respond(refusal(StatusCode::REQUEST_TIMEOUT));
             let close = HeaderValue::from_static("close");
@@ -117,6 +123,17 @@ async fn answer(
         response.headers_mut().insert(CONNECTION, close);
     }
     response
+}
+
+fn is_too_large(error: &axum::Error) -> bool {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if error.is::<LengthLimitError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
 }
 
 fn respond(response: Response<lambda_http::Body>) -> Response<Body> {
@@ -157,6 +174,8 @@ enum Refusal {
     Request(String),
     Error(Error),
     Crashed,
+    /// Somebody else moves time already.
+    Moving,
 }
 
 impl From<Error> for Refusal {
@@ -169,6 +188,10 @@ impl From<Error> for Refusal {
 fn told(refusal: &Refusal) -> (StatusCode, Value) {
     let (status, text) = match refusal {
         Refusal::Request(text) => (StatusCode::BAD_REQUEST, text.clone()),
+        Refusal::Moving => (
+            StatusCode::CONFLICT,
+            "time is being moved already: ask again when that has ended".into(),
+        ),
         Refusal::Crashed => (
             StatusCode::INTERNAL_SERVER_ERROR,
             "Internal Server Error".into(),

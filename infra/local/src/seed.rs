@@ -296,7 +296,7 @@ async fn write_person(context: &Context, person: &Person) -> Result<(), Fault> {
         made_by: None,
         credit_limit_minor: None,
     };
-    context.database.insert_client(&client, None).await?;
+    let _there_already = context.database.insert_client(&client, None).await?;
     if let Some(credit) = person.credit {
         let credit_minor = to_minor(credit, currency)
             .map_err(|error| Fault::permanent("the first credit", error))?;

@@ -119,6 +119,7 @@ impl Stack {
             &clock,
             &random,
             &options.clusters,
+            progress,
         )?;
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let secrets = embedded::secretsmanager::start(any_port, &credentials)

@@ -12,12 +12,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::http::{repeated, segment, send_json};
+use super::secrets::{ClusterSecret, Secrets, Token};
 use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider};
 use crate::config::Location;
-use crate::context::Outside;
 use crate::domain::task::LockedObject;
 use crate::domain::usage::{RequestClasses, TrafficHour};
-use crate::secrets::{ClusterSecret, Secrets, Token};
+use crate::outside::Outside;
 
 /// Accounts that the cluster takes in one question.
 const UIDS_AT_ONCE: usize = 1_000;

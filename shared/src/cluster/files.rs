@@ -5,9 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{BehaviorVersion, Region};
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::EncodingType;
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -17,12 +15,12 @@ use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint}
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use jiff::Timestamp;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{Cluster, ClusterError, Keys};
 use crate::config::Location;
-use crate::context::Outside;
 use crate::domain::usage::OwnCalls;
+use crate::outside::{Outside, cluster_s3};
 
 /// S3 as an account sees it.
 #[derive(Clone)]
@@ -105,7 +103,12 @@ impl Files {
     }
 
     fn client(&self, cluster: &Cluster, keys: &Keys) -> Client {
-        s3_client(&self.http, &cluster.location, keys)
+        s3_client(
+            &self.http,
+            &cluster.location,
+            &keys.access_key,
+            &keys.secret_key,
+        )
     }
 
     /// Up to `limit` (at most 1,000) objects with keys after `start_after`. `counter` has what that moved.
@@ -190,23 +193,16 @@ impl Files {
 }
 
 /// S3 at a location, with these keys.
-pub(super) fn s3_client(http: &SharedHttpClient, location: &Location, keys: &Keys) -> Client {
-    let config = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(location.s3_region.clone()))
-        .endpoint_url(&location.s3_endpoint)
+pub(super) fn s3_client(
+    http: &SharedHttpClient,
+    location: &Location,
+    access_key: &str,
+    secret_key: &SecretString,
+) -> Client {
+    let keys = (access_key, secret_key.expose_secret());
+    let sdk = cluster_s3(http, &location.s3_region, &location.s3_endpoint, keys);
+    let config = aws_sdk_s3::config::Builder::from(&sdk)
         .force_path_style(true)
-        .credentials_provider(Credentials::new(
-            &keys.access_key,
-            keys.secret_key.expose_secret(),
-            None,
-            None,
-            "account",
-        ))
-        .http_client(http.clone())
-        .sleep_impl(Outside::sleep())
-        .retry_config(Outside::retries())
-        .timeout_config(Outside::timeouts())
         .build();
     Client::from_conf(config)
 }

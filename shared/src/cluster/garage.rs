@@ -36,12 +36,12 @@ use serde_json::{Value, json};
 
 use super::files::{decode, refusal, s3_client};
 use super::http::{repeated, segment, send_json};
+use super::secrets::{ClusterSecret, Secrets, Token};
 use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider};
 use crate::config::Location;
-use crate::context::Outside;
 use crate::domain::usage::TrafficHour;
+use crate::outside::Outside;
 use crate::random::Random;
-use crate::secrets::{ClusterSecret, Secrets, Token};
 
 /// What the ids of service keys begin with. No account's own key has a point in its id.
 const SERVICE_KEY: &str = "wharfage.";
@@ -735,11 +735,13 @@ impl StorageProvider for Garage {
     ) -> Result<PurgeStep, ClusterError> {
         let info = self.own_bucket(s3uid, bucket_name).await?;
         let user = self.user(s3uid).await?;
-        let keys = Keys {
-            access_key: user.service_key(),
-            secret_key: user.service_secret,
-        };
-        let s3 = s3_client(&self.http, &self.location, &keys);
+        let access_key = user.service_key();
+        let s3 = s3_client(
+            &self.http,
+            &self.location,
+            &access_key,
+            &user.service_secret,
+        );
         // Names that a single key sees are none for the service key.
         let bucket = info.global_aliases.first().unwrap_or(&info.id);
         let mut step = PurgeStep::default();

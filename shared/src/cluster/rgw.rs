@@ -29,7 +29,6 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{BehaviorVersion, Region};
 use aws_sdk_s3::types::{
     Delete, EncodingType, MultipartUpload, ObjectIdentifier, ObjectLockLegalHoldStatus,
 };
@@ -54,13 +53,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::files::{decode, refusal};
+use super::files::{decode, refusal, s3_client};
+use super::secrets::{ClusterSecret, Secrets, visible};
 use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider, doubt};
 use crate::config::Location;
-use crate::context::Outside;
 use crate::domain::task::LockedObject;
 use crate::domain::usage::{RequestClass, RequestClasses, TrafficHour};
-use crate::secrets::{ClusterSecret, Secrets, visible};
+use crate::outside::Outside;
 
 /// Bounds every call, its answer included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -431,27 +430,6 @@ impl Rgw {
             return Ok(bucket);
         }
         Err(refused("NoSuchBucket"))
-    }
-
-    fn s3(&self, access_key: &str, secret_key: &SecretString) -> Client {
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(self.location.s3_region.clone()))
-            .endpoint_url(&self.location.s3_endpoint)
-            .force_path_style(true)
-            .credentials_provider(Credentials::new(
-                access_key,
-                secret_key.expose_secret(),
-                None,
-                None,
-                "rgw",
-            ))
-            .http_client(self.http.clone())
-            .sleep_impl(Outside::sleep())
-            .retry_config(Outside::retries())
-            .timeout_config(Outside::timeouts())
-            .build();
-        Client::from_conf(config)
     }
 
     /// Asks for several accounts: in one question about everybody where that pays, else in one for each. `uid` joins the query of each.
@@ -1029,8 +1007,7 @@ impl StorageProvider for Rgw {
                 "the account has no key to make a bucket with".into(),
             ));
         };
-        let created = self
-            .s3(&key.access_key, &key.secret_key)
+        let created = s3_client(&self.http, &self.location, &key.access_key, &key.secret_key)
             .create_bucket()
             .bucket(bucket_name)
             .send()
@@ -1091,7 +1068,12 @@ impl StorageProvider for Rgw {
     ) -> Result<PurgeStep, ClusterError> {
         self.own_bucket(s3uid, bucket_name).await?;
         let keys = self.secret.get().await?;
-        let s3 = self.s3(&keys.access_key, &keys.secret_key);
+        let s3 = s3_client(
+            &self.http,
+            &self.location,
+            &keys.access_key,
+            &keys.secret_key,
+        );
         let mut step = PurgeStep::default();
         let mut left = max_entries;
         let mut after = None;

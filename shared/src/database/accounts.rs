@@ -9,12 +9,13 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use super::billing::{DueAccount, Issue};
+use super::billing::DueAccount;
+use super::keys::{OPEN, sortable};
+use super::ledger::Issue;
 use super::listing::Listing;
-use super::orders::{OPEN, sortable};
-use super::transaction::{Conflict, Transaction};
+use super::transaction::{Conflict, Transaction, Written};
 use super::{
-    Database, Item, attribute, fault, found, item, keys, number, page, read, string,
+    Database, Item, attribute, fault, found, item, keys, number, page, read, string, written,
     written_if_held,
 };
 use crate::domain::account::{Account, Group, Service, Status, Unsettled};
@@ -292,11 +293,11 @@ impl Database {
         found(table, query).await
     }
 
-    /// Takes a bucket name for an account; `false` when another has it. Repeating it changes nothing.
+    /// Takes a bucket name for an account; `No` when another has it. Repeating it changes nothing.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn take_bucket_name(&self, row: &BucketRow) -> Result<bool, Fault> {
+    pub async fn take_bucket_name(&self, row: &BucketRow) -> Result<Written, Fault> {
         let table = &self.tables.accounts;
         let sent = self
             .client
@@ -307,7 +308,7 @@ impl Database {
             .expression_attribute_values(":owner", string(&row.bucket_owner))
             .send()
             .await;
-        Ok(written_if_held("PutItem", table, sent)?.is_some())
+        written("PutItem", table, sent)
     }
 
     /// Gives an account's bucket name back. Repeating it changes nothing, nor does it touch a name that is another's by now.
@@ -330,7 +331,7 @@ impl Database {
         Ok(())
     }
 
-    /// Gives an account's bucket name back, with its history entry; `false` when the account does not have the name, so that the
+    /// Gives an account's bucket name back, with its history entry; `No` when the account does not have the name, so that the
     /// same removal is recorded once.
     ///
     /// # Errors
@@ -339,7 +340,7 @@ impl Database {
         &self,
         row: &BucketRow,
         entry: &Entry,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let table = &self.tables.accounts;
         let mut transaction = self.transaction();
         transaction.delete(
@@ -347,10 +348,10 @@ impl Database {
             Conflict::Changed,
         );
         transaction.history(&self.tables.history, entry)?;
-        Ok(transaction.commit().await?.is_ok())
+        transaction.commit().await
     }
 
-    /// Changes an account's service, with its history entry and events, at the entry's time; `false` when somebody else changed the
+    /// Changes an account's service, with its history entry and events, at the entry's time; `No` when somebody else changed the
     /// account since it was read. The account is then as [`Account::with_service`] has it: where its keys are to stop or to work again,
     /// the cluster is still to be told.
     ///
@@ -362,11 +363,11 @@ impl Database {
         service: &Service,
         entry: &Entry,
         events: &[Event],
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let mut transaction = self.transaction();
         self.service_change(&mut transaction, account, service, entry)?;
         transaction.events(&self.tables.events, events)?;
-        Ok(transaction.commit().await?.is_ok())
+        transaction.commit().await
     }
 
     /// The writes of a change of service, but for its events.
@@ -392,15 +393,19 @@ impl Database {
         transaction.history(&self.tables.history, entry)
     }
 
-    /// Marks an account as one whose cluster is to be told, as `after` has the mark; `false` when somebody else changed the account since
+    /// Marks an account as one whose cluster is to be told, as `after` has the mark; `No` when somebody else changed the account since
     /// it was read.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn mark_unsettled(&self, account: &Account, after: &Account) -> Result<bool, Fault> {
+    pub async fn mark_unsettled(
+        &self,
+        account: &Account,
+        after: &Account,
+    ) -> Result<Written, Fault> {
         let table = &self.tables.accounts;
         let Some(unsettled) = &after.unsettled else {
-            return Ok(true);
+            return Ok(Written::Yes);
         };
         let sent = self
             .client
@@ -417,14 +422,18 @@ impl Database {
             .expression_attribute_values(":next", number(after.revision))
             .send()
             .await;
-        Ok(written_if_held("UpdateItem", table, sent)?.is_some())
+        written("UpdateItem", table, sent)
     }
 
-    /// Takes an account's mark away; `false` when somebody else has set another since.
+    /// Takes an account's mark away; `No` when somebody else has set another since.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn clear_unsettled(&self, s3uid: &str, unsettled: &Unsettled) -> Result<bool, Fault> {
+    pub async fn clear_unsettled(
+        &self,
+        s3uid: &str,
+        unsettled: &Unsettled,
+    ) -> Result<Written, Fault> {
         let table = &self.tables.accounts;
         let sent = self
             .client
@@ -437,7 +446,7 @@ impl Database {
             .expression_attribute_values(":revision", number(unsettled.revision))
             .send()
             .await;
-        Ok(written_if_held("UpdateItem", table, sent)?.is_some())
+        written("UpdateItem", table, sent)
     }
 
     /// A page of the accounts that were marked at `before` or earlier and still are, the one marked first first, and where the next
@@ -465,7 +474,7 @@ impl Database {
         page(table, query).await
     }
 
-    /// Notes a second key of an account, with the history entry, and marks the account as `after` is; `false` when somebody else changed
+    /// Notes a second key of an account, with the history entry, and marks the account as `after` is; `No` when somebody else changed
     /// the account since it was read.
     ///
     /// # Errors
@@ -475,7 +484,7 @@ impl Database {
         account: &Account,
         after: &Account,
         entry: &Entry,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let mut transaction = self.transaction();
         let update = account_update(&self.tables.accounts, account)
             .update_expression(format!(
@@ -487,10 +496,10 @@ impl Database {
             Conflict::Changed,
         );
         transaction.history(&self.tables.history, entry)?;
-        Ok(transaction.commit().await?.is_ok())
+        transaction.commit().await
     }
 
-    /// The second key takes the first one's place, as [`Account::with_key_confirmed`] has it; `false` when somebody else changed the
+    /// The second key takes the first one's place, as [`Account::with_key_confirmed`] has it; `No` when somebody else changed the
     /// account since it was read.
     ///
     /// # Errors
@@ -500,7 +509,7 @@ impl Database {
         account: &Account,
         after: &Account,
         entry: &Entry,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let mut transaction = self.transaction();
         let update = account_update(&self.tables.accounts, account)
             .update_expression(format!("SET access_key = :access, secret_key_ciphertext = :secret, key_confirmed_at = :confirmed_at, revision = :next, {UNSETTLED} REMOVE next_key"))
@@ -512,10 +521,10 @@ impl Database {
             Conflict::Changed,
         );
         transaction.history(&self.tables.history, entry)?;
-        Ok(transaction.commit().await?.is_ok())
+        transaction.commit().await
     }
 
-    /// Moves an account to another listing group, with its client's email and billing group; `false` when somebody else changed it.
+    /// Moves an account to another listing group, with its client's email and billing group; `No` when somebody else changed it.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -524,7 +533,7 @@ impl Database {
         account: &Account,
         email: &str,
         group: &Group,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let mut transaction = self.transaction();
         transaction.update(
             account_update(&self.tables.accounts, account)
@@ -536,7 +545,7 @@ impl Database {
                 .expression_attribute_values(":group", string(group.key())),
             Conflict::Changed,
         );
-        Ok(transaction.commit().await?.is_ok())
+        transaction.commit().await
     }
 
     /// Puts an account on the plan that `after` says, with the service that comes of it, or notes its next one, with the invoice, history entry and events of it; the
@@ -553,7 +562,7 @@ impl Database {
         issue: Option<Issue<'_>>,
         entry: &Entry,
         events: &[Event],
-    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
+    ) -> Result<Written, Fault> {
         let mut transaction = self.transaction();
         let unsettled = newly_unsettled(account, after);
         let mut set = format!("SET revision = :next, {}", terms(account, after));
@@ -604,7 +613,7 @@ impl Database {
     }
 
     /// Ends an account's life: it leaves the listings and its client's count, and its keys are forgotten. Its last period is still to be
-    /// closed. `false` when that was done before.
+    /// closed. `No` when that was done before.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -613,7 +622,7 @@ impl Database {
         account: &Account,
         entry: &Entry,
         events: &[Event],
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let table = &self.tables.accounts;
         let service = Service {
             status: Status::Terminated,
@@ -642,7 +651,7 @@ impl Database {
         }
         transaction.history(&self.tables.history, entry)?;
         transaction.events(&self.tables.events, events)?;
-        Ok(transaction.commit().await?.is_ok())
+        transaction.commit().await
     }
 
     /// Notes that an account which costs nothing began, or ended, in a month.
@@ -727,7 +736,7 @@ impl Database {
         Ok(())
     }
 
-    /// Sets what was last seen of an account's usage, with the quota level that `after` says and the event that tells of it; `false` when
+    /// Sets what was last seen of an account's usage, with the quota level that `after` says and the event that tells of it; `No` when
     /// another level was told since `account` was read, its quota is another, or it is gone.
     ///
     /// # Errors
@@ -737,7 +746,7 @@ impl Database {
         account: &Account,
         after: &Account,
         event: &Event,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let mut transaction = self.transaction();
         transaction.update(
             Update::builder()
@@ -760,7 +769,7 @@ impl Database {
             Conflict::Changed,
         );
         transaction.events(&self.tables.events, std::slice::from_ref(event))?;
-        Ok(transaction.commit().await?.is_ok())
+        transaction.commit().await
     }
 }
 

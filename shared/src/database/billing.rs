@@ -5,16 +5,15 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::accounts::{newly_unsettled, service_update, terms, was_told, with_terms};
-use super::ledger::{Guard, Lowered, Place};
-use super::orders::OPEN;
-use super::transaction::Conflict;
+use super::keys::OPEN;
+use super::ledger::Issue;
+use super::transaction::{Conflict, Written};
 use super::{Database, Item, attribute, fault, item, keys, number, page, string};
 use crate::domain::account::{Account, Service};
 use crate::domain::closing::{ClosedPeriod, Closing};
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
 use crate::domain::invoice::Invoice;
-use crate::domain::ledger::Posting;
 use crate::domain::money::Currency;
 use crate::domain::task::Task;
 use crate::error::Fault;
@@ -79,23 +78,6 @@ impl OpenInvoice {
         }
         Ok(row)
     }
-}
-
-/// An invoice as it is issued: with its posting, its place in the client's series, and what is left open of it.
-#[derive(Debug, Clone, Copy)]
-pub struct Issue<'a> {
-    /// The invoice.
-    pub invoice: &'a Invoice,
-    /// What it posts.
-    pub posting: &'a Posting,
-    /// Its place in the client's series.
-    pub place: &'a Place,
-    /// Its open side, unless it is paid at once.
-    pub open: Option<&'a OpenInvoice>,
-    /// What a credit note takes off which open invoices.
-    pub lowered: &'a [Lowered<'a>],
-    /// What it was decided on.
-    pub guard: Guard,
 }
 
 /// An account that something is due for.
@@ -269,7 +251,7 @@ impl Database {
         issue: Option<Issue<'_>>,
         entry: &Entry,
         events: &[Event],
-    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
+    ) -> Result<Written, Fault> {
         let mut transaction = self.transaction();
         let commits_on = closing
             .is_renewed
@@ -355,7 +337,7 @@ impl Database {
         Ok(page(table, query).await?.0.pop())
     }
 
-    /// Records a step of chasing an open invoice, with its history and events; `false` when that step was recorded before or the invoice
+    /// Records a step of chasing an open invoice, with its history and events; `No` when that step was recorded before or the invoice
     /// was paid.
     ///
     /// # Errors
@@ -367,7 +349,7 @@ impl Database {
         act_on: Option<Date>,
         entry: &Entry,
         events: &[Event],
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let mut update = Update::builder()
             .table_name(&self.tables.ledger)
             .key("pk", string(keys::client(open.client_id)))
@@ -391,7 +373,7 @@ impl Database {
         transaction.update(update, Conflict::Changed);
         transaction.history(&self.tables.history, entry)?;
         transaction.events(&self.tables.events, events)?;
-        Ok(transaction.commit().await?.is_ok())
+        transaction.commit().await
     }
 
     /// Begins the removal of an account that is not paid for: its service, the task, history and events, in one transaction, if the account
@@ -407,7 +389,7 @@ impl Database {
         task: &Task,
         entry: &Entry,
         events: &[Event],
-    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
+    ) -> Result<Written, Fault> {
         let mut transaction = self.transaction();
         let after = account.with_service(service, entry.at);
         let update = service_update(

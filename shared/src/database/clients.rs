@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, Put, ReturnValue, Update};
 use serde::Deserialize;
 
-use super::transaction::{Conflict, Transaction};
+use super::transaction::{Conflict, Transaction, Written};
 use super::{Database, Item, attribute, fault, item, keys, number, read, string, written_if_held};
 use crate::domain::client::{Client, Role};
 use crate::domain::credential::{Access, ApiKey};
@@ -53,7 +53,7 @@ impl Database {
         Ok(row.map(|row| row.client_id))
     }
 
-    /// Adds a client. Its number and its email must be new; else nothing is written and the answer is `false`.
+    /// Adds a client. Its number and its email must be new; else nothing is written and the answer is `No`.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -61,12 +61,12 @@ impl Database {
         &self,
         client: &Client,
         entry: Option<&Entry>,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let transaction = self.inserting_client(client, entry)?;
-        Ok(transaction.commit().await?.is_ok())
+        transaction.commit().await
     }
 
-    /// Makes a client, as [`Database::insert_client`] does; `false` also when the access of its maker, `by`, has ended.
+    /// Makes a client, as [`Database::insert_client`] does; `No` also when the access of its maker, `by`, has ended.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -75,12 +75,12 @@ impl Database {
         client: &Client,
         entry: &Entry,
         by: &Access,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let mut transaction = self.inserting_client(client, Some(entry))?;
         transaction.made_client(&self.tables.clients, by.client_id, client);
         transaction.stands(&self.tables.credentials, by);
         transaction.key_stands(&self.tables.credentials, by);
-        Ok(transaction.commit().await?.is_ok())
+        transaction.commit().await
     }
 
     fn inserting_client(
@@ -102,7 +102,7 @@ impl Database {
         Ok(transaction)
     }
 
-    /// Adds a client with an API key where no client's number was ever given; else nothing is written and the answer is `false`.
+    /// Adds a client with an API key where no client's number was ever given; else nothing is written and the answer is `No`.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -112,7 +112,7 @@ impl Database {
         api_key_hash: &str,
         api_key: &ApiKey,
         entry: &Entry,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let mut transaction = self.inserting_client(client, Some(entry))?;
         transaction.update(
             Update::builder()
@@ -126,10 +126,10 @@ impl Database {
         );
         let row = item(keys::api_key(api_key_hash), None, api_key)?;
         transaction.insert(&self.tables.credentials, row, Conflict::Changed);
-        Ok(transaction.commit().await?.is_ok())
+        transaction.commit().await
     }
 
-    /// Changes a client's email, role, billing group, currency, tags and epoch, with the history entry; `false` when somebody else changed
+    /// Changes a client's email, role, billing group, currency, tags and epoch, with the history entry; `No` when somebody else changed
     /// them since `before` was read, or the email is another client's, or the currency of one with accounts would change. An epoch is
     /// raised only while the access of `by` stands, and `successor`, if there is one, is an administrator as it was read: so of two
     /// administrators who end each other at once, one stays.
@@ -143,7 +143,7 @@ impl Database {
         entry: &Entry,
         by: &Access,
         successor: Option<&Client>,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let table = &self.tables.clients;
         let mut transaction = self.transaction();
         let mut condition = "email = :was_email AND #role = :was_role AND billing = :was_billing AND currency = :was_currency AND tags = :was_tags".to_owned();
@@ -214,7 +214,7 @@ impl Database {
             );
         }
         transaction.history(&self.tables.history, entry)?;
-        Ok(transaction.commit().await?.is_ok())
+        transaction.commit().await
     }
 
     /// The next number for a plan.

@@ -7,8 +7,12 @@ use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Database, attribute, fault, found, item, keys, number, read, string, written_if_held};
+use super::transaction::Written;
+use super::{
+    Database, attribute, fault, found, item, keys, number, read, string, written, written_if_held,
+};
 use crate::error::Fault;
+use crate::tries::Tries;
 
 /// How often settling begins again because somebody else settled meanwhile.
 const SETTLE_TRIES: usize = 5;
@@ -223,7 +227,9 @@ impl Database {
         seen: Option<Collection>,
     ) -> Result<Option<Timestamp>, Fault> {
         let mut seen = seen;
-        for _ in 0..SETTLE_TRIES {
+        let mut tries = Tries::of(SETTLE_TRIES);
+        loop {
+            tries.once_more(|| Fault::retryable("settling hours", "others keep settling them"))?;
             let known = match seen.take() {
                 Some(known) => Some(known),
                 None => self.collection(location).await?,
@@ -242,17 +248,18 @@ impl Database {
                 }
                 until = hour.hour + SignedDuration::from_hours(1);
             }
-            if until > before && !self.move_collected_until(location, before, until).await? {
+            if until > before
+                && !self
+                    .move_collected_until(location, before, until)
+                    .await?
+                    .is_yes()
+            {
                 continue;
             }
             let settled = hours.iter().filter(|hour| hour.hour < until);
             try_join_all(settled.map(|hour| self.forget_hour(location, hour.hour))).await?;
             return Ok(Some(until));
         }
-        Err(Fault::retryable(
-            "settling hours",
-            "others keep settling them",
-        ))
     }
 
     /// Moves the time a location is complete until over hours in which nobody was there; nothing, when somebody else has moved it.
@@ -265,17 +272,17 @@ impl Database {
         before: Timestamp,
         until: Timestamp,
     ) -> Result<(), Fault> {
-        self.move_collected_until(location, before, until).await?;
+        let _moved_before = self.move_collected_until(location, before, until).await?;
         Ok(())
     }
 
-    /// `false` when somebody else moved it first.
+    /// `No` when somebody else moved it first.
     async fn move_collected_until(
         &self,
         location: &str,
         before: Timestamp,
         until: Timestamp,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let table = &self.tables.usage;
         let sent = self
             .client
@@ -289,7 +296,7 @@ impl Database {
             .expression_attribute_values(":until", attribute(until)?)
             .send()
             .await;
-        Ok(written_if_held("UpdateItem", table, sent)?.is_some())
+        written("UpdateItem", table, sent)
     }
 
     async fn forget_hour(&self, location: &str, hour: Timestamp) -> Result<(), Fault> {

@@ -6,7 +6,7 @@ use futures::try_join;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::transaction::{Conflict, Transaction};
+use super::transaction::{Conflict, Transaction, Written};
 use super::{Database, Item, fault, found, item, keys, number, page, read, string};
 use crate::domain::client::{Client, Role};
 use crate::domain::credential::{Access, ApiKey, Session};
@@ -55,7 +55,7 @@ impl Database {
         Ok(())
     }
 
-    /// Makes an API key, by its hash, with its history entry; `false` when the access of its maker, `by`, has ended.
+    /// Makes an API key, by its hash, with its history entry; `No` when the access of its maker, `by`, has ended.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -65,7 +65,7 @@ impl Database {
         api_key: &ApiKey,
         entry: &Entry,
         by: &Access,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let mut transaction = self.transaction();
         let row = item(keys::api_key(hash), None, api_key)?;
         transaction.insert(&self.tables.credentials, row, Conflict::Changed);
@@ -74,10 +74,10 @@ impl Database {
         transaction.history(&self.tables.history, entry)?;
         transaction.stands(&self.tables.credentials, by);
         transaction.key_stands(&self.tables.credentials, by);
-        Ok(transaction.commit().await?.is_ok())
+        transaction.commit().await
     }
 
-    /// Forgets an API key, with its history entry; `false` when somebody else did before.
+    /// Forgets an API key, with its history entry; `No` when somebody else did before.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -86,7 +86,7 @@ impl Database {
         hash: &str,
         api_key: &ApiKey,
         entry: &Entry,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let mut transaction = self.transaction();
         transaction.forget_api_key(&self.tables.credentials, hash);
         let maker = api_key.made_by.as_ref().and_then(|maker| maker.client_id);
@@ -100,7 +100,7 @@ impl Database {
             );
         }
         transaction.history(&self.tables.history, entry)?;
-        Ok(transaction.commit().await?.is_ok())
+        transaction.commit().await
     }
 
     /// Forgets an API key because the access of a client ends, with its history entry. That its sessions are still to be ended is noted with

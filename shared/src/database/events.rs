@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use super::orders::{OPEN, sortable};
+use super::keys::{OPEN, sortable};
 use super::transaction::{Conflict, Transaction};
 use super::{Database, Item, fault, item, keys, number, page, string, written_if_held};
 use crate::domain::event::Event;

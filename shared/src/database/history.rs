@@ -133,11 +133,7 @@ fn sort_key(row: &Item) -> Option<String> {
 }
 
 fn history_item(entry: &Entry) -> Result<Item, Fault> {
-    let entity_key = match entry.entity_kind.as_str() {
-        "account" => keys::account(&entry.entity_id),
-        "plan" => format!("PLAN#{}", entry.entity_id),
-        _ => format!("CLIENT#{}", entry.entity_id),
-    };
+    let entity_key = keys::entity_named(&entry.entity_kind, &entry.entity_id);
     let pk = match entry.client_id {
         Some(client_id) => keys::client(client_id),
         None => entity_key.clone(),

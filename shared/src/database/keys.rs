@@ -49,6 +49,9 @@ use crate::domain::money::Currency;
 /// Numbers are padded so that they sort as numbers.
 const DIGITS: usize = 12;
 
+/// The value of `open` in the sparse indexes: what has ended has none.
+pub(crate) const OPEN: &str = "1";
+
 pub(crate) const CLIENT: &str = "CLIENT";
 pub(crate) const EMAIL: &str = "EMAIL";
 pub(crate) const SEQUENCES: &str = "SEQUENCES";
@@ -65,10 +68,18 @@ pub(crate) const BILLING: &str = "BILLING";
 pub(crate) const STATE: &str = "STATE";
 pub(crate) const OPEN_INVOICES: &str = "OPEN#";
 pub(crate) const CLOSED_PERIODS: &str = "PERIOD#";
+pub(crate) const POSTINGS: &str = "POSTING#";
+pub(crate) const INVOICES: &str = "INVOICE#";
+pub(crate) const TASKS: &str = "TASK#";
 pub(crate) const PLANS: &str = "PLANS";
 pub(crate) const MONTHS: &str = "MONTH#";
 pub(crate) const COLLECTION_STATE: &str = "STATE";
 pub(crate) const COLLECTION_HOURS: &str = "HOUR#";
+
+/// An instant as text that sorts as time does.
+pub(crate) fn sortable(at: Timestamp) -> String {
+    format!("{at:.6}")
+}
 
 pub(crate) fn client(client_id: u64) -> String {
     format!("CLIENT#{client_id}")
@@ -177,7 +188,7 @@ pub(crate) fn is_place_returned(attribute: &str) -> bool {
 }
 
 pub(crate) fn posting(posting_id: &str) -> String {
-    format!("POSTING#{posting_id}")
+    format!("{POSTINGS}{posting_id}")
 }
 
 /// The reference is somebody else's words, of any form: its hash stands in for it.
@@ -186,7 +197,7 @@ pub(crate) fn reference(reference: &str) -> String {
 }
 
 pub(crate) fn invoice(invoice_id: u64) -> String {
-    format!("INVOICE#{invoice_id:0DIGITS$}")
+    format!("{INVOICES}{invoice_id:0DIGITS$}")
 }
 
 pub(crate) fn open_invoice(due_on: Date, invoice_id: u64) -> String {
@@ -213,12 +224,26 @@ pub(crate) fn entity(entity: &Entity<'_>) -> String {
     }
 }
 
+/// The same of an entity as an entry names it: by kind and id.
+pub(crate) fn entity_named(kind: &str, id: &str) -> String {
+    match kind {
+        "account" => account(id),
+        "plan" => format!("PLAN#{id}"),
+        _ => format!("CLIENT#{id}"),
+    }
+}
+
 pub(crate) fn history_entry(at: Timestamp, id: &str) -> String {
     format!("{at:.6}#{id}")
 }
 
 pub(crate) fn task(task_id: &str) -> String {
-    format!("TASK#{task_id}")
+    format!("{TASKS}{task_id}")
+}
+
+/// The task that a key is of.
+pub(crate) fn task_of(key: &str) -> Option<&str> {
+    key.strip_prefix(TASKS)
 }
 
 pub(crate) fn answer(task_id: &str, requested_at: Timestamp) -> String {

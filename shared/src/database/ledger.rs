@@ -15,8 +15,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::billing::{Issue, OpenInvoice};
-use super::transaction::{Conflict, Transaction, collisions};
+use super::billing::OpenInvoice;
+use super::transaction::{Conflict, Transaction, Written, collisions};
 use super::{Database, attribute, found, item, keys, number, page, read, string, written_if_held};
 use crate::config::Tables;
 use crate::domain::event::Event;
@@ -25,6 +25,7 @@ use crate::domain::invoice::Invoice;
 use crate::domain::ledger::{Balances, LedgerAccount, Posting};
 use crate::domain::money::Currency;
 use crate::error::Fault;
+use crate::tries::Tries;
 
 /// How often a place is taken again because somebody else issued the same invoice in between.
 const PLACE_TRIES: usize = 5;
@@ -207,7 +208,7 @@ impl Database {
         guard: Guard,
         entries: &[Entry],
         events: &[Event],
-    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
+    ) -> Result<Written, Fault> {
         let transaction = self.posting_of(posting, lowered, guard, entries, events)?;
         transaction.commit().await
     }
@@ -226,7 +227,7 @@ impl Database {
         guard: Guard,
         entries: &[Entry],
         events: &[Event],
-    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
+    ) -> Result<Written, Fault> {
         let mut transaction = self.posting_of(posting, lowered, guard, entries, events)?;
         if let Some(reference) = reference {
             transaction.put(
@@ -287,7 +288,14 @@ impl Database {
         cause: &str,
         now: Timestamp,
     ) -> Result<Place, Fault> {
-        for _ in 0..PLACE_TRIES {
+        let mut tries = Tries::of(PLACE_TRIES);
+        loop {
+            tries.once_more(|| {
+                Fault::retryable(
+                    "taking a place in a series",
+                    "somebody else takes it again and again",
+                )
+            })?;
             let (place, newest) = try_join!(
                 self.place_of(client_id, currency, cause, now),
                 self.invoice_page(client_id, None, NEWEST),
@@ -305,10 +313,6 @@ impl Database {
             }
             self.raise_series(client_id, currency, highest).await?;
         }
-        Err(Fault::retryable(
-            "taking a place in a series",
-            "somebody else takes it again and again",
-        ))
     }
 
     /// The place that a cause has, or is given now. `None` when it is to be asked for again.
@@ -556,7 +560,7 @@ impl Database {
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn postings(&self, client_id: u64) -> Result<Vec<Posting>, Fault> {
-        self.ledger_rows(client_id, "POSTING#").await
+        self.ledger_rows(client_id, keys::POSTINGS).await
     }
 
     /// A client's invoices, oldest first.
@@ -564,7 +568,7 @@ impl Database {
     /// # Errors
     /// When DynamoDB cannot answer.
     pub async fn invoices(&self, client_id: u64) -> Result<Vec<Invoice>, Fault> {
-        self.ledger_rows(client_id, "INVOICE#").await
+        self.ledger_rows(client_id, keys::INVOICES).await
     }
 
     pub(super) async fn ledger_rows<T: serde::de::DeserializeOwned>(
@@ -689,6 +693,23 @@ pub struct Lowered<'a> {
     pub by_minor: i64,
     /// By a credit note, and not by money.
     pub is_credited: bool,
+}
+
+/// An invoice as it is issued: with its posting, its place in the client's series, and what is left open of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Issue<'a> {
+    /// The invoice.
+    pub invoice: &'a Invoice,
+    /// What it posts.
+    pub posting: &'a Posting,
+    /// Its place in the client's series.
+    pub place: &'a Place,
+    /// Its open side, unless it is paid at once.
+    pub open: Option<&'a OpenInvoice>,
+    /// What a credit note takes off which open invoices.
+    pub lowered: &'a [Lowered<'a>],
+    /// What it was decided on.
+    pub guard: Guard,
 }
 
 impl Transaction<'_> {

@@ -4,10 +4,12 @@ use aws_sdk_dynamodb::types::{Delete, ReturnValue, Update};
 use jiff::Timestamp;
 
 use super::accounts::{BucketRow, account_item, bucket_delete, new_bucket_put};
-use super::billing::Issue;
-use super::ledger::Guard;
-use super::transaction::Conflict;
-use super::{Database, Item, attribute, item, keys, number, page, read, string, written_if_held};
+use super::keys::{OPEN, sortable};
+use super::ledger::{Guard, Issue};
+use super::transaction::{Conflict, Written};
+use super::{
+    Database, Item, attribute, item, keys, number, page, read, string, written, written_if_held,
+};
 use crate::config::Rules;
 use crate::domain::account::Account;
 use crate::domain::event::Event;
@@ -18,15 +20,6 @@ use crate::error::Fault;
 
 /// An idempotency key is kept for a day.
 const IDEMPOTENCY_SECONDS: i64 = 24 * 3600;
-
-/// How the beginning of an order went.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Begun {
-    /// It stands: recorded, the name reserved, the price held.
-    Begun,
-    /// Nothing was written.
-    Refused(Vec<Conflict>),
-}
 
 impl Database {
     /// An order by its identifier.
@@ -72,7 +65,7 @@ impl Database {
         order: &Order,
         fingerprint: &str,
         rules: &Rules,
-    ) -> Result<Begun, Fault> {
+    ) -> Result<Written, Fault> {
         let mut transaction = self.transaction();
         transaction.insert(&self.tables.orders, order_item(order)?, Conflict::Changed);
         transaction.put(
@@ -121,10 +114,7 @@ impl Database {
                 Conflict::IdempotencyKeyUsed,
             );
         }
-        Ok(match transaction.commit_unless_crowded().await? {
-            Ok(()) => Begun::Begun,
-            Err(conflicts) => Begun::Refused(conflicts),
-        })
+        transaction.commit_unless_crowded().await
     }
 
     /// Takes an open order up, for `lease_seconds`, unless somebody else has it.
@@ -159,11 +149,15 @@ impl Database {
             .transpose()
     }
 
-    /// Turns an order back: from now on it is being undone. `false` when it has ended already.
+    /// Turns an order back: from now on it is being undone. `No` when it has ended already.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn turn_order_back(&self, order: &Order, refusal: &Refusal) -> Result<bool, Fault> {
+    pub async fn turn_order_back(
+        &self,
+        order: &Order,
+        refusal: &Refusal,
+    ) -> Result<Written, Fault> {
         let table = &self.tables.orders;
         let sent = self
             .client
@@ -178,7 +172,7 @@ impl Database {
             .expression_attribute_values(":refusal", attribute(refusal)?)
             .send()
             .await;
-        Ok(written_if_held("UpdateItem", table, sent)?.is_some())
+        written("UpdateItem", table, sent)
     }
 
     /// Fulfils an order: the account begins, the money moves, the invoice is issued, history is written. All of it, once; the
@@ -193,7 +187,7 @@ impl Database {
         issue: Option<Issue<'_>>,
         entry: &Entry,
         events: &[Event],
-    ) -> Result<Result<(), Vec<Conflict>>, Fault> {
+    ) -> Result<Written, Fault> {
         let mut transaction = self.transaction();
         let ended = self
             .end_order(order, State::Forward, State::Fulfilled)?
@@ -216,7 +210,7 @@ impl Database {
         transaction.commit().await
     }
 
-    /// Ends an order that came to nothing: what its beginning took is given back. `false` when it has ended already. Where something may
+    /// Ends an order that came to nothing: what its beginning took is given back. `No` when it has ended already. Where something may
     /// still be made of it at the cluster, it is found again at `look_again_at`.
     ///
     /// # Errors
@@ -228,7 +222,7 @@ impl Database {
         look_again_at: Option<Timestamp>,
         entry: &Entry,
         events: &[Event],
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let mut transaction = self.transaction();
         let mut ended = Update::builder()
             .table_name(&self.tables.orders)
@@ -269,7 +263,7 @@ impl Database {
         }
         transaction.history(&self.tables.history, entry)?;
         transaction.events(&self.tables.events, events)?;
-        Ok(transaction.commit().await?.is_ok())
+        transaction.commit().await
     }
 
     /// Forgets an order that came to nothing, and of which nothing can come any more.
@@ -328,14 +322,6 @@ impl Database {
             .limit(limit);
         Ok(page(table, query).await?.0)
     }
-}
-
-/// The value of `open` in the sparse indexes: what has ended has none.
-pub(super) const OPEN: &str = "1";
-
-/// An instant as text that sorts as time does.
-pub(super) fn sortable(at: Timestamp) -> String {
-    format!("{at:.6}")
 }
 
 /// What an order's beginning holds.

@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::{AttributeValue, Put};
 
-use super::transaction::Conflict;
+use super::transaction::{Conflict, Written};
 use super::{Database, found, item, keys};
 use crate::domain::history::Entry;
 use crate::domain::plan::Plan;
@@ -51,11 +51,11 @@ impl Database {
     }
 
     /// Adds a plan, or the next version of one. The version must follow on the one sold now; else nothing is written and the answer
-    /// is `false`.
+    /// is `No`.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
-    pub async fn put_plan(&self, plan: &Plan, entry: &Entry) -> Result<bool, Fault> {
+    pub async fn put_plan(&self, plan: &Plan, entry: &Entry) -> Result<Written, Fault> {
         let table = &self.tables.plans;
         let mut transaction = self.transaction();
         let version = item(
@@ -76,6 +76,6 @@ impl Database {
             Conflict::Changed,
         );
         transaction.history(&self.tables.history, entry)?;
-        Ok(transaction.commit().await?.is_ok())
+        transaction.commit().await
     }
 }

@@ -4,14 +4,16 @@ use aws_sdk_dynamodb::types::builders::PutBuilder;
 use aws_sdk_dynamodb::types::{Put, ReturnValue, Update};
 use jiff::{SignedDuration, Timestamp};
 
-use super::orders::{OPEN, sortable};
-use super::transaction::Conflict;
+use super::keys::{OPEN, sortable};
+use super::transaction::{Conflict, Written};
 use super::{
-    Database, Item, attribute, fault, item, keys, number, page, read, string, written_if_held,
+    Database, Item, attribute, fault, item, keys, number, page, read, string, written,
+    written_if_held,
 };
 use crate::domain::history::Entry;
 use crate::domain::task::{Answer, Callback, Obstacle, Task};
 use crate::error::Fault;
+use crate::tries::Tries;
 
 /// A task's record and a callback key are kept for a day.
 const KEPT_SECONDS: i64 = 24 * 3600;
@@ -35,24 +37,25 @@ impl Database {
     /// When DynamoDB cannot answer.
     pub async fn start_task(&self, task: Task, entry: Option<&Entry>) -> Result<Started, Fault> {
         // Tasks end without ceremony, so between the refused write and the read the other's may be gone: then try again.
-        for _ in 0..3 {
-            let is_written = match entry {
+        let mut tries = Tries::of(3);
+        loop {
+            tries.once_more(|| Fault::keeps_changing("starting a task", "it"))?;
+            let written = match entry {
                 Some(entry) => {
                     let mut transaction = self.transaction();
                     transaction.put(self.task_put(&task)?, Conflict::Changed);
                     transaction.history(&self.tables.history, entry)?;
-                    transaction.commit().await?.is_ok()
+                    transaction.commit().await?
                 }
                 None => self.put_task(&task).await?,
             };
-            if is_written {
+            if written.is_yes() {
                 return Ok(Started::New(task));
             }
             if let Some(other) = self.task(&task.task_id).await? {
                 return Ok(Started::Joined(other));
             }
         }
-        Err(Fault::retryable("starting a task", "it keeps changing"))
     }
 
     /// A task's record, where the same work is not under way.
@@ -78,7 +81,7 @@ impl Database {
         Ok(put.set_item(Some(row)).condition_expression(condition))
     }
 
-    async fn put_task(&self, task: &Task) -> Result<bool, Fault> {
+    async fn put_task(&self, task: &Task) -> Result<Written, Fault> {
         let table = &self.tables.tasks;
         let put = self.task_put(task)?;
         let sent = self
@@ -90,7 +93,7 @@ impl Database {
             .set_expression_attribute_values(put.get_expression_attribute_values().clone())
             .send()
             .await;
-        Ok(written_if_held("PutItem", table, sent)?.is_some())
+        written("PutItem", table, sent)
     }
 
     /// A task by its id.
@@ -214,7 +217,7 @@ impl Database {
         let text = |row: &Item, name: &str| row.get(name)?.as_s().ok().cloned();
         let next = next.and_then(|row| {
             let task_id = text(&row, "pk")?;
-            let task_id = task_id.strip_prefix("TASK#")?.to_owned();
+            let task_id = keys::task_of(&task_id)?.to_owned();
             Some((task_id, text(&row, "updated_at")?))
         });
         Ok((tasks, next))
@@ -362,7 +365,7 @@ impl Database {
             .await
     }
 
-    /// Uses a callback key up; `false` when somebody else did first.
+    /// Uses a callback key up; `No` when somebody else did first.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -370,7 +373,7 @@ impl Database {
         &self,
         callback_key: &str,
         callback: &Callback,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let table = &self.tables.tasks;
         let key = match callback.access {
             Some(_) => keys::callback(callback_key),
@@ -384,6 +387,6 @@ impl Database {
             .condition_expression("attribute_exists(pk)")
             .send()
             .await;
-        Ok(written_if_held("DeleteItem", table, sent)?.is_some())
+        written("DeleteItem", table, sent)
     }
 }

@@ -36,6 +36,24 @@ pub enum Conflict {
     Changed,
 }
 
+/// How a conditional write went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Written {
+    /// All of it was written.
+    Yes,
+    /// Nothing was written: these conditions did not hold, in the order of the writes.
+    No(Vec<Conflict>),
+}
+
+impl Written {
+    /// Whether it was written.
+    #[must_use]
+    pub fn is_yes(&self) -> bool {
+        *self == Written::Yes
+    }
+}
+
 /// Writes being gathered.
 pub(super) struct Transaction<'a> {
     database: &'a Database,
@@ -115,26 +133,28 @@ impl Transaction<'_> {
         );
     }
 
-    /// Writes everything, or says which conditions did not hold, in the order of the writes. Collisions with transactions of others
-    /// are tried again.
-    pub(super) async fn commit(self) -> Result<Result<(), Vec<Conflict>>, Fault> {
-        self.tried().await?.map_err(|stopped| Fault {
+    /// Writes everything, or says which conditions did not hold. Collisions with transactions of others are tried again.
+    pub(super) async fn commit(self) -> Result<Written, Fault> {
+        self.tried().await.map_err(|stopped| Fault {
             retryable: stopped.collided || stopped.fault.retryable,
             ..stopped.fault
         })
     }
 
     /// The same, with [`Conflict::Crowded`] when transactions of others were in the way of every try.
-    pub(super) async fn commit_unless_crowded(self) -> Result<Result<(), Vec<Conflict>>, Fault> {
-        match self.tried().await? {
-            Err(stopped) if stopped.collided => Ok(Err(vec![Conflict::Crowded])),
+    pub(super) async fn commit_unless_crowded(self) -> Result<Written, Fault> {
+        match self.tried().await {
+            Err(stopped) if stopped.collided => Ok(Written::No(vec![Conflict::Crowded])),
             tried => tried.map_err(|stopped| stopped.fault),
         }
     }
 
-    async fn tried(self) -> Result<Result<Result<(), Vec<Conflict>>, Stopped>, Fault> {
-        if let Some(problem) = self.problem {
-            return Err(problem);
+    async fn tried(self) -> Result<Written, Stopped> {
+        if let Some(fault) = self.problem {
+            return Err(Stopped {
+                collided: false,
+                fault,
+            });
         }
         let (database, items, conflicts) = (self.database, &self.items, &self.conflicts);
         let attempt = || async {
@@ -145,9 +165,9 @@ impl Transaction<'_> {
                 .send()
                 .await;
             match sent {
-                Ok(_) => Ok(Ok(())),
+                Ok(_) => Ok(Written::Yes),
                 Err(error) => match refused(&error, conflicts) {
-                    Some(failed) => Ok(Err(failed)),
+                    Some(failed) => Ok(Written::No(failed)),
                     None => Err(Stopped {
                         collided: collided(&error),
                         fault: fault("TransactWriteItems", "several", error),
@@ -156,7 +176,7 @@ impl Transaction<'_> {
             }
         };
         let tried = attempt.retry(collisions());
-        Ok(tried.when(|stopped: &Stopped| stopped.collided).await)
+        tried.when(|stopped: &Stopped| stopped.collided).await
     }
 }
 

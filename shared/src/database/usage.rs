@@ -8,10 +8,10 @@ use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
 use super::listing::Listing;
-use super::transaction::Conflict;
+use super::transaction::{Conflict, Written};
 use super::{
     AccountOrder, Database, Page, attribute, fault, found, item, keys, number, read, string,
-    written_if_held,
+    written,
 };
 use crate::domain::account::Group;
 use crate::domain::account::{Account, Service};
@@ -146,7 +146,7 @@ impl Database {
         Ok(found)
     }
 
-    /// Sets a day of an account that is still as it was read: `before`. `false` when somebody else set it since.
+    /// Sets a day of an account that is still as it was read: `before`. `No` when somebody else set it since.
     ///
     /// # Errors
     /// When DynamoDB cannot answer.
@@ -156,7 +156,7 @@ impl Database {
         date: Date,
         before: Option<&Day>,
         day: &Day,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let table = &self.tables.usage;
         let row = Row {
             date,
@@ -175,7 +175,7 @@ impl Database {
                 .expression_attribute_values(":before", attribute(before)?),
         };
         let sent = put.send().await;
-        Ok(written_if_held("PutItem", table, sent)?.is_some())
+        written("PutItem", table, sent)
     }
 
     /// Sets an account's totals for the month that `date` is in.
@@ -316,7 +316,7 @@ impl Database {
     }
 
     /// Tells that an account's traffic reached its plan's limit, once in the period that begins on `period_from` and for that limit; and
-    /// stops its keys, where `stop` has the account as it was read, its service then, and the history entry of that. `false` when
+    /// stops its keys, where `stop` has the account as it was read, its service then, and the history entry of that. `No` when
     /// somebody else told of it, or changed the account since.
     ///
     /// # Errors
@@ -327,7 +327,7 @@ impl Database {
         (period_from, limit_bytes): (Date, u64),
         stop: Option<(&Account, &Service, &Entry)>,
         events: &[Event],
-    ) -> Result<bool, Fault> {
+    ) -> Result<Written, Fault> {
         let table = &self.tables.usage;
         let (pk, sk) = (keys::account(s3uid), keys::traffic_limit(period_from));
         let event_id = events.first().map(|event| event.event_id.clone());
@@ -346,7 +346,7 @@ impl Database {
             self.service_change(&mut transaction, account, service, entry)?;
         }
         transaction.events(&self.tables.events, events)?;
-        Ok(transaction.commit().await?.is_ok())
+        transaction.commit().await
     }
 
     /// Adds to what Wharfage itself called in an account's bucket in an hour. It is added twice where DynamoDB's answer is lost and the SDK

@@ -3,9 +3,10 @@
 use ::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use ::http::{HeaderValue, StatusCode};
 use lambda_http::{Body, Response};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::error::{Error, Rejection};
+use crate::error::{Error, Fault, Rejection};
 
 /// Seconds after which to repeat a request that met a passing fault of ours.
 const RETRY_AFTER_FAULT_SECONDS: u32 = 5;
@@ -64,6 +65,37 @@ impl Answer {
             Contents::Fields(fields) => with_head(action, fields),
         };
         respond(self.status, &body)
+    }
+}
+
+/// What an action answers: at once, or later by `eq_callback.php`.
+#[derive(Debug)]
+pub enum Outcome<A> {
+    /// These fields.
+    Now(A),
+    /// Ask by this callback key.
+    Later(String),
+}
+
+impl<A> From<A> for Outcome<A> {
+    fn from(answered: A) -> Outcome<A> {
+        Outcome::Now(answered)
+    }
+}
+
+impl<A: Serialize> Outcome<A> {
+    /// As an answer.
+    ///
+    /// # Errors
+    /// When a field cannot be written as JSON.
+    pub fn answer(self) -> Result<Answer, Error> {
+        match self {
+            Outcome::Now(answered) => match serde_json::to_value(answered) {
+                Ok(fields) => Ok(Answer::ok(fields)),
+                Err(error) => Err(Fault::permanent("writing an answer", error).into()),
+            },
+            Outcome::Later(callback_key) => Ok(Answer::later(&callback_key)),
+        }
     }
 }
 

@@ -189,6 +189,28 @@ impl Parameters {
         })
     }
 
+    /// The first of these names of fields that has a value, and whether one of them is there at all. What a type reads is what its action
+    /// takes, and a field may stand for others.
+    pub(super) fn first<'a>(&'a self, names: &[&'a str]) -> (Option<(&'a str, &'a Value)>, bool) {
+        let there = || {
+            names
+                .iter()
+                .filter_map(|name| Some((*name, self.0.get(*name)?)))
+        };
+        let first = there().find(|(_, value)| !value.is_null() && value.as_str() != Some(""));
+        (first, there().next().is_some())
+    }
+
+    /// What has a value and a name that starts so.
+    pub(super) fn starting_with(&self, prefix: &str) -> Vec<(&String, &Value)> {
+        self.0
+            .iter()
+            .filter(|(name, value)| {
+                name.starts_with(prefix) && !value.is_null() && value.as_str() != Some("")
+            })
+            .collect()
+    }
+
     /// The names of what has a value.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0

@@ -2,6 +2,7 @@
 //! or a price that is not charged.
 
 use crate::error::Rejection;
+use crate::http::typed;
 
 /// Every action may be named in its call, also where the path names it.
 const ACTION: &str = "action";
@@ -16,24 +17,33 @@ const LONGEST_SHOWN: usize = 30;
 pub struct Takes {
     /// The names that it reads, in groups of which actions share some. One that ends in `_*` stands for a name per currency.
     pub names: &'static [&'static [&'static str]],
+    /// The names that are fields of its types, see [`typed`]. Each alias of one is taken too.
+    pub typed: &'static [fn() -> &'static [String]],
     /// What published clients send without need: it has no meaning here and is not refused.
     pub unused: &'static [&'static str],
 }
 
 impl Takes {
+    /// Every name that it may read, but for `action`.
+    #[must_use]
+    pub fn all(&self) -> Vec<&'static str> {
+        let mut all: Vec<&str> = self.names.iter().copied().flatten().copied().collect();
+        let typed: Vec<&str> = self
+            .typed
+            .iter()
+            .flat_map(|names| names())
+            .map(String::as_str)
+            .collect();
+        let aliases = typed::ALIASES.iter().map(|(alias, _)| *alias);
+        all.extend(aliases.filter(|alias| typed::alias_of(alias, &typed).is_some()));
+        all.extend(typed);
+        all
+    }
+
     /// Whether an action may read a name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        name == ACTION
-            || self
-                .names
-                .iter()
-                .copied()
-                .flatten()
-                .any(|taken| match taken.strip_suffix('*') {
-                    Some(prefix) => name.starts_with(prefix),
-                    None => *taken == name,
-                })
+        name == ACTION || is_among(name, &self.all())
     }
 
     /// Checks that each name is one of these.
@@ -41,43 +51,48 @@ impl Takes {
     /// # Errors
     /// 400 for one that is not, with the nearest name there is.
     pub fn check<'a>(&self, names: impl Iterator<Item = &'a String>) -> Result<(), Rejection> {
+        let all = self.all();
         let unknown = names
             .map(String::as_str)
-            .filter(|name| !self.has(name) && !self.unused.contains(name))
+            .filter(|name| *name != ACTION && !is_among(name, &all) && !self.unused.contains(name))
             .min();
         match unknown {
             None => Ok(()),
             Some(name) => Err(Rejection::unknown(
                 is_shown(name).then_some(name),
-                self.nearest(name).as_deref(),
+                nearest(name, &all).as_deref(),
             )),
         }
     }
+}
 
-    /// The name that was meant, perhaps.
-    fn nearest(&self, unknown: &str) -> Option<String> {
-        if !is_shown(unknown) {
-            return None;
-        }
-        let unknown = unknown.to_ascii_lowercase();
-        let currency = unknown
-            .rsplit_once('_')
-            .map(|(_, last)| last)
-            .filter(|last| last.len() == 3)
-            .unwrap_or("eur");
-        self.names
-            .iter()
-            .copied()
-            .flatten()
-            .map(|taken| match taken.strip_suffix('*') {
-                Some(prefix) => format!("{prefix}{currency}"),
-                None => (*taken).to_owned(),
-            })
-            .map(|taken| (strsim::jaro_winkler(&unknown, &taken), taken))
-            .filter(|(alike, _)| *alike >= ALIKE)
-            .max_by(|(one, _), (other, _)| one.total_cmp(other))
-            .map(|(_, taken)| taken)
+fn is_among(name: &str, all: &[&str]) -> bool {
+    all.iter().any(|taken| match taken.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => *taken == name,
+    })
+}
+
+/// The name that was meant, perhaps.
+fn nearest(unknown: &str, all: &[&str]) -> Option<String> {
+    if !is_shown(unknown) {
+        return None;
     }
+    let unknown = unknown.to_ascii_lowercase();
+    let currency = unknown
+        .rsplit_once('_')
+        .map(|(_, last)| last)
+        .filter(|last| last.len() == 3)
+        .unwrap_or("eur");
+    all.iter()
+        .map(|taken| match taken.strip_suffix('*') {
+            Some(prefix) => format!("{prefix}{currency}"),
+            None => (*taken).to_owned(),
+        })
+        .map(|taken| (strsim::jaro_winkler(&unknown, &taken), taken))
+        .filter(|(alike, _)| *alike >= ALIKE)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, taken)| taken)
 }
 
 fn is_shown(name: &str) -> bool {
@@ -97,6 +112,11 @@ mod tests {
             &["status", "when", "limit", "bucket_name", "bucket"],
             &["monthly_*", "storage_overage_price_*"],
         ],
+        typed: &[|| {
+            static NAMES: std::sync::LazyLock<Vec<String>> =
+                std::sync::LazyLock::new(|| vec!["max_keys".into()]);
+            &NAMES
+        }],
         unused: &["stage"],
     };
 
@@ -116,6 +136,8 @@ mod tests {
             "monthly_eur",
             "monthly_",
             "stage",
+            "max_keys",
+            "limit",
         ];
         assert_eq!(TAKES.check(names.map(str::to_owned).iter()), Ok(()));
         assert_eq!(TAKES.check([].iter()), Ok(()));

@@ -82,7 +82,15 @@ impl Caller {
     /// # Errors
     /// When `id` is malformed or another's.
     pub fn client_named(&self, call: &Call) -> Result<Option<u64>, Rejection> {
-        match call.parameters.number(&["id"], ID)? {
+        self.client_of(call.parameters.number(&["id"], ID)?)
+    }
+
+    /// As [`Caller::client_named`], of the number that stood in `id`.
+    ///
+    /// # Errors
+    /// When it is another's.
+    pub fn client_of(&self, named: Option<u64>) -> Result<Option<u64>, Rejection> {
+        match named {
             None if self.is_admin() => Ok(None),
             None => Ok(Some(self.client_id)),
             Some(client_id) if self.is_admin() || client_id == self.client_id => {

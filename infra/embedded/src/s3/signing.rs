@@ -81,23 +81,27 @@ struct Signed {
 
 impl Signed {
     fn find(head: &Parts, query: &[(String, String)]) -> Result<Option<Self>, Refused> {
-        let header = text(&head.headers, AUTHORIZATION.as_str());
-        if query.iter().any(|(name, _)| name == "Signature") {
-            return Ok(None);
+        let in_query = |named: &str| {
+            query
+                .iter()
+                .any(|(name, _)| name.eq_ignore_ascii_case(named))
+        };
+        let is_version_4 = ["x-amz-algorithm", "x-amz-credential", "x-amz-signature"]
+            .into_iter()
+            .any(in_query);
+        let headers = head.headers.get_all(AUTHORIZATION).iter().count();
+        // Whichever of them s3s looked at, what is checked here has to be about the same.
+        if headers + usize::from(is_version_4) + usize::from(in_query("Signature")) > 1 {
+            return Err(invalid_argument(
+                "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter \
+                 or the Authorization header should be specified",
+            )
+            .into());
         }
-        if let Some(header) = header
-            && !query.iter().any(|(name, _)| name == "X-Amz-Signature")
-        {
-            return Ok(Self::in_header(header));
+        if headers > 0 {
+            return Ok(text(&head.headers, AUTHORIZATION.as_str()).and_then(Self::in_header));
         }
-        // Version 2 in the header outranks what the address says.
-        if header.is_some_and(|header| !header.contains("Credential=")) {
-            return Ok(None);
-        }
-        if !query
-            .iter()
-            .any(|(name, _)| name.eq_ignore_ascii_case("x-amz-signature"))
-        {
+        if !is_version_4 {
             return Ok(None);
         }
         Self::in_query(query).map(Some)
@@ -132,7 +136,9 @@ impl Signed {
             only(name)?;
         }
         let expires = only("X-Amz-Expires")?;
+        let is_plain = !expires.starts_with('+');
         let expires: i64 = match expires.parse() {
+            Ok(_) if !is_plain => return Err(bad_parameters("X-Amz-Expires should be a number")),
             Ok(seconds) => seconds,
             // Digits that do not fit are a number all the same.
             Err(_) if !expires.is_empty() && expires.bytes().all(|byte| byte.is_ascii_digit()) => {

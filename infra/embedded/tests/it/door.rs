@@ -204,6 +204,11 @@ async fn who_cannot_sign_is_refused() {
             ..good()
         };
         refused("a signature for another service", invalid, call).await;
+        let call = Call {
+            header: Some(("x-amz-target", "AWSEvents.Other")),
+            ..good()
+        };
+        refused("a second target", invalid, call).await;
         for skew in [-16_i64, 16] {
             let minutes = Duration::from_secs(60 * skew.unsigned_abs());
             let now = good().at;

@@ -65,6 +65,46 @@ async fn nothing_is_added_to_a_signed_request() {
 }
 
 #[tokio::test]
+async fn a_request_is_signed_in_one_way_only() {
+    let lab = Lab::start();
+    let alice = lab.user_with("alice", "alices").await;
+    put(&alice, "alices", "secret", "secret").await;
+    let refused = told(400, "InvalidArgument");
+    for other in [
+        "x",
+        "",
+        "AWS",
+        "AWS x",
+        "AWS alice:signature",
+        "Basic eDp5",
+        "Bearer abc",
+        "AWS4-HMAC-SHA256",
+        "AWS4-HMAC-SHA256 Credential=x, SignedHeaders=host, Signature=y",
+    ] {
+        let mut copy = Raw::new("PUT", "/alices/k")
+            .unsigned("x-amz-copy-source", "/alices/secret")
+            .with_address(Some("60"));
+        copy.headers_mut()
+            .append("authorization", other.parse().unwrap());
+        assert_eq!(ask(&lab, copy).await, refused, "{other}");
+        let mut long = Raw::new("GET", "/alices/secret").with_address(Some("604801"));
+        long.headers_mut()
+            .append("authorization", other.parse().unwrap());
+        assert_eq!(ask(&lab, long).await, refused, "{other}");
+    }
+    let mut twice = Raw::new("GET", "/alices/secret").with_header();
+    let header = twice.headers()["authorization"].clone();
+    twice.headers_mut().append("authorization", header);
+    assert_eq!(ask(&lab, twice).await, refused);
+    let both = Raw::new("GET", "/alices/secret")
+        .query("Signature", "x")
+        .with_address(Some("60"));
+    assert_eq!(ask(&lab, both).await, refused);
+    let objects = alice.list_objects_v2().bucket("alices").send().await;
+    assert_eq!(objects.unwrap().key_count(), Some(1));
+}
+
+#[tokio::test]
 async fn headers_that_an_sdk_moved_into_the_address_hold() {
     let lab = Lab::start();
     let alice = lab.user_with("alice", "alices").await;

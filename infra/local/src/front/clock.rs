@@ -55,10 +55,12 @@ pub(super) async fn post(
 ) -> Result<Response<Body>, Refusal> {
     let whither = read(body)?;
     ahead::check_move(&engine.context.clusters)?;
+    let turn = engine.turn_to_move().ok_or(Refusal::Moving)?;
     let (sender, steps) = mpsc::unbounded_channel();
     let driver = Arc::clone(engine);
     // On a task of its own: whoever hangs up does not stop it half-way.
     let mut moving: Moving = tokio::spawn(async move {
+        let _turn = turn;
         let tell = |run: &Run, drained| {
             let run = run.clone();
             // Nobody listens any more when the caller has hung up.

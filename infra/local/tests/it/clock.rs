@@ -1,5 +1,7 @@
 //! `/_local/clock`, and a stack whose time is not the machine's.
 
+use std::io::Write;
+
 use serde_json::{Value, json};
 
 use crate::runner::{Runner, refusal, request};
@@ -166,4 +168,28 @@ fn time_is_not_moved_where_a_cluster_runs_elsewhere() {
         said.contains("--clock cannot be used with --cluster: NL counts"),
         "{said}"
     );
+}
+
+#[test]
+fn a_second_move_waits_for_the_first_to_be_over() {
+    let runner = Runner::start(&["--ephemeral", "--listen", "127.0.0.1:0"]);
+    let long = request(
+        "POST",
+        "/_local/clock",
+        "content-type: application/json\r\n",
+        r#"{"advance":"P60D"}"#,
+    );
+    let mut connection = runner.connect();
+    connection.write_all(long.as_bytes()).expect("sent");
+    // Once time has moved, the first is under way.
+    while runner.ask(&request("GET", "/_local/clock", "", "")).json()["ahead"] == "PT0S" {}
+    let second = moves(&runner, "", "P1D");
+    assert_eq!(second.status, 409, "{}", second.body);
+    assert!(
+        second.body.contains("is being moved already"),
+        "{}",
+        second.body
+    );
+    runner.signal("TERM");
+    runner.ends();
 }

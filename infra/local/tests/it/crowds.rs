@@ -41,3 +41,21 @@ fn three_hundred_requests_at_once_are_all_answered_with_few_files() {
     }
     runner.stop();
 }
+
+#[test]
+fn a_body_that_ends_before_its_length_is_no_large_one() {
+    let runner = Runner::start(&["--ephemeral", "--listen", "127.0.0.1:0"]);
+    let mut connection = runner.connect();
+    let short = "POST /s3.php HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 20\r\n\r\naction=x";
+    connection.write_all(short.as_bytes()).expect("sent");
+    connection
+        .shutdown(std::net::Shutdown::Write)
+        .expect("half closed");
+    assert_eq!(Answer::read(connection).status, 400);
+    let long = request("POST", "/s3.php", "", &"a".repeat(11 << 20));
+    let mut connection = runner.connect();
+    // The answer may come before all of it was sent.
+    let _ = connection.write_all(long.as_bytes());
+    assert_eq!(Answer::read(connection).status, 413);
+    runner.stop();
+}

@@ -8,18 +8,17 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_secretsmanager::Client;
-use aws_sdk_secretsmanager::config::{BehaviorVersion, Region};
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error as _};
 
+use super::ClusterError;
 use crate::clock::Clock;
-use crate::cluster::ClusterError;
 use crate::config::Location;
-use crate::context::{OnFirstUse, Outside};
 use crate::error::without_answer;
+use crate::outside::{OnFirstUse, Outside};
 
 /// A secret that is older is fetched again.
 const MOST_AGE: SignedDuration = SignedDuration::from_mins(15);
@@ -28,31 +27,23 @@ const LEAST_AGE_OF_A_RENEWAL: SignedDuration = SignedDuration::from_secs(10);
 
 /// Secrets Manager.
 #[derive(Clone)]
-pub(crate) struct Secrets {
+pub(super) struct Secrets {
     client: OnFirstUse<Client>,
     clock: Arc<dyn Clock>,
 }
 
 impl Secrets {
-    pub(crate) fn new(outside: &Outside<'_>) -> Secrets {
-        let mut config = aws_sdk_secretsmanager::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(outside.config.region.clone()))
-            .credentials_provider(outside.credentials.clone())
-            .http_client(outside.aws_http())
-            .sleep_impl(Outside::sleep())
-            .retry_config(Outside::retries())
-            .timeout_config(Outside::timeouts());
-        config.set_endpoint_url(outside.config.endpoints.secretsmanager.clone());
+    pub(super) fn new(outside: &Outside<'_>) -> Secrets {
+        let sdk = outside.aws(outside.config.endpoints.secretsmanager.as_ref());
         Secrets {
-            client: OnFirstUse::new(move || Client::from_conf(config.build())),
+            client: OnFirstUse::new(move || Client::new(&sdk)),
             clock: Arc::clone(&outside.clock),
         }
     }
 }
 
 /// One cluster's credentials, of the form `T`.
-pub(crate) struct ClusterSecret<T> {
+pub(super) struct ClusterSecret<T> {
     secrets: Secrets,
     location: String,
     secret_id: String,
@@ -90,7 +81,7 @@ impl<T> fmt::Debug for ClusterSecret<T> {
 
 impl<T: DeserializeOwned> ClusterSecret<T> {
     /// The secret of a location. Nothing is fetched yet.
-    pub(crate) fn new(
+    pub(super) fn new(
         secrets: &Secrets,
         location: &Location,
         form: &'static str,
@@ -106,9 +97,9 @@ impl<T: DeserializeOwned> ClusterSecret<T> {
 
     /// Holds a value already, for tests of what uses it. Nothing newer is to be had.
     #[cfg(test)]
-    pub(crate) fn known(value: T) -> ClusterSecret<T> {
+    pub(super) fn known(value: T) -> ClusterSecret<T> {
         let config = aws_sdk_secretsmanager::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
+            .behavior_version(aws_sdk_secretsmanager::config::BehaviorVersion::latest())
             .build();
         let clock: Arc<dyn Clock> = Arc::new(crate::clock::SystemClock);
         ClusterSecret {
@@ -129,7 +120,7 @@ impl<T: DeserializeOwned> ClusterSecret<T> {
     }
 
     /// Makes a call with the credentials; once more when it ends with [`ClusterError::NoAccess`] and there are newer ones.
-    pub(crate) async fn authorize<A, F>(
+    pub(super) async fn authorize<A, F>(
         &self,
         call: impl Fn(Arc<T>) -> F,
     ) -> Result<A, ClusterError>
@@ -150,7 +141,7 @@ impl<T: DeserializeOwned> ClusterSecret<T> {
     }
 
     /// The credentials as they are held, for calls of another kind after one that was authorized.
-    pub(crate) async fn get(&self) -> Result<Arc<T>, ClusterError> {
+    pub(super) async fn get(&self) -> Result<Arc<T>, ClusterError> {
         Ok(self.current().await?.value)
     }
 
@@ -262,18 +253,18 @@ impl<T: DeserializeOwned> ClusterSecret<T> {
 
 /// A bearer token: `{"token": "…"}`.
 #[derive(Deserialize)]
-pub(crate) struct Token {
+pub(super) struct Token {
     #[serde(deserialize_with = "visible")]
-    pub(crate) token: SecretString,
+    pub(super) token: SecretString,
 }
 
 impl Token {
     /// Its form in words.
-    pub(crate) const FORM: &'static str = r#"{"token": "…"}"#;
+    pub(super) const FORM: &'static str = r#"{"token": "…"}"#;
 }
 
 /// A text that can stand in a header. Secrets are pasted by hand, line breaks and all.
-pub(crate) fn visible<'de, D: Deserializer<'de>>(
+pub(super) fn visible<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<SecretString, D::Error> {
     let text = String::deserialize(deserializer)?;

@@ -1,0 +1,19 @@
+//! The names of buckets: a name belongs to one account of a location, whoever asked first.
+
+use wharfage::database::BucketRow;
+use wharfage::domain::account::Account;
+use wharfage::error::Rejection;
+
+/// A bucket name is somebody else's.
+pub(crate) fn name_taken() -> Rejection {
+    Rejection::conflict("bucket name is already taken")
+}
+
+/// The row that a bucket of an account has among the names.
+pub(crate) fn bucket_row(account: &Account, bucket_name: &str) -> BucketRow {
+    BucketRow {
+        location: account.location.clone(),
+        bucket_name: bucket_name.into(),
+        bucket_owner: account.s3uid.clone(),
+    }
+}

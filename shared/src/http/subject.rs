@@ -1,0 +1,241 @@
+//! Who may call an action, and what a call is about: found and checked in one place, before the action does anything.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::context::Context;
+use crate::domain::account::Account;
+use crate::error::{Error, Rejection};
+use crate::http::tokens::{Caller, account_of, authenticate, token};
+use crate::http::typed;
+use crate::http::values::{Id, S3uid, Whole};
+use crate::telemetry;
+
+/// Who may call an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Whoever has what the call needs, which is no token.
+    Anybody,
+    /// Everybody with a token, about what is theirs; administrators about everything.
+    Everybody,
+    /// Administrators.
+    Administrators,
+}
+
+impl Who {
+    fn check(self, caller: &Caller) -> Result<(), Rejection> {
+        match self {
+            Who::Anybody | Who::Everybody => Ok(()),
+            Who::Administrators => caller.must_be_admin(),
+        }
+    }
+}
+
+/// What a call is about.
+pub trait Subject: Sized + Send {
+    /// The parameters that name it.
+    type Names: DeserializeOwned + JsonSchema + Send + Sync;
+
+    /// Refuses what names nothing, before anything is asked of AWS.
+    ///
+    /// # Errors
+    /// 400.
+    fn check(names: &Self::Names) -> Result<(), Rejection>;
+
+    /// Finds it, and who calls. What is somebody else's is answered as what does not exist.
+    ///
+    /// # Errors
+    /// 401, 404.
+    fn find(
+        context: &Context,
+        call: &super::Call,
+        names: &Self::Names,
+    ) -> impl Future<Output = Result<(Caller, Self), Error>> + Send;
+}
+
+/// A call before anybody knows whose it is.
+#[derive(Debug)]
+pub struct Asked<P, S: Subject> {
+    /// What the action takes.
+    pub parameters: P,
+    names: S::Names,
+}
+
+/// A call by somebody who may, about something that is there.
+#[derive(Debug)]
+pub struct Call<'a, P, S = ()> {
+    /// What the action takes.
+    pub parameters: P,
+    /// Who calls.
+    pub caller: Caller,
+    /// What it is about.
+    pub about: S,
+    /// As it came.
+    pub raw: &'a super::Call,
+}
+
+impl<P: DeserializeOwned, S: Subject> Asked<P, S> {
+    /// Reads what a call says: whether there is a token, what it is about, and what the action takes.
+    ///
+    /// # Errors
+    /// 401 without a token, 400 for what is missing or malformed.
+    pub fn read(call: &super::Call) -> Result<Asked<P, S>, Rejection> {
+        token(call)?;
+        let names = typed::read(&call.parameters)?;
+        S::check(&names)?;
+        Ok(Asked {
+            parameters: typed::read(&call.parameters)?,
+            names,
+        })
+    }
+
+    /// Finds who calls, and what about.
+    ///
+    /// # Errors
+    /// 401, 403, 404.
+    pub async fn find(
+        &self,
+        context: &Context,
+        call: &super::Call,
+        who: Who,
+    ) -> Result<(Caller, S), Error> {
+        let (caller, about) = S::find(context, call, &self.names).await?;
+        who.check(&caller)?;
+        Ok((caller, about))
+    }
+
+    /// The call, with what was found.
+    pub fn found(self, call: &super::Call, (caller, about): (Caller, S)) -> Call<'_, P, S> {
+        Call {
+            parameters: self.parameters,
+            caller,
+            about,
+            raw: call,
+        }
+    }
+}
+
+/// Names nothing.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Nothing {}
+
+impl Subject for () {
+    type Names = Nothing;
+
+    fn check(_: &Nothing) -> Result<(), Rejection> {
+        Ok(())
+    }
+
+    async fn find(
+        context: &Context,
+        call: &super::Call,
+        _: &Nothing,
+    ) -> Result<(Caller, ()), Error> {
+        Ok((authenticate(context, call).await?, ()))
+    }
+}
+
+/// How a call names an account.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(extend("anyOf" = [{ "required": ["s3uid"] }, { "required": ["account_id"] }]))]
+pub struct NamesAccount {
+    /// The account, by its name for ever. It or `account_id` is needed.
+    s3uid: Option<S3uid>,
+    /// The account, by its number.
+    account_id: Option<Id>,
+    /// The client whose account it is. Administrators need not say it.
+    id: Option<Id>,
+}
+
+impl Subject for Account {
+    type Names = NamesAccount;
+
+    fn check(names: &NamesAccount) -> Result<(), Rejection> {
+        match (&names.s3uid, names.account_id) {
+            (None, None) => Err(Rejection::missing("s3uid or account_id")),
+            _ => Ok(()),
+        }
+    }
+
+    async fn find(
+        context: &Context,
+        call: &super::Call,
+        names: &NamesAccount,
+    ) -> Result<(Caller, Account), Error> {
+        let (caller, AnyAccount(account)) = AnyAccount::find(context, call, names).await?;
+        match account.is_visible() {
+            true => Ok((caller, account)),
+            false => Err(Rejection::account_not_found().into()),
+        }
+    }
+}
+
+/// An account; that there is none is told without the action's name, as the published API does in some actions.
+#[derive(Debug)]
+pub struct BareAccount(pub Account);
+
+impl Subject for BareAccount {
+    type Names = NamesAccount;
+
+    fn check(names: &NamesAccount) -> Result<(), Rejection> {
+        Account::check(names)
+    }
+
+    async fn find(
+        context: &Context,
+        call: &super::Call,
+        names: &NamesAccount,
+    ) -> Result<(Caller, BareAccount), Error> {
+        match Account::find(context, call, names).await {
+            Ok((caller, account)) => Ok((caller, BareAccount(account))),
+            Err(Error::Rejection(rejection)) if rejection == Rejection::account_not_found() => {
+                Err(rejection.bare().into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// An account, be it terminated: its history can still be read.
+#[derive(Debug)]
+pub struct AnyAccount(pub Account);
+
+impl Subject for AnyAccount {
+    type Names = NamesAccount;
+
+    fn check(names: &NamesAccount) -> Result<(), Rejection> {
+        Account::check(names)
+    }
+
+    /// Caller and account are looked up at once where the account is named by its s3uid.
+    async fn find(
+        context: &Context,
+        call: &super::Call,
+        names: &NamesAccount,
+    ) -> Result<(Caller, AnyAccount), Error> {
+        let named = names.id.map(|Whole(id)| id);
+        let (caller, account, client_id) = match (&names.s3uid, names.account_id) {
+            (Some(S3uid(s3uid)), _) => {
+                let account = async { Ok(context.database.account(s3uid).await?) };
+                let (caller, account) = futures::try_join!(authenticate(context, call), account)?;
+                let client_id = caller.client_of(named)?;
+                (caller, account, client_id)
+            }
+            (None, Some(Whole(id))) => {
+                let caller = authenticate(context, call).await?;
+                let client_id = caller.client_of(named)?;
+                let account = account_of(context, client_id, id).await?;
+                (caller, account, client_id)
+            }
+            (None, None) => return Err(Rejection::missing("s3uid or account_id").into()),
+        };
+        match account {
+            Some(account) if client_id.is_none_or(|client_id| client_id == account.client_id) => {
+                telemetry::set_account(&account.s3uid);
+                Ok((caller, AnyAccount(account)))
+            }
+            _ => Err(Rejection::account_not_found().into()),
+        }
+    }
+}
