@@ -277,34 +277,13 @@ list! {
         );
     groups:
         jobs {
-            chase_invoices(
-                "Queues the open invoices whose next step is due.",
-                trigger = Schedule("cron(30 * * * ? *)"),
-                timeout_seconds = Some(60)
-            )
-            close_periods(
-                "Queues the accounts whose period is to be closed.",
-                trigger = Schedule("cron(20 * * * ? *)"),
-                timeout_seconds = Some(60)
-            )
+            // Of several that fall due at the same time, the local runner runs the one that stands first here.
+
             // Five minutes after the hour: by then the clusters have counted it.
             collect_usage(
                 "Has the hours collected that have ended, and those that were missed.",
                 trigger = Schedule("cron(5 * * * ? *)"),
                 timeout_seconds = Some(300)
-            )
-            // Once: docs/operating.md.
-            create_first_admin("Makes the first administrator, where there are no clients yet.", trigger = ByHand)
-            end_services(
-                "Queues the accounts whose end takes a step.",
-                trigger = Schedule("cron(25 * * * ? *)"),
-                timeout_seconds = Some(60)
-            )
-            publish_events("Sends the events in the outbox.", trigger = Schedule("rate(1 minute)"), timeout_seconds = Some(60))
-            recount_ledger(
-                "Has all balances recounted from their postings.",
-                trigger = Schedule("cron(40 2 * * ? *)"),
-                timeout_seconds = Some(60)
             )
             resume_orders(
                 "Finishes or undoes orders that were left in the middle.",
@@ -316,18 +295,31 @@ list! {
                 trigger = Schedule("rate(5 minutes)"),
                 timeout_seconds = Some(60)
             )
+            close_periods(
+                "Queues the accounts whose period is to be closed.",
+                trigger = Schedule("cron(20 * * * ? *)"),
+                timeout_seconds = Some(60)
+            )
+            end_services(
+                "Queues the accounts whose end takes a step.",
+                trigger = Schedule("cron(25 * * * ? *)"),
+                timeout_seconds = Some(60)
+            )
+            chase_invoices(
+                "Queues the open invoices whose next step is due.",
+                trigger = Schedule("cron(30 * * * ? *)"),
+                timeout_seconds = Some(60)
+            )
+            recount_ledger(
+                "Has all balances recounted from their postings.",
+                trigger = Schedule("cron(40 2 * * ? *)"),
+                timeout_seconds = Some(60)
+            )
+            publish_events("Sends the events in the outbox.", trigger = Schedule("rate(1 minute)"), timeout_seconds = Some(60))
+            // Once: docs/operating.md.
+            create_first_admin("Makes the first administrator, where there are no clients yet.", trigger = ByHand)
         }
         workers {
-            billing(
-                "Closes periods, chases invoices, ends services, tells clusters what records say, recounts balances.",
-                trigger = Queues(&[Queue { event: "Queue", name: "Billing", batch: 5 }]),
-                timeout_seconds = Some(60)
-            )
-            cleanup(
-                "Empties buckets and accounts, a step per message.",
-                trigger = Queues(&[Queue { event: "Queue", name: "Cleanup", batch: 1 }]),
-                timeout_seconds = Some(60)
-            )
             storage_tasks(
                 "Puts questions to clusters that a caller waits for.",
                 trigger = Queues(&[
@@ -336,11 +328,21 @@ list! {
                 ]),
                 timeout_seconds = Some(30)
             )
+            cleanup(
+                "Empties buckets and accounts, a step per message.",
+                trigger = Queues(&[Queue { event: "Queue", name: "Cleanup", batch: 1 }]),
+                timeout_seconds = Some(60)
+            )
             usage_shards(
                 "Collects an hour of usage of a shard of accounts.",
                 trigger = Queues(&[Queue { event: "Queue", name: "UsageShards", batch: 1 }]),
                 timeout_seconds = Some(120),
                 memory_mb = Some(512)
+            )
+            billing(
+                "Closes periods, chases invoices, ends services, tells clusters what records say, recounts balances.",
+                trigger = Queues(&[Queue { event: "Queue", name: "Billing", batch: 5 }]),
+                timeout_seconds = Some(60)
             )
         }
 }

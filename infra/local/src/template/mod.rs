@@ -449,8 +449,9 @@ mod tests {
             "{misspelt}"
         );
         let with_environment = |text: &str, environment: &str| {
-            let environment = format!("      Environment: {{ {environment} }}");
-            text.replacen("      Description: Makes a bucket.", &environment, 1)
+            let handler = "      Handler: create_bucket\n";
+            let with = format!("{handler}      Environment: {{ {environment} }}\n");
+            text.replacen(handler, &with, 1)
         };
         for (environment, problem) in [
             ("Variables: { LOCATIONS: x }", "stands elsewhere too"),
