@@ -131,12 +131,13 @@ async fn a_process_that_takes_too_long_is_killed_and_the_next_request_has_a_new_
     let mut template = include_str!("../../infra/template.yaml").to_owned();
     for (from, to) in [
         (
-            "Description: Plans and their prices.\n",
-            "Description: Plans and their prices.\n      Timeout: 5\n",
+            "Handler: list_plans\n",
+            "Handler: list_plans\n      Timeout: 5\n",
         ),
         (
-            "Timeout: 60\n      # Each step sends the next to the queue it came from.",
-            "Timeout: 5\n      # Each step sends the next to the queue it came from.",
+            // Of those that feed themselves, only the clean-up takes so long.
+            "Timeout: 60\n      # It sends to a queue that starts it.",
+            "Timeout: 5\n      # It sends to a queue that starts it.",
         ),
         (
             "Path: /s3/get_available_locations\n            Method: ANY\n            TimeoutInMillis: 30000\n",
