@@ -9,7 +9,7 @@ use serde_json::Value;
 use wharfage::context::Context;
 use wharfage::domain::money::{Currency, to_minor};
 use wharfage::domain::plan::{Plan, Prices};
-use wharfage::error::Rejection;
+use wharfage::error::{Reason, Rejection};
 use wharfage::http::typed::{Given, Object, PerCurrency};
 use wharfage::http::values::Whole;
 
@@ -220,9 +220,10 @@ pub(crate) fn check_counted(
 ) -> Result<(), Rejection> {
     let is_charged = plan.traffic_currencies().next().is_some();
     if is_charged && uncounted(context, plan).any(|code| code == location) {
-        return Err(Rejection::conflict(format!(
-            "the plan charges for traffic, and location {location} counts none"
-        )));
+        return Err(Rejection::new(
+            Reason::PlanNotAvailable,
+            format!("the plan charges for traffic, and location {location} counts none"),
+        ));
     }
     Ok(())
 }

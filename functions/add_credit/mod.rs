@@ -13,7 +13,7 @@ use wharfage::domain::history::{Actor, Entity};
 use wharfage::domain::invoice::TakenOff;
 use wharfage::domain::ledger::{LedgerAccount, Posting};
 use wharfage::domain::money::{Currency, to_major, to_minor};
-use wharfage::error::{Error, Fault, Rejection};
+use wharfage::error::{Error, Fault, Reason, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::values::{CurrencyCode, Id, Number, Whole};
 use wharfage::tries::Tries;
@@ -28,7 +28,8 @@ crate::action! {
     /// Notes that money came in from a client.
     ///
     /// It pays what is open at once, the oldest first and the last in part. The rest is credit.
-    "add_credit" of Administrators, about (), with client
+    "add_credit" of Administrators, about (), with client,
+        refuses [ClientNotFound, ReferenceReused, CurrencyMismatch, ChangedMeanwhile]
 }
 
 /// The most that is taken in at once, in minor units: nobody pays a million, but a slip of the hand does.
@@ -123,7 +124,7 @@ async fn handle(
     let Whole(client_id) = asked.id;
     let Reference(reference) = &asked.reference;
     let is_shared = asked.reference_scope == Some(Scope::Client);
-    let client = client.ok_or_else(|| Rejection::not_found("customer not found"))?;
+    let client = client.ok_or_else(Rejection::client_not_found)?;
     let currency = asked
         .currency
         .map_or(client.currency, |CurrencyCode(currency)| currency);
@@ -139,10 +140,14 @@ async fn handle(
     let posting = payment.take_in(context).await?;
     if posting.currency != currency {
         let text = "the reference was used with another currency";
-        return Err(Rejection::unprocessable(text).into());
+        return Err(Rejection::new(Reason::ReferenceReused, text).into());
     }
     if posting.amounts_minor.get(&LedgerAccount::Funding) != Some(&-amount_minor) {
-        return Err(Rejection::unprocessable("the reference was used with another amount").into());
+        return Err(Rejection::new(
+            Reason::ReferenceReused,
+            "the reference was used with another amount",
+        )
+        .into());
     }
     // For a retry too: the first try may have died before it. Accounts that were suspended for what is paid now work again.
     context
@@ -237,7 +242,7 @@ impl Payment<'_> {
                     self.currency,
                     to_major(owed_minor, self.currency),
                 );
-                return Err(Rejection::conflict(text).into());
+                return Err(Rejection::new(Reason::CurrencyMismatch, text).into());
             }
             let (touched, left) = distribute(self.amount_minor, open);
             // What becomes credit must not stand beside a debt that came since. A ledger that disagrees with the open invoices takes the
@@ -284,7 +289,7 @@ impl Payment<'_> {
                 Written::Yes => return Ok(posting),
                 Written::No(conflicts) if conflicts.contains(&Conflict::ReferenceUsed) => {
                     let text = "the reference was used for another customer: send reference_scope=client if both payments have it";
-                    return Err(Rejection::unprocessable(text).into());
+                    return Err(Rejection::new(Reason::ReferenceReused, text).into());
                 }
                 Written::No(conflicts) if conflicts.contains(&Conflict::CurrencyChanged) => {
                     // Unless it was posted before that: the next look tells.

@@ -13,7 +13,8 @@ use wharfage::http::values::{Id, Whole};
 
 crate::action! {
     /// Makes a further API key for a client. It is shown this once.
-    "create_api_key" of Administrators, about (), with client
+    "create_api_key" of Administrators, about (), with client,
+        refuses [ClientNotFound]
 }
 
 /// What it takes.
@@ -49,7 +50,7 @@ async fn handle(
     call: Call<'_, Asked>,
     client: Option<Client>,
 ) -> Result<Answered, Error> {
-    client.ok_or_else(|| Rejection::not_found("customer not found"))?;
+    client.ok_or_else(Rejection::client_not_found)?;
     let (caller, Whole(client_id)) = (call.caller, call.parameters.id);
     let name = call.parameters.name.unwrap_or_else(|| "API key".into());
     let key = context.random.callback_key();

@@ -6,14 +6,15 @@ use wharfage::context::Context;
 use wharfage::domain::client::{Client, Role};
 use wharfage::domain::credential::Maker;
 use wharfage::domain::history::Entity;
-use wharfage::error::{Error, Fault, Rejection};
+use wharfage::error::{Error, Fault, Reason, Rejection};
 use wharfage::http::subject::Call;
 
 use crate::clients::{self, OneClient as Answered, Terms};
 
 crate::action! {
     /// Makes a new client.
-    "create_client" of Administrators, about (), with looked_up
+    "create_client" of Administrators, about (), with looked_up,
+        refuses [EmailTaken]
 }
 
 /// What it takes. `email` and `currency` are needed.
@@ -81,5 +82,5 @@ async fn handle(
 
 /// The email is another client's.
 pub(crate) fn email_taken() -> Rejection {
-    Rejection::conflict("another client has this email")
+    Rejection::new(Reason::EmailTaken, "another client has this email")
 }

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, to_value};
 use wharfage::context::Context;
 use wharfage::domain::task::{Answer as TaskAnswer, Obstacle, Work};
-use wharfage::error::{Error, Fault, Rejection};
+use wharfage::error::{Error, Fault, Reason, Rejection};
 use wharfage::http::envelope::{Answer, with_head};
 use wharfage::http::subject::Who;
 use wharfage::http::takes::Takes;
 use wharfage::http::typed;
 use wharfage::http::values::Second;
-use wharfage::http::{Action, AnswerSchema, Call, Contract};
+use wharfage::http::{Action, AnswerSchema, Call, Contract, Get};
 use wharfage::{from_line, schema};
 
 use crate::bucket_lists;
@@ -25,7 +25,7 @@ pub(crate) const CHECKS: &[&Action] = &[&Action {
     module: "eq_callback",
     name: "check",
     speaks_as: "check",
-    allows_get: |_| true,
+    get: Get::Always,
     takes: Takes {
         names: &[],
         typed: &[|| crate::action!(@names Check)],
@@ -40,6 +40,11 @@ pub(crate) const CHECKS: &[&Action] = &[&Action {
         who: Who::Anybody,
         parameters: &[Check::json_schema],
         answer: AnswerSchema::Whole(Checked::json_schema),
+        refuses: &[&[
+            Reason::CallbackNotFound,
+            Reason::StorageRefused,
+            Reason::StorageUnavailable,
+        ]],
     },
     handler: |context, call| Box::pin(check(context, call)),
 }];
@@ -114,7 +119,7 @@ async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
         });
     };
     let outcome = match task_answer {
-        TaskAnswer::Refused { text } => Err(Rejection::conflict(text)),
+        TaskAnswer::Refused { text } => Err(Rejection::new(Reason::StorageRefused, text)),
         TaskAnswer::Unavailable => Err(Rejection {
             text: "the storage could not answer, send the request again".into(),
             ..Rejection::storage_unavailable()
@@ -182,5 +187,5 @@ impl From<&Obstacle> for ObstacleShown {
 }
 
 fn not_found() -> Rejection {
-    Rejection::not_found("AsyncKey not found").bare()
+    Rejection::new(Reason::CallbackNotFound, "AsyncKey not found").bare()
 }

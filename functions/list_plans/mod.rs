@@ -17,7 +17,8 @@ use crate::locations;
 
 crate::action! {
     /// Lists what can be ordered and what it costs.
-    "list_plans" of Everybody, about (), with plans
+    "list_plans" of Everybody, about (), with plans,
+        refuses [PlanNotFound]
 }
 
 /// What it takes.
@@ -51,7 +52,7 @@ async fn handle(
         if let Some(id) = id {
             plans.retain(|plan| plan.id == id);
             if plans.is_empty() {
-                return Err(Rejection::not_found("S3 plan not found").into());
+                return Err(Rejection::plan_not_found().into());
             }
         }
     } else if plans.iter().any(|plan| !plan.active) {

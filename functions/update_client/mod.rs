@@ -7,7 +7,7 @@ use wharfage::context::Context;
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::client::Client;
 use wharfage::domain::history::Entity;
-use wharfage::error::{Error, Rejection};
+use wharfage::error::{Error, Reason, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::values::{Id, Whole};
 
@@ -16,7 +16,8 @@ use crate::create_client::email_taken;
 
 crate::action! {
     /// Changes a client. What is not named stays as it is.
-    "update_client" of Administrators, about (), with before
+    "update_client" of Administrators, about (), with before,
+        refuses [ClientNotFound, EmailTaken, CurrencyInUse, OwnRole, ChangedMeanwhile]
 }
 
 /// What it takes.
@@ -38,7 +39,7 @@ async fn handle(
     before: Option<Client>,
 ) -> Result<Answered, Error> {
     let (caller, Whole(client_id)) = (call.caller, call.parameters.id);
-    let before = before.ok_or_else(|| Rejection::not_found("customer not found"))?;
+    let before = before.ok_or_else(Rejection::client_not_found)?;
     let regroups = call.parameters.terms.regroups();
     let mut client = call.parameters.terms.apply(before.clone())?;
     if client.role != before.role {
@@ -47,12 +48,12 @@ async fn handle(
     if client != before {
         if client.role != before.role && client_id == caller.client_id {
             let text = "administrators cannot change their own role";
-            return Err(Rejection::conflict(text).into());
+            return Err(Rejection::new(Reason::OwnRole, text).into());
         }
         // Its accounts are billed in it, with what they owe and what was paid for them.
         if client.currency != before.currency && before.accounts > 0 {
             let text = "the currency can be changed only while the customer has no S3 accounts";
-            return Err(Rejection::conflict(text).into());
+            return Err(Rejection::new(Reason::CurrencyInUse, text).into());
         }
         if client.currency != before.currency {
             let balances = context
@@ -61,7 +62,7 @@ async fn handle(
                 .await?;
             if !balances.is_even() {
                 let text = "the currency can be changed only while the customer has neither credit nor debts";
-                return Err(Rejection::conflict(text).into());
+                return Err(Rejection::new(Reason::CurrencyInUse, text).into());
             }
         }
         let is_new_email = client.email != before.email;

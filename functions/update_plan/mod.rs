@@ -14,7 +14,8 @@ use crate::plans::Terms;
 
 crate::action! {
     /// Makes the next version of a plan. Accounts pay it from their next period on. What is not named stays as it is.
-    "update_plan" of Administrators, about (), with plan
+    "update_plan" of Administrators, about (), with plan,
+        refuses [PlanNotFound, ChangedMeanwhile]
 }
 
 /// What it takes.
@@ -41,7 +42,7 @@ async fn handle(
     call: Call<'_, Asked>,
     plan: Option<Plan>,
 ) -> Result<Answered, Error> {
-    let before = plan.ok_or_else(|| Rejection::not_found("S3 plan not found"))?;
+    let before = plan.ok_or_else(Rejection::plan_not_found)?;
     let mut plan = call.parameters.terms.apply(context, before.clone())?;
     if plan == before {
         return Ok(Answered::from(&plan));

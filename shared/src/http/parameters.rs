@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use serde_qs::DuplicateKeyBehavior;
 
-use crate::error::Rejection;
+use crate::error::{Reason, Rejection};
 use crate::http::takes::Takes;
 
 /// The largest body taken.
@@ -75,13 +75,16 @@ fn read_body(request: &Request) -> Result<Parameters, Rejection> {
         Body::Empty => b"",
         Body::Text(text) => text.as_bytes(),
         Body::Binary(bytes) => bytes,
-        _ => return Err(Rejection::bad_request("the body cannot be read")),
+        _ => return Err(Rejection::unreadable("the body cannot be read")),
     };
     if bytes.len() > BODY_LIMIT_BYTES {
-        return Err(Rejection::too_large("the body is larger than 64 KiB"));
+        return Err(Rejection::new(
+            Reason::RequestTooLarge,
+            "the body is larger than 64 KiB",
+        ));
     }
     let body =
-        std::str::from_utf8(bytes).map_err(|_| Rejection::bad_request("the body is not UTF-8"))?;
+        std::str::from_utf8(bytes).map_err(|_| Rejection::unreadable("the body is not UTF-8"))?;
     let header = match request.headers().get(CONTENT_TYPE) {
         _ if body.is_empty() && request.method() == Method::GET => {
             return Ok(Parameters::default());
@@ -95,12 +98,13 @@ fn read_body(request: &Request) -> Result<Parameters, Rejection> {
         "application/x-www-form-urlencoded" => read_form(body),
         "multipart/form-data" => read_multipart(header, bytes),
         "application/json" => serde_json::from_str(body).map_err(|error| {
-            Rejection::bad_request(format!(
+            Rejection::unreadable(format!(
                 "the body is not a JSON object of parameters: {}",
                 place(&error)
             ))
         }),
-        _ => Err(Rejection::unsupported_media_type(
+        _ => Err(Rejection::new(
+            Reason::MediaTypeUnsupported,
             "content type must be application/x-www-form-urlencoded, multipart/form-data or application/json",
         )),
     }
@@ -116,7 +120,7 @@ fn place(error: &serde_json::Error) -> String {
 
 /// Reads a form in parts, a file's part as any other. It is the same form as one whose names and values are written in a line.
 fn read_multipart(content_type: &str, body: &[u8]) -> Result<Parameters, Rejection> {
-    let unreadable = || Rejection::bad_request("the body is not a form in parts");
+    let unreadable = || Rejection::unreadable("the body is not a form in parts");
     let boundary = multer::parse_boundary(content_type).map_err(|_| unreadable())?;
     let body = Bytes::copy_from_slice(body);
     let parts = async {
@@ -144,12 +148,12 @@ fn read_form(form: &str) -> Result<Parameters, Rejection> {
         .decode_utf8()
         .is_err()
     {
-        return Err(Rejection::bad_request("the parameters are not UTF-8"));
+        return Err(Rejection::unreadable("the parameters are not UTF-8"));
     }
     let mut seen = std::collections::HashSet::new();
     for (name, _) in form_urlencoded::parse(form.as_bytes()) {
         if !name.ends_with("[]") && !seen.insert(name) {
-            return Err(Rejection::bad_request("a parameter stands twice"));
+            return Err(Rejection::unreadable("a parameter stands twice"));
         }
     }
     serde_qs::Config::new()
@@ -157,7 +161,7 @@ fn read_form(form: &str) -> Result<Parameters, Rejection> {
         .use_form_encoding(true)
         .duplicate_key_behavior(DuplicateKeyBehavior::Error)
         .deserialize_str(form)
-        .map_err(|_| Rejection::bad_request("the parameters cannot be read"))
+        .map_err(|_| Rejection::unreadable("the parameters cannot be read"))
 }
 
 impl Parameters {
@@ -502,7 +506,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_refused_with_its_reason() {
-        let refused = |request| read_body(&request).map(|_| ()).unwrap_err().status.as_u16();
+        let refused = |request| {
+            read_body(&request)
+                .map(|_| ())
+                .unwrap_err()
+                .status()
+                .as_u16()
+        };
         assert_eq!(refused(post("text/xml", "<a/>")), 415);
         for (content_type, body) in [
             ("multipart/form-data", "--x"),

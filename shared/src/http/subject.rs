@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::context::Context;
 use crate::domain::account::Account;
-use crate::error::{Error, Rejection};
+use crate::error::{Error, Reason, Rejection};
 use crate::http::tokens::{Caller, account_of, authenticate, token};
 use crate::http::typed;
 use crate::http::values::{Id, S3uid, Whole};
@@ -36,6 +36,9 @@ impl Who {
 pub trait Subject: Sized + Send {
     /// The parameters that name it.
     type Names: DeserializeOwned + JsonSchema + Send + Sync;
+
+    /// Why it may not be found, beside a token that is none.
+    const REFUSES: &'static [Reason];
 
     /// Refuses what names nothing, before anything is asked of AWS.
     ///
@@ -122,6 +125,7 @@ pub struct Nothing {}
 
 impl Subject for () {
     type Names = Nothing;
+    const REFUSES: &'static [Reason] = &[];
 
     fn check(_: &Nothing) -> Result<(), Rejection> {
         Ok(())
@@ -150,6 +154,7 @@ pub struct NamesAccount {
 
 impl Subject for Account {
     type Names = NamesAccount;
+    const REFUSES: &'static [Reason] = &[Reason::AccountNotFound];
 
     fn check(names: &NamesAccount) -> Result<(), Rejection> {
         match (&names.s3uid, names.account_id) {
@@ -177,6 +182,7 @@ pub struct BareAccount(pub Account);
 
 impl Subject for BareAccount {
     type Names = NamesAccount;
+    const REFUSES: &'static [Reason] = &[Reason::AccountNotFound];
 
     fn check(names: &NamesAccount) -> Result<(), Rejection> {
         Account::check(names)
@@ -203,6 +209,7 @@ pub struct AnyAccount(pub Account);
 
 impl Subject for AnyAccount {
     type Names = NamesAccount;
+    const REFUSES: &'static [Reason] = &[Reason::AccountNotFound];
 
     fn check(names: &NamesAccount) -> Result<(), Rejection> {
         Account::check(names)

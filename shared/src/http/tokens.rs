@@ -5,7 +5,7 @@ use crate::domain::account::Account;
 use crate::domain::client::Role;
 use crate::domain::credential::{Access, Session, hash};
 use crate::domain::history::{Actor, Entry};
-use crate::error::{Error, Fault, Rejection};
+use crate::error::{Error, Fault, Reason, Rejection};
 use crate::http::Call;
 use crate::http::parameters::ID;
 use crate::telemetry;
@@ -47,7 +47,10 @@ impl Caller {
         if self.is_admin() {
             return Ok(());
         }
-        Err(Rejection::forbidden("allowed to administrators only"))
+        Err(Rejection::new(
+            Reason::AdministratorsOnly,
+            "allowed to administrators only",
+        ))
     }
 
     /// Refuses whoever's access has ended meanwhile. For when a write that hangs on it did not take place.

@@ -40,8 +40,8 @@ pub fn read<T: DeserializeOwned>(parameters: &Parameters) -> Result<T, Rejection
         Ok(read) => Ok(read),
         Err(Problem::Refused(rejection)) => Err(rejection),
         // A field names itself, so this is a type that is no struct of parameters.
-        Err(Problem::Rule(rule)) => Err(Rejection::bad_request(rule)),
-        Err(Problem::Missing) => Err(Rejection::bad_request("a parameter is missing")),
+        Err(Problem::Rule(rule)) => Err(Rejection::unreadable(rule)),
+        Err(Problem::Missing) => Err(Rejection::unreadable("a parameter is missing")),
     }
 }
 
