@@ -210,3 +210,8 @@ impl From<&Client> for OneClient {
 pub(crate) fn wire(client: &Client) -> Value {
     to_value(ClientShown::from(client)).unwrap_or_default()
 }
+
+/// The email is another client's.
+pub(crate) fn email_taken() -> Rejection {
+    Rejection::conflict("another client has this email")
+}

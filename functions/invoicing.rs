@@ -10,16 +10,13 @@ use wharfage::domain::invoice::{Invoice, Line, TakenOff};
 use wharfage::domain::ledger::Posting;
 use wharfage::domain::money::Currency;
 use wharfage::domain::period::date_of;
-use wharfage::domain::settling::{AtIssue, allocate, at_issue};
+use wharfage::domain::settling::{AtIssue, at_issue};
 use wharfage::error::Fault;
 
-use crate::chasing;
+use crate::payments::{distribute, lowered, pay_open};
 
 /// How often what is open is paid first before an invoice is issued. More is of no use: then the records disagree, which the recount tells.
 const MOST_SETTLEMENTS: usize = 3;
-/// Open invoices that one transaction lowers. Each takes two writes, and a transaction has a hundred.
-pub(crate) const MOST_LOWERED: usize = 20;
-
 /// What the world is told of an invoice just issued.
 pub(crate) fn issue_events(context: &Context, invoice: &Invoice) -> Vec<Event> {
     let event =
@@ -131,31 +128,6 @@ impl Draft {
     }
 }
 
-/// Open invoices with what is taken off each, as the database takes them.
-pub(crate) fn lowered(of: &[(OpenInvoice, TakenOff)], is_credited: bool) -> Vec<Lowered<'_>> {
-    of.iter()
-        .map(|(open, taken)| Lowered {
-            open,
-            by_minor: taken.amount_minor,
-            is_credited,
-        })
-        .collect()
-}
-
-/// Distributes an amount over open invoices, in their order.
-pub(crate) fn distribute(
-    amount_minor: i64,
-    open: Vec<OpenInvoice>,
-) -> (Vec<(OpenInvoice, TakenOff)>, i64) {
-    let sides = open.iter().map(|open| (open.invoice_id, open.open_minor()));
-    let (taken_off, left) = allocate(amount_minor, sides, MOST_LOWERED);
-    let touched = open
-        .into_iter()
-        .filter(|open| open.open_minor() > 0)
-        .zip(taken_off);
-    (touched.collect(), left)
-}
-
 /// Drafts an invoice. `None` when there is nothing to charge.
 ///
 /// # Errors
@@ -184,7 +156,7 @@ async fn charge(context: &Context, mut invoice: Invoice, place: Place) -> Result
         let balances = context.database.balances(client_id, currency).await?;
         match at_issue(&balances, amount_minor) {
             AtIssue::SettleFirst if settlements < MOST_SETTLEMENTS => {
-                chasing::pay_open(context, client_id).await?;
+                pay_open(context, client_id).await?;
                 settlements += 1;
             }
             AtIssue::SettleFirst => break (0, -balances.receivable_minor, Guard::default()),

@@ -42,9 +42,9 @@ use wharfage::tries::Tries;
 
 use crate::allowance::check_ended;
 use crate::buckets::name_taken;
-use crate::chasing;
 use crate::invoicing::{self, Bill, Draft};
 use crate::locations;
+use crate::payments::pay_open;
 use crate::plans::check_counted;
 use crate::suspension::Stopped;
 
@@ -265,7 +265,7 @@ pub(crate) async fn place(
     let mut begun = begin().await?;
     if let Written::No(conflicts) = &begun
         && *conflicts == [Conflict::Balances]
-        && !chasing::pay_open(context, client_id).await?.is_empty()
+        && !pay_open(context, client_id).await?.is_empty()
     {
         // There was credit beside a debt, which comes first: what is left of it may suffice.
         begun = begin().await?;
@@ -842,7 +842,7 @@ async fn go_back(context: &Context, order: &Order, is_certain: bool) -> Result<O
         .await?;
     if release.is_some() {
         // What was held is credit again, and pays what came to be owed meanwhile.
-        chasing::pay_open(context, order.client_id).await?;
+        pay_open(context, order.client_id).await?;
     }
     Ok(Outcome::Undone(order.refusal.clone().unwrap_or(Refusal {
         status: 503,

@@ -20,8 +20,7 @@ use wharfage::tries::Tries;
 use wharfage::{from_line, schema};
 
 use crate::billing::TRIES;
-use crate::chasing::payments;
-use crate::invoicing::{distribute, lowered};
+use crate::payments::{distribute, lowered, payments};
 use crate::plans;
 
 crate::action! {

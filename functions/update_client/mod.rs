@@ -11,8 +11,7 @@ use wharfage::error::{Error, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::values::{Id, Whole};
 
-use crate::clients::{self, OneClient as Answered, Terms};
-use crate::create_client::email_taken;
+use crate::clients::{self, OneClient as Answered, Terms, email_taken};
 
 crate::action! {
     /// Changes a client. What is not named stays as it is.
