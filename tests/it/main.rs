@@ -47,6 +47,7 @@ mod get_usage;
 mod get_users;
 mod history;
 mod isolation;
+mod layers;
 mod list_cleanups;
 mod list_invoices;
 mod list_plans;
