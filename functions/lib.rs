@@ -78,7 +78,7 @@ macro_rules! action {
             speaks_as: crate::action!(@or NAME $($speaks_as)?),
             allows_get: |_| false,
             takes: wharfage::http::takes::Takes {
-                names: &[wharfage::http::tokens::TOKEN],
+                token: true,
                 typed: &[
                     || crate::action!(@names <$about as wharfage::http::subject::Subject>::Names),
                     || crate::action!(@names Asked),

@@ -13,7 +13,7 @@ use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::envelope::Answer;
 use wharfage::http::subject::Who;
 use wharfage::http::takes::Takes;
-use wharfage::http::tokens::{self, TOKEN, token};
+use wharfage::http::tokens::{self, token};
 use wharfage::http::typed;
 use wharfage::http::values::{RawText, Whole};
 use wharfage::http::{Action, AnswerSchema, Call, Contract};
@@ -31,7 +31,7 @@ pub(crate) const SESSIONS: &[&Action] = &[
         speaks_as: "login",
         allows_get: |rules| rules.allows_login_by_get,
         takes: Takes {
-            names: &[],
+            token: false,
             typed: &[|| crate::action!(@names Login)],
             unused: &[],
         },
@@ -49,7 +49,7 @@ pub(crate) const SESSIONS: &[&Action] = &[
         speaks_as: "info",
         allows_get: |_| true,
         takes: Takes {
-            names: &[TOKEN],
+            token: true,
             typed: &[],
             unused: &[],
         },
@@ -67,7 +67,7 @@ pub(crate) const SESSIONS: &[&Action] = &[
         speaks_as: "logout",
         allows_get: |_| false,
         takes: Takes {
-            names: &[TOKEN],
+            token: true,
             typed: &[],
             unused: &[],
         },

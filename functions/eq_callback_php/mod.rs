@@ -27,7 +27,7 @@ pub(crate) const CHECKS: &[&Action] = &[&Action {
     speaks_as: "check",
     allows_get: |_| true,
     takes: Takes {
-        names: &[],
+        token: false,
         typed: &[|| crate::action!(@names Check)],
         unused: &["token", "status", "stage", "id"],
     },
