@@ -7,7 +7,7 @@ use wharfage::database::{Guard, Issue, Lowered, OpenInvoice, Place};
 use wharfage::domain::account::Account;
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::invoice::{Invoice, Line, TakenOff};
-use wharfage::domain::ledger::Posting;
+use wharfage::domain::ledger::{Cause, Posting};
 use wharfage::domain::money::Currency;
 use wharfage::domain::period::date_of;
 use wharfage::domain::settling::{AtIssue, at_issue};
@@ -196,13 +196,17 @@ async fn charge(context: &Context, mut invoice: Invoice, place: Place) -> Result
         let first = context.rules.dunning.next(invoice.due_on, 0);
         OpenInvoice::new(&invoice, first.map(|next| next.on))
     });
-    let posting = Posting::issue(
-        invoice.invoice_id,
-        (client_id, currency),
-        now,
-        amount_minor,
-        paid_minor,
-    );
+    let cause = match paid_minor == amount_minor {
+        true => Cause::Pay(invoice.invoice_id),
+        false => Cause::Owe(invoice.invoice_id),
+    };
+    let paid = TakenOff {
+        invoice_id: invoice.invoice_id,
+        amount_minor: paid_minor,
+    };
+    let is_paid_for = paid_minor > 0 || paid_minor == amount_minor;
+    let taken_off = is_paid_for.then_some(paid).into_iter().collect();
+    let posting = Posting::new(cause, (client_id, currency), now, amount_minor, taken_off);
     Ok(Draft {
         invoice,
         posting,
@@ -243,13 +247,9 @@ async fn credit_note(
         ..Guard::default()
     };
     let payer = (client_id, currency);
-    let posting = Posting::refund(
-        invoice.invoice_id,
-        payer,
-        invoice.issued_at,
-        -invoice.amount_minor,
-        taken_off,
-    );
+    let cause = Cause::Refund(invoice.invoice_id);
+    let back_minor = -invoice.amount_minor;
+    let posting = Posting::new(cause, payer, invoice.issued_at, back_minor, taken_off);
     Ok(Draft {
         invoice,
         posting,
@@ -279,7 +279,12 @@ pub(crate) async fn captured(
         paid_at: Some(now),
         ..invoice
     };
-    let posting = Posting::capture(order_id, payer, now, invoice.invoice_id, amount_minor);
+    let paid = TakenOff {
+        invoice_id: invoice.invoice_id,
+        amount_minor,
+    };
+    let cause = Cause::Capture(order_id);
+    let posting = Posting::new(cause, payer, now, amount_minor, vec![paid]);
     Ok(Draft {
         invoice,
         posting,

@@ -9,7 +9,7 @@ use wharfage::database::{Guard, Lowered, OpenInvoice, Written};
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::history::{Actor, Entry};
 use wharfage::domain::invoice::TakenOff;
-use wharfage::domain::ledger::Posting;
+use wharfage::domain::ledger::{Cause, Posting};
 use wharfage::domain::money::Currency;
 use wharfage::domain::settling::allocate;
 use wharfage::error::Fault;
@@ -77,10 +77,15 @@ pub(crate) async fn pay_open(context: &Context, client_id: u64) -> Result<Vec<Pa
             if touched.is_empty() {
                 continue;
             }
-            let before = touched.first().map_or(0, |(open, _)| open.parts);
-            let taken_off = touched.iter().map(|(_, taken)| *taken).collect();
+            let (first, before) = touched
+                .first()
+                .map_or((0, 0), |(open, _)| (open.invoice_id, open.parts));
+            let taken_off: Vec<TakenOff> = touched.iter().map(|(_, taken)| *taken).collect();
             let now = context.now();
-            let posting = Posting::settle((client_id, currency), now, before, taken_off);
+            let cause = Cause::Settle { first, before };
+            let amount_minor = taken_off.iter().map(|taken| taken.amount_minor).sum();
+            let payer = (client_id, currency);
+            let posting = Posting::new(cause, payer, now, amount_minor, taken_off);
             let (entries, events) = payments(context, &touched, &Actor::system("billing"));
             let posted = context
                 .database

@@ -27,7 +27,7 @@ use wharfage::domain::dunning::is_overdue;
 use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
 use wharfage::domain::invoice::{Basis, Line};
-use wharfage::domain::ledger::Posting;
+use wharfage::domain::ledger::{Cause, Posting};
 use wharfage::domain::money::{Currency, to_major, to_minor};
 use wharfage::domain::order::{IdempotencyRecord, Order, Payment, Refusal, State};
 use wharfage::domain::period::{date_of, next_anniversary};
@@ -815,11 +815,12 @@ async fn go_back(context: &Context, order: &Order, is_certain: bool) -> Result<O
     remove_made(context, order).await?;
     let look_again_at = (!is_certain).then(|| context.now() + LATEST_EFFECT);
     let release = (order.payment == Payment::Credit).then(|| {
-        Posting::release(
-            &order.order_id,
+        Posting::new(
+            Cause::Release(&order.order_id),
             (order.client_id, order.currency),
             context.now(),
             order.amount_minor,
+            Vec::new(),
         )
     });
     let details = json!({

@@ -11,7 +11,7 @@ use wharfage::domain::client::Client;
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::history::{Actor, Entity};
 use wharfage::domain::invoice::TakenOff;
-use wharfage::domain::ledger::{LedgerAccount, Posting};
+use wharfage::domain::ledger::{Cause, LedgerAccount, Posting};
 use wharfage::domain::money::{Currency, to_major, to_minor};
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::subject::Call;
@@ -216,7 +216,7 @@ impl Payment<'_> {
             let attempt = tries.once_more(|| {
                 Fault::retryable("taking a payment in", "the client's invoices keep changing")
             })?;
-            let id = Posting::top_up_id(self.reference);
+            let id = Cause::TopUp(self.reference).id();
             let (first, open) = futures::try_join!(
                 database.posting(client_id, &id),
                 database.open_invoices(client_id),
@@ -299,8 +299,8 @@ impl Payment<'_> {
     }
 
     fn posting(&self, context: &Context, touched: &[(OpenInvoice, TakenOff)]) -> Posting {
-        Posting::top_up(
-            self.reference,
+        Posting::new(
+            Cause::TopUp(self.reference),
             (self.client.client_id, self.currency),
             context.now(),
             self.amount_minor,

@@ -14,7 +14,7 @@ use crate::config::Rules;
 use crate::domain::account::Account;
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
-use crate::domain::ledger::Posting;
+use crate::domain::ledger::{Cause, Posting};
 use crate::domain::order::{IdempotencyRecord, Order, Payment, Refusal, State};
 use crate::error::Fault;
 
@@ -326,11 +326,13 @@ impl Database {
 
 /// What an order's beginning holds.
 fn hold_of(order: &Order) -> Posting {
-    Posting::hold(
-        &order.order_id,
-        (order.client_id, order.currency),
+    let payer = (order.client_id, order.currency);
+    Posting::new(
+        Cause::Hold(&order.order_id),
+        payer,
         order.created_at,
         order.amount_minor,
+        Vec::new(),
     )
 }
 
