@@ -129,9 +129,6 @@ impl Draft {
 }
 
 /// Drafts an invoice. `None` when there is nothing to charge.
-///
-/// # Errors
-/// When DynamoDB cannot answer.
 pub(crate) async fn draft(
     context: &Context,
     bill: Bill,
@@ -262,9 +259,6 @@ async fn credit_note(
 }
 
 /// The invoice of an order, paid with what was held for it.
-///
-/// # Errors
-/// When DynamoDB cannot answer.
 pub(crate) async fn captured(
     context: &Context,
     bill: Bill,

@@ -58,9 +58,6 @@ pub(crate) fn payments(
 }
 
 /// Pays a client's open invoices from its credit, in each currency the one due first first, and the last of them in part. What was paid.
-///
-/// # Errors
-/// When DynamoDB cannot answer.
 pub(crate) async fn pay_open(context: &Context, client_id: u64) -> Result<Vec<PaidPart>, Fault> {
     let mut paid = Vec::new();
     let mut collisions = 0;

@@ -145,9 +145,6 @@ pub async fn authenticate(context: &Context, call: &Call) -> Result<Caller, Erro
 }
 
 /// An account by its number: a client's, or whosever it is.
-///
-/// # Errors
-/// When DynamoDB cannot answer.
 pub async fn account_of(
     context: &Context,
     client_id: Option<u64>,
