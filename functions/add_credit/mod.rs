@@ -15,7 +15,7 @@ use wharfage::domain::ledger::{Cause, LedgerAccount, Posting};
 use wharfage::domain::money::{Currency, to_major, to_minor};
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::subject::Call;
-use wharfage::http::values::{CurrencyCode, Id, Number, Whole};
+use wharfage::http::values::{CurrencyCode, Number};
 use wharfage::tries::Tries;
 use wharfage::{from_line, schema};
 
@@ -27,7 +27,7 @@ crate::action! {
     /// Notes that money came in from a client.
     ///
     /// It pays what is open at once, the oldest first and the last in part. The rest is credit.
-    "add_credit" of Administrators, about (), with client
+    "add_credit" of Administrators, about Client
 }
 
 /// The most that is taken in at once, in minor units: nobody pays a million, but a slip of the hand does.
@@ -38,8 +38,6 @@ const MOST_DIGITS: usize = 18;
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// The client from whom money came in.
-    id: Id,
     /// How much, in the currency's own units.
     #[schemars(with = "f64")]
     amount: String,
@@ -109,20 +107,11 @@ struct PaidInvoice {
     open: Number,
 }
 
-async fn client(context: &Context, asked: &Asked) -> Result<Option<Client>, Error> {
-    Ok(context.database.client(asked.id.0).await?)
-}
-
-async fn handle(
-    context: &Context,
-    call: Call<'_, Asked>,
-    client: Option<Client>,
-) -> Result<Answered, Error> {
-    let (caller, asked) = (call.caller, call.parameters);
-    let Whole(client_id) = asked.id;
+async fn handle(context: &Context, call: Call<'_, Asked, Client>) -> Result<Answered, Error> {
+    let (caller, client, asked) = (call.caller, call.about, call.parameters);
+    let client_id = client.client_id;
     let Reference(reference) = &asked.reference;
     let is_shared = asked.reference_scope == Some(Scope::Client);
-    let client = client.ok_or_else(|| Rejection::not_found("customer not found"))?;
     let currency = asked
         .currency
         .map_or(client.currency, |CurrencyCode(currency)| currency);
