@@ -16,9 +16,6 @@ const AT_ONCE: usize = 8;
 
 /// What was used before an account, by `until`, of the allowances of its running period; none of any but its first, and none where it
 /// took no other's place. What it has used itself after the month of its order comes from `later`.
-///
-/// # Errors
-/// When DynamoDB cannot answer.
 pub(crate) async fn opened_anew(
     context: &Context,
     account: &Account,

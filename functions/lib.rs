@@ -10,16 +10,19 @@ mod bucket_lists;
 mod buckets;
 mod chasing;
 mod clients;
-
 mod closing;
 pub mod contract;
+mod days;
 pub mod deployment;
 mod differences;
+mod ending;
 mod files;
 mod invoices;
 mod invoicing;
 mod locations;
 mod metering;
+mod obstacles;
+mod payments;
 mod plans;
 mod provisioning;
 pub mod rebuild;
@@ -77,7 +80,7 @@ macro_rules! action {
             speaks_as: crate::action!(@or NAME $($speaks_as)?),
             get: wharfage::http::Get::Never,
             takes: wharfage::http::takes::Takes {
-                names: &[wharfage::http::tokens::TOKEN],
+                token: true,
                 typed: &[
                     || crate::action!(@names <$about as wharfage::http::subject::Subject>::Names),
                     || crate::action!(@names Asked),

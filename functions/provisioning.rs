@@ -27,7 +27,7 @@ use wharfage::domain::dunning::is_overdue;
 use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
 use wharfage::domain::invoice::{Basis, Line};
-use wharfage::domain::ledger::Posting;
+use wharfage::domain::ledger::{Cause, Posting};
 use wharfage::domain::money::{Currency, to_major, to_minor};
 use wharfage::domain::order::{IdempotencyRecord, Order, Payment, Refusal, State};
 use wharfage::domain::period::{date_of, next_anniversary};
@@ -41,9 +41,9 @@ use wharfage::telemetry::{self, Figure};
 use wharfage::tries::Tries;
 
 use crate::allowance::check_ended;
-use crate::chasing;
 use crate::invoicing::{self, Bill, Draft};
 use crate::locations;
+use crate::payments::pay_open;
 use crate::plans::check_counted;
 use crate::suspension::Stopped;
 
@@ -269,7 +269,7 @@ pub(crate) async fn place(
     let mut begun = begin().await?;
     if let Written::No(conflicts) = &begun
         && *conflicts == [Conflict::Balances]
-        && !chasing::pay_open(context, client_id).await?.is_empty()
+        && !pay_open(context, client_id).await?.is_empty()
     {
         // There was credit beside a debt, which comes first: what is left of it may suffice.
         begun = begin().await?;
@@ -842,11 +842,12 @@ async fn go_back(context: &Context, order: &Order, is_certain: bool) -> Result<O
     remove_made(context, order).await?;
     let look_again_at = (!is_certain).then(|| context.now() + LATEST_EFFECT);
     let release = (order.payment == Payment::Credit).then(|| {
-        Posting::release(
-            &order.order_id,
+        Posting::new(
+            Cause::Release(&order.order_id),
             (order.client_id, order.currency),
             context.now(),
             order.amount_minor,
+            Vec::new(),
         )
     });
     let details = json!({
@@ -869,7 +870,7 @@ async fn go_back(context: &Context, order: &Order, is_certain: bool) -> Result<O
         .await?;
     if release.is_some() {
         // What was held is credit again, and pays what came to be owed meanwhile.
-        chasing::pay_open(context, order.client_id).await?;
+        pay_open(context, order.client_id).await?;
     }
     Ok(Outcome::Undone(
         order.refusal.clone().unwrap_or_else(not_fulfilled),

@@ -12,6 +12,7 @@ use wharfage::domain::event::Kind;
 use wharfage::domain::period::start_of;
 use wharfage::error::{Error, Reason, Rejection};
 use wharfage::http::subject::Call;
+use wharfage::http::tokens::Caller;
 use wharfage::tries::Tries;
 
 /// The service of an account as it is, for an answer or an event.
@@ -107,14 +108,23 @@ pub(crate) async fn change<P>(
         {
             return Ok(AccountService::new(&account, &service));
         }
-        caller.must_stand(context).await?;
-        account = context
-            .database
-            .account(&account.s3uid)
-            .await?
-            .filter(Account::is_visible)
-            .ok_or_else(Rejection::account_not_found)?;
+        account = read_again(context, &caller, &account.s3uid).await?;
     }
+}
+
+/// An account that somebody else changed meanwhile, as it is now, for who still may decide about it again.
+///
+/// # Errors
+/// 401, 404.
+pub(crate) async fn read_again(
+    context: &Context,
+    caller: &Caller,
+    s3uid: &str,
+) -> Result<Account, Error> {
+    caller.must_stand(context).await?;
+    let account = context.database.account(s3uid).await?;
+    let account = account.filter(Account::is_visible);
+    Ok(account.ok_or_else(Rejection::account_not_found)?)
 }
 
 /// A service in an event or in the history, as [`ServiceShown`].

@@ -11,25 +11,24 @@ use wharfage::domain::client::Client;
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::history::{Actor, Entity};
 use wharfage::domain::invoice::TakenOff;
-use wharfage::domain::ledger::{LedgerAccount, Posting};
+use wharfage::domain::ledger::{Cause, LedgerAccount, Posting};
 use wharfage::domain::money::{Currency, to_major, to_minor};
 use wharfage::error::{Error, Fault, Reason, Rejection};
 use wharfage::http::subject::Call;
-use wharfage::http::values::{CurrencyCode, Id, Number, Whole};
+use wharfage::http::values::{CurrencyCode, Number};
 use wharfage::tries::Tries;
 use wharfage::{from_line, schema};
 
 use crate::billing::TRIES;
-use crate::chasing::payments;
-use crate::invoicing::{distribute, lowered};
+use crate::payments::{distribute, lowered, payments};
 use crate::plans;
 
 crate::action! {
     /// Notes that money came in from a client.
     ///
     /// It pays what is open at once, the oldest first and the last in part. The rest is credit.
-    "add_credit" of Administrators, about (), with client,
-        refuses [ClientNotFound, ReferenceReused, CurrencyMismatch, ChangedMeanwhile]
+    "add_credit" of Administrators, about Client,
+        refuses [ReferenceReused, CurrencyMismatch, ChangedMeanwhile]
 }
 
 /// The most that is taken in at once, in minor units: nobody pays a million, but a slip of the hand does.
@@ -40,8 +39,6 @@ const MOST_DIGITS: usize = 18;
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// The client from whom money came in.
-    id: Id,
     /// How much, in the currency's own units.
     #[schemars(with = "f64")]
     amount: String,
@@ -111,20 +108,11 @@ struct PaidInvoice {
     open: Number,
 }
 
-async fn client(context: &Context, asked: &Asked) -> Result<Option<Client>, Error> {
-    Ok(context.database.client(asked.id.0).await?)
-}
-
-async fn handle(
-    context: &Context,
-    call: Call<'_, Asked>,
-    client: Option<Client>,
-) -> Result<Answered, Error> {
-    let (caller, asked) = (call.caller, call.parameters);
-    let Whole(client_id) = asked.id;
+async fn handle(context: &Context, call: Call<'_, Asked, Client>) -> Result<Answered, Error> {
+    let (caller, client, asked) = (call.caller, call.about, call.parameters);
+    let client_id = client.client_id;
     let Reference(reference) = &asked.reference;
     let is_shared = asked.reference_scope == Some(Scope::Client);
-    let client = client.ok_or_else(Rejection::client_not_found)?;
     let currency = asked
         .currency
         .map_or(client.currency, |CurrencyCode(currency)| currency);
@@ -222,7 +210,7 @@ impl Payment<'_> {
             let attempt = tries.once_more(|| {
                 Fault::retryable("taking a payment in", "the client's invoices keep changing")
             })?;
-            let id = Posting::top_up_id(self.reference);
+            let id = Cause::TopUp(self.reference).id();
             let (first, open) = futures::try_join!(
                 database.posting(client_id, &id),
                 database.open_invoices(client_id),
@@ -305,8 +293,8 @@ impl Payment<'_> {
     }
 
     fn posting(&self, context: &Context, touched: &[(OpenInvoice, TakenOff)]) -> Posting {
-        Posting::top_up(
-            self.reference,
+        Posting::new(
+            Cause::TopUp(self.reference),
             (self.client.client_id, self.currency),
             context.now(),
             self.amount_minor,

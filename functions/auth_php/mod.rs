@@ -13,7 +13,7 @@ use wharfage::error::{Error, Fault, Reason, Rejection};
 use wharfage::http::envelope::Answer;
 use wharfage::http::subject::Who;
 use wharfage::http::takes::Takes;
-use wharfage::http::tokens::{self, TOKEN, token};
+use wharfage::http::tokens::{self, token};
 use wharfage::http::typed;
 use wharfage::http::values::{RawText, Whole};
 use wharfage::http::{Action, AnswerSchema, Call, Contract, Get};
@@ -31,7 +31,7 @@ pub(crate) const SESSIONS: &[&Action] = &[
         speaks_as: "login",
         get: Get::Where(|rules| rules.allows_login_by_get),
         takes: Takes {
-            names: &[],
+            token: false,
             typed: &[|| crate::action!(@names Login)],
             unused: &[],
         },
@@ -50,7 +50,7 @@ pub(crate) const SESSIONS: &[&Action] = &[
         speaks_as: "info",
         get: Get::Always,
         takes: Takes {
-            names: &[TOKEN],
+            token: true,
             typed: &[],
             unused: &[],
         },
@@ -69,7 +69,7 @@ pub(crate) const SESSIONS: &[&Action] = &[
         speaks_as: "logout",
         get: Get::Never,
         takes: Takes {
-            names: &[TOKEN],
+            token: true,
             typed: &[],
             unused: &[],
         },

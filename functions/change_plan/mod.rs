@@ -25,7 +25,7 @@ use wharfage::tries::Tries;
 use crate::closing;
 use crate::invoicing::{self, Bill, Draft};
 use crate::plans::check_counted;
-use crate::services::not_allowed;
+use crate::services::{not_allowed, read_again};
 use crate::suspension;
 
 crate::action! {
@@ -105,13 +105,7 @@ async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Ans
         if let Some(answer) = answer {
             return Ok(answer);
         }
-        caller.must_stand(context).await?;
-        account = context
-            .database
-            .account(&account.s3uid)
-            .await?
-            .filter(Account::is_visible)
-            .ok_or_else(Rejection::account_not_found)?;
+        account = read_again(context, &caller, &account.s3uid).await?;
     }
 }
 

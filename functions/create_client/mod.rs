@@ -6,10 +6,10 @@ use wharfage::context::Context;
 use wharfage::domain::client::{Client, Role};
 use wharfage::domain::credential::Maker;
 use wharfage::domain::history::Entity;
-use wharfage::error::{Error, Fault, Reason, Rejection};
+use wharfage::error::{Error, Fault};
 use wharfage::http::subject::Call;
 
-use crate::clients::{self, OneClient as Answered, Terms};
+use crate::clients::{self, OneClient as Answered, Terms, email_taken};
 
 crate::action! {
     /// Makes a new client.
@@ -78,9 +78,4 @@ async fn handle(
         };
     }
     Ok(Answered::from(&client))
-}
-
-/// The email is another client's.
-pub(crate) fn email_taken() -> Rejection {
-    Rejection::new(Reason::EmailTaken, "another client has this email")
 }

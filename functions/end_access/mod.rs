@@ -28,15 +28,13 @@ crate::action! {
     /// Ends everything that lets a client in, and what it made to let others in.
     ///
     /// Where `complete` is false, there is more: send the call again.
-    "end_access" of Administrators, about (), with before,
-        refuses [ClientNotFound, OwnRole, ConfirmationNeeded, NoSuccessor, ChangedMeanwhile]
+    "end_access" of Administrators, about Client,
+        refuses [OwnRole, ConfirmationNeeded, NoSuccessor, ChangedMeanwhile]
 }
 
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// The client.
-    id: Id,
     /// 1 to make a client of an administrator, and of those that it made administrators.
     demote: Option<Whole<0, 1>>,
     /// 1 for who ends their own access, and means it.
@@ -105,21 +103,12 @@ const AT_ONCE: usize = 8;
 /// Clients that an answer names.
 const MOST_CLIENTS: i32 = 500;
 
-async fn before(context: &Context, asked: &Asked) -> Result<Option<Client>, Error> {
-    Ok(context.database.client(asked.id.0).await?)
-}
-
-async fn handle(
-    context: &Context,
-    call: Call<'_, Asked>,
-    before: Option<Client>,
-) -> Result<Answered, Error> {
-    let (caller, asked) = (call.caller, call.parameters);
-    let Whole(client_id) = asked.id;
+async fn handle(context: &Context, call: Call<'_, Asked, Client>) -> Result<Answered, Error> {
+    let (caller, before, asked) = (call.caller, call.about, call.parameters);
+    let client_id = before.client_id;
     let demotes = asked.demote == Some(Whole(1));
     let is_confirmed = asked.confirm == Some(Whole(1));
     let successor_id = asked.successor.map(|Whole(id)| id);
-    let before = before.ok_or_else(Rejection::client_not_found)?;
     let ending = Ending {
         context,
         caller: &caller,

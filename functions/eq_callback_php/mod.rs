@@ -6,17 +6,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, to_value};
 use wharfage::context::Context;
-use wharfage::domain::task::{Answer as TaskAnswer, Obstacle, Work};
+use wharfage::domain::task::{Answer as TaskAnswer, Work};
 use wharfage::error::{Error, Fault, Reason, Rejection};
 use wharfage::http::envelope::{Answer, with_head};
 use wharfage::http::subject::Who;
 use wharfage::http::takes::Takes;
 use wharfage::http::typed;
-use wharfage::http::values::Second;
 use wharfage::http::{Action, AnswerSchema, Call, Contract, Get};
 use wharfage::{from_line, schema};
 
 use crate::bucket_lists;
+use crate::obstacles::ObstacleShown;
 
 crate::endpoint!("eq_callback_php", "/eq_callback.php", CHECKS);
 
@@ -27,7 +27,7 @@ pub(crate) const CHECKS: &[&Action] = &[&Action {
     speaks_as: "check",
     get: Get::Always,
     takes: Takes {
-        names: &[],
+        token: false,
         typed: &[|| crate::action!(@names Check)],
         unused: &["token", "status", "stage", "id"],
     },
@@ -153,37 +153,6 @@ async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
 fn whole(body: &Checked) -> Result<Answer, Error> {
     let body = to_value(body).map_err(|e| Fault::permanent("writing an answer", e))?;
     Ok(Answer::whole(body))
-}
-
-/// What stands in a clean-up's way.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct ObstacleShown {
-    /// What it is, in words.
-    text: String,
-    /// Since when.
-    since: Second,
-    /// The bucket of a locked object.
-    bucket_name: Option<String>,
-    /// The key of a locked object.
-    filename: Option<String>,
-    /// The version of a locked object.
-    version_id: Option<String>,
-    /// Until when an object is locked.
-    until: Option<Second>,
-}
-
-impl From<&Obstacle> for ObstacleShown {
-    fn from(obstacle: &Obstacle) -> ObstacleShown {
-        let locked = obstacle.locked.as_ref();
-        ObstacleShown {
-            text: obstacle.text.clone(),
-            since: Second(obstacle.since),
-            bucket_name: locked.map(|locked| locked.bucket_name.clone()),
-            filename: locked.map(|locked| locked.key.clone()),
-            version_id: locked.and_then(|locked| locked.version_id.clone()),
-            until: locked.and_then(|locked| locked.until).map(Second),
-        }
-    }
 }
 
 fn not_found() -> Rejection {

@@ -9,37 +9,25 @@ use wharfage::domain::client::Client;
 use wharfage::domain::history::Entity;
 use wharfage::error::{Error, Reason, Rejection};
 use wharfage::http::subject::Call;
-use wharfage::http::values::{Id, Whole};
 
-use crate::clients::{self, OneClient as Answered, Terms};
-use crate::create_client::email_taken;
+use crate::clients::{self, OneClient as Answered, Terms, email_taken};
 
 crate::action! {
     /// Changes a client. What is not named stays as it is.
-    "update_client" of Administrators, about (), with before,
-        refuses [ClientNotFound, EmailTaken, CurrencyInUse, OwnRole, ChangedMeanwhile]
+    "update_client" of Administrators, about Client,
+        refuses [EmailTaken, CurrencyInUse, OwnRole, ChangedMeanwhile]
 }
 
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// The client.
-    id: Id,
     #[schemars(flatten)]
     terms: Terms,
 }
 
-async fn before(context: &Context, asked: &Asked) -> Result<Option<Client>, Error> {
-    Ok(context.database.client(asked.id.0).await?)
-}
-
-async fn handle(
-    context: &Context,
-    call: Call<'_, Asked>,
-    before: Option<Client>,
-) -> Result<Answered, Error> {
-    let (caller, Whole(client_id)) = (call.caller, call.parameters.id);
-    let before = before.ok_or_else(Rejection::client_not_found)?;
+async fn handle(context: &Context, call: Call<'_, Asked, Client>) -> Result<Answered, Error> {
+    let (caller, before) = (call.caller, call.about);
+    let client_id = before.client_id;
     let regroups = call.parameters.terms.regroups();
     let mut client = call.parameters.terms.apply(before.clone())?;
     if client.role != before.role {

@@ -9,8 +9,7 @@ use wharfage::error::{Error, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::values::Id;
 
-use crate::list_plans::{self, OnePlan as Answered};
-use crate::plans::Terms;
+use crate::plans::{self, OnePlan as Answered, Terms};
 
 crate::action! {
     /// Makes the next version of a plan. Accounts pay it from their next period on. What is not named stays as it is.
@@ -53,7 +52,7 @@ async fn handle(
         &Entity::Plan(plan.id),
         NAME,
         call.caller.actor(),
-        list_plans::wire(&plan),
+        plans::wire(&plan),
     );
     if !context.database.put_plan(&plan, &entry).await?.is_yes() {
         return Err(Rejection::changed_meanwhile("the plan was changed meanwhile").into());

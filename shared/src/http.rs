@@ -177,7 +177,7 @@ fn read(request: &Request, route: Route, rules: &Rules) -> Read {
     let action = match route {
         Route::Path(action) => {
             let named = parameters
-                .text(&["action"])
+                .text("action")
                 .map_err(|rejection| (Some(action), rejection))?;
             if named.is_some_and(|named| named != action.name) {
                 let rejection = Rejection::invalid("action", "is not the one the path names");
@@ -186,9 +186,9 @@ fn read(request: &Request, route: Route, rules: &Rules) -> Read {
             action
         }
         Route::Parameter(_, actions) => {
-            let named = parameters
-                .required_text(&["action"])
-                .map_err(|rejection| (None, rejection))?;
+            let named = parameters.text("action");
+            let named = named.and_then(|named| named.ok_or_else(|| Rejection::missing("action")));
+            let named = named.map_err(|rejection| (None, rejection))?;
             *actions.iter().find(|action| action.name == named).ok_or((
                 None,
                 Rejection::new(Reason::ActionUnknown, "unknown action"),

@@ -45,8 +45,15 @@ async fn a_refusal_is_a_problem_document_for_whoever_accepts_one_by_name() {
     ] {
         let response = send(&app, accept, &taken).await;
         assert_eq!(response.status(), 409);
-        assert_eq!(header(&response, "content-type"), Some(PROBLEM), "{accept:?}");
-        assert_eq!(header(&response, "wharfage-reason"), Some("bucket_name_taken"));
+        assert_eq!(
+            header(&response, "content-type"),
+            Some(PROBLEM),
+            "{accept:?}"
+        );
+        assert_eq!(
+            header(&response, "wharfage-reason"),
+            Some("bucket_name_taken")
+        );
         assert_eq!(
             body(&response),
             json!({
@@ -73,8 +80,15 @@ async fn a_refusal_is_a_problem_document_for_whoever_accepts_one_by_name() {
         &["nonsense;;"],
     ] {
         let response = send(&app, accept, &taken).await;
-        assert_eq!(header(&response, "content-type"), Some("application/json"), "{accept:?}");
-        assert_eq!(header(&response, "wharfage-reason"), Some("bucket_name_taken"));
+        assert_eq!(
+            header(&response, "content-type"),
+            Some("application/json"),
+            "{accept:?}"
+        );
+        assert_eq!(
+            header(&response, "wharfage-reason"),
+            Some("bucket_name_taken")
+        );
         assert_eq!(body(&response), json!({ "code": -1, "message": message }));
     }
 }
@@ -92,13 +106,32 @@ async fn a_problem_document_names_the_parameter_unless_it_may_be_a_secret() {
         parameters
     };
     for (parameters, reason, parameter) in [
-        (with("bucket_name", json!("")), "parameter_missing", json!("bucket_name")),
-        (with("bucket_name", json!("_")), "parameter_invalid", json!("bucket_name")),
-        (with("colour", json!("red")), "parameter_unknown", json!("colour")),
-        (with(app.token("client"), json!(1)), "parameter_unknown", Value::Null),
+        (
+            with("bucket_name", json!("")),
+            "parameter_missing",
+            json!("bucket_name"),
+        ),
+        (
+            with("bucket_name", json!("_")),
+            "parameter_invalid",
+            json!("bucket_name"),
+        ),
+        (
+            with("colour", json!("red")),
+            "parameter_unknown",
+            json!("colour"),
+        ),
+        (
+            with(app.token("client"), json!(1)),
+            "parameter_unknown",
+            Value::Null,
+        ),
     ] {
         let problem = body(&send(&app, &[PROBLEM], &parameters).await);
-        assert_eq!((&problem["reason"], &problem["parameter"]), (&json!(reason), &parameter));
+        assert_eq!(
+            (&problem["reason"], &problem["parameter"]),
+            (&json!(reason), &parameter)
+        );
         assert_eq!(problem["status"], 400);
         assert!(!problem.to_string().contains(app.token("client")));
     }
@@ -108,11 +141,12 @@ async fn a_problem_document_names_the_parameter_unless_it_may_be_a_secret() {
 fn every_reason_is_one_that_some_call_may_be_refused_for() {
     use strum::VariantArray as _;
     let document = functions::contract::document(&functions::contract::Examples::new());
-    let responses = document["paths"].to_string() + &document["components"]["responses"].to_string();
+    let responses =
+        document["paths"].to_string() + &document["components"]["responses"].to_string();
     for reason in Reason::VARIANTS {
         // The answer of an address that is none.
-        let is_said = *reason == Reason::PathUnknown
-            || responses.contains(&format!("\"{}\"", reason.name()));
+        let is_said =
+            *reason == Reason::PathUnknown || responses.contains(&format!("\"{}\"", reason.name()));
         assert!(is_said, "{reason:?}");
         assert!((400..600).contains(&reason.status()));
     }

@@ -3,13 +3,11 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt;
-use std::ops::RangeInclusive;
 
 use ::http::Method;
 use ::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use futures::{FutureExt, stream};
-use jiff::civil::Date;
 use lambda_http::{Body, Request};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -184,15 +182,6 @@ impl Parameters {
         self.0.get(name)
     }
 
-    /// The first of these names that has a value. An empty text and JSON's null are no value.
-    fn get<'a>(&'a self, names: &[&'a str]) -> Option<(&'a str, &'a Value)> {
-        names.iter().find_map(|name| {
-            self.value(name)
-                .filter(|value| !value.is_null() && value.as_str() != Some(""))
-                .map(|value| (*name, value))
-        })
-    }
-
     /// The first of these names of fields that has a value, and whether one of them is there at all. What a type reads is what its action
     /// takes, and a field may stand for others.
     pub(super) fn first<'a>(&'a self, names: &[&'a str]) -> (Option<(&'a str, &'a Value)>, bool) {
@@ -215,56 +204,22 @@ impl Parameters {
             .collect()
     }
 
-    /// The names of what has a value.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0
-            .iter()
-            .filter(|(_, value)| !value.is_null() && value.as_str() != Some(""))
-            .map(|(name, _)| name.as_str())
-    }
-
     /// Whether a parameter is there, be it empty.
     #[must_use]
     pub fn is_given(&self, name: &str) -> bool {
         self.value(name).is_some()
     }
 
-    /// An object: JSON's, or a form's `name[key]=…`.
-    ///
-    /// # Errors
-    /// When it is something else.
-    pub fn object(&self, name: &str) -> Result<Option<&Map<String, Value>>, Rejection> {
-        match self.value(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::Object(object)) => Ok(Some(object)),
-            Some(_) => Err(Rejection::invalid(name, "must be an object")),
-        }
-    }
-
-    /// A day, as `2026-01-31`.
-    ///
-    /// # Errors
-    /// When it is not one.
-    pub fn date(&self, name: &str) -> Result<Option<Date>, Rejection> {
-        let Some(text) = self.text(&[name])? else {
-            return Ok(None);
-        };
-        match text.parse::<Date>() {
-            Ok(date) if text.len() == 10 => Ok(Some(date)),
-            _ => Err(Rejection::invalid(name, "must be a date as 2026-01-31")),
-        }
-    }
-
-    /// Any text, under the first of these names that is there: the reference's name stands first, aliases follow.
+    /// Any text. An empty text and JSON's null are no value.
     ///
     /// # Errors
     /// When it is a list, an object or a truth value.
-    pub fn raw_text(&self, names: &[&str]) -> Result<Option<String>, Rejection> {
-        match self.get(names) {
-            None => Ok(None),
-            Some((_, Value::String(text))) => Ok(Some(text.clone())),
-            Some((_, Value::Number(number))) => Ok(Some(number.to_string())),
-            Some((name, _)) => Err(Rejection::invalid(name, "must be a text")),
+    pub fn raw_text(&self, name: &str) -> Result<Option<String>, Rejection> {
+        match self.value(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
+            Some(Value::Number(number)) => Ok(Some(number.to_string())),
+            Some(_) => Err(Rejection::invalid(name, "must be a text")),
         }
     }
 
@@ -272,102 +227,16 @@ impl Parameters {
     ///
     /// # Errors
     /// When it is not.
-    pub fn text(&self, names: &[&str]) -> Result<Option<String>, Rejection> {
-        let text = self.raw_text(names)?;
-        if text
-            .as_deref()
-            .is_some_and(|text| text.chars().any(char::is_control))
-        {
-            return Err(Rejection::invalid(
-                self.given(names),
-                "must not hold control characters",
-            ));
+    pub fn text(&self, name: &str) -> Result<Option<String>, Rejection> {
+        let text = self.raw_text(name)?;
+        let refused = |rule| Err(Rejection::invalid(name, rule));
+        match &text {
+            Some(text) if text.chars().any(char::is_control) => {
+                refused("must not hold control characters")
+            }
+            Some(text) if text.len() > 1_024 => refused("must be at most 1024 bytes long"),
+            _ => Ok(text),
         }
-        if text.as_deref().is_some_and(|text| text.len() > 1_024) {
-            return Err(Rejection::invalid(
-                self.given(names),
-                "must be at most 1024 bytes long",
-            ));
-        }
-        Ok(text)
-    }
-
-    /// A text that must be there.
-    ///
-    /// # Errors
-    /// When it is missing or not a line of text.
-    pub fn required_text(&self, names: &[&str]) -> Result<String, Rejection> {
-        self.text(names)?
-            .ok_or_else(|| Rejection::missing(names[0]))
-    }
-
-    /// A whole number in a range.
-    ///
-    /// # Errors
-    /// When it is not one, or out of range.
-    pub fn number(
-        &self,
-        names: &[&str],
-        range: RangeInclusive<u64>,
-    ) -> Result<Option<u64>, Rejection> {
-        let Some(text) = self.raw_text(names)? else {
-            return Ok(None);
-        };
-        let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        match text.parse::<u64>() {
-            Ok(number) if is_plain && range.contains(&number) => Ok(Some(number)),
-            _ => Err(Rejection::invalid(
-                self.given(names),
-                &format!(
-                    "must be a whole number from {} to {}",
-                    range.start(),
-                    range.end()
-                ),
-            )),
-        }
-    }
-
-    /// A whole number, brought to the nearest end of the range where it is beyond it.
-    ///
-    /// # Errors
-    /// When it is not one.
-    pub fn nearest_number(
-        &self,
-        names: &[&str],
-        range: RangeInclusive<u64>,
-    ) -> Result<Option<u64>, Rejection> {
-        let Some(text) = self.raw_text(names)? else {
-            return Ok(None);
-        };
-        let digits = text.strip_prefix('-').unwrap_or(&text);
-        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            let rule = "must be a whole number";
-            return Err(Rejection::invalid(self.given(names), rule));
-        }
-        let number = if text.starts_with('-') {
-            0
-        } else {
-            digits.parse().unwrap_or(u64::MAX)
-        };
-        Ok(Some(number.clamp(*range.start(), *range.end())))
-    }
-
-    /// A whole number that must be there.
-    ///
-    /// # Errors
-    /// When it is missing, not a whole number, or out of range.
-    pub fn required_number(
-        &self,
-        names: &[&str],
-        range: RangeInclusive<u64>,
-    ) -> Result<u64, Rejection> {
-        self.number(names, range)?
-            .ok_or_else(|| Rejection::missing(names[0]))
-    }
-
-    /// The name under which the value was given.
-    fn given<'a>(&'a self, names: &[&'a str]) -> &'a str {
-        self.get(names).map_or(names[0], |(name, _)| name)
     }
 
     /// Everything but these, for a fingerprint: as text that is the same for the same parameters in any order.
@@ -394,9 +263,6 @@ impl Parameters {
     }
 }
 
-/// Numbers on the wire: identifiers begin at 1 and fit into a signed 64-bit integer of any language.
-pub const ID: RangeInclusive<u64> = 1..=i64::MAX as u64;
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -420,24 +286,10 @@ mod tests {
     fn forms_are_read_as_php_writes_them() {
         let parameters =
             form("bucket_name=a+b%2Bc&k%5B%5D=1&k%5B%5D=2&o[x]=y&empty=").expect("form");
-        assert_eq!(parameters.text(&["bucket_name"]), Ok(Some("a b+c".into())));
+        assert_eq!(parameters.text("bucket_name"), Ok(Some("a b+c".into())));
         assert_eq!(parameters.0["k"], serde_json::json!(["1", "2"]));
         assert_eq!(parameters.0["o"], serde_json::json!({"x": "y"}));
-        assert_eq!(parameters.text(&["empty"]), Ok(None));
-    }
-
-    #[test]
-    fn the_first_name_wins_over_its_alias() {
-        let parameters = form("bucket=alias&bucket_name=own").expect("form");
-        assert_eq!(
-            parameters.text(&["bucket_name", "bucket"]),
-            Ok(Some("own".into()))
-        );
-        let parameters = form("bucket=alias&bucket_name=").expect("form");
-        assert_eq!(
-            parameters.text(&["bucket_name", "bucket"]),
-            Ok(Some("alias".into()))
-        );
+        assert_eq!(parameters.text("empty"), Ok(None));
     }
 
     #[test]
@@ -456,52 +308,6 @@ mod tests {
             "{}",
             json.text
         );
-    }
-
-    #[test]
-    fn json_numbers_and_texts_are_both_numbers() {
-        for body in [r#"{"plan_id":5}"#, r#"{"plan_id":"5"}"#] {
-            let parameters =
-                read_body(&post("application/json; charset=utf-8", body)).expect("json");
-            assert_eq!(parameters.number(&["plan_id"], ID), Ok(Some(5)));
-        }
-        for (text, wanted) in [
-            ("-5", 60),
-            ("0", 60),
-            ("99999999999999999999", 90),
-            ("-99999999999999999999", 60),
-            ("75", 75),
-        ] {
-            let parameters = form(&format!("ttl={text}")).expect("form");
-            let number = parameters.nearest_number(&["ttl"], 60..=90);
-            assert_eq!(number, Ok(Some(wanted)), "{text}");
-        }
-        for text in ["-", "1.5", "1h", "--1", "%2B5", "1e3"] {
-            let parameters = form(&format!("ttl={text}")).expect("form");
-            assert!(
-                parameters.nearest_number(&["ttl"], 60..=90).is_err(),
-                "{text}"
-            );
-        }
-        for value in [
-            "-1",
-            "0",
-            "1.5",
-            "1e3",
-            "99999999999999999999",
-            "\"+5\"",
-            "\" 5\"",
-            "[5]",
-            "true",
-            "{}",
-        ] {
-            let parameters = read_body(&post(
-                "application/json",
-                format!(r#"{{"plan_id":{value}}}"#),
-            ))
-            .expect("json");
-            assert!(parameters.number(&["plan_id"], ID).is_err(), "{value}");
-        }
     }
 
     #[test]
@@ -575,10 +381,7 @@ mod tests {
         line.extend_pairs(parts);
         assert_eq!(parameters.0, form(&line.finish()).expect("a form").0);
         assert_eq!(parameters.0["k"], serde_json::json!(["1", "2"]));
-        assert_eq!(
-            parameters.raw_text(&["lines"]),
-            Ok(Some("one\r\ntwo".into()))
-        );
+        assert_eq!(parameters.raw_text("lines"), Ok(Some("one\r\ntwo".into())));
     }
 
     #[test]
