@@ -87,10 +87,12 @@ pub struct Terms {
     /// The currency that the client is billed in.
     currency: Option<CurrencyCode>,
     /// How much the client may owe, in its currency; empty for what the installation says.
+    #[serde(default)]
     credit_limit: Given<String>,
     /// What the client's keys allow.
     role: Option<Role>,
     /// Words that pick the plans that the client sees, with commas between.
+    #[serde(default)]
     tags: Given<Tags>,
 }
 

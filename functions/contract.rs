@@ -132,6 +132,7 @@ impl<'a> Contract<'a> {
             SchemaSettings::draft2020_12().with(|settings| {
                 settings.definitions_path = COMPONENTS.into();
                 settings.meta_schema = None;
+                settings.transforms.push(Box::new(list_words));
             })
         };
         Contract {
@@ -220,7 +221,7 @@ impl<'a> Contract<'a> {
             "properties": {},
             "required": ["action"],
         });
-        call["properties"]["action"] = json!({ "const": action.name });
+        call["properties"]["action"] = json!({ "type": "string", "const": action.name });
         if action.contract.who != Who::Anybody {
             call["properties"]["token"] = json!({
                 "type": "string",
@@ -233,6 +234,7 @@ impl<'a> Contract<'a> {
             merge(&mut call, parameters(&mut self.sent));
         }
         move_patterns(&mut call);
+        require_values(&mut call);
         call
     }
 
@@ -241,8 +243,8 @@ impl<'a> Contract<'a> {
         let head = json!({
             "type": "object",
             "properties": {
-                "result": { "const": "OK" },
-                "action": { "const": action.name },
+                "result": { "type": "string", "const": "OK" },
+                "action": { "type": "string", "const": action.name },
             },
             "required": ["result", "action"],
         });
@@ -585,7 +587,7 @@ fn refusal() -> Value {
         "type": "object",
         "description": "Why a call is refused. Where the gateway itself refuses it, there is no `code`.",
         "properties": {
-            "code": { "const": -1 },
+            "code": { "type": "integer", "const": -1 },
             "message": { "type": "string", "examples": ["s3/create_order: missing parameter plan_id"] },
         },
         "required": ["message"],
@@ -618,6 +620,46 @@ fn merge(into: &mut Value, schema: Schema) {
     }
 }
 
+/// Words with a description each become a list of words, and a list of descriptions: generators of clients that read `oneOf` as a choice
+/// of types know no value but the first.
+fn list_words(schema: &mut Schema) {
+    let Some(Value::Array(variants)) = schema.get("oneOf") else {
+        return;
+    };
+    let mut words = Vec::new();
+    let mut lines = Vec::new();
+    for variant in variants {
+        let Some(word) = variant["const"].as_str() else {
+            return;
+        };
+        words.push(word.to_owned());
+        let description = variant["description"].as_str().unwrap_or_default();
+        lines.push(format!("- `{word}`: {description}"));
+    }
+    let description = schema.get("description").and_then(Value::as_str);
+    let description = format!(
+        "{}\n\n{}",
+        description.unwrap_or_default(),
+        lines.join("\n")
+    );
+    schema.remove("oneOf");
+    schema.insert("type".into(), "string".into());
+    schema.insert("enum".into(), words.into());
+    schema.insert("description".into(), description.trim().into());
+}
+
+/// Null is no value: what is required is none. Several actions read what one of them requires by the same type.
+fn require_values(call: &mut Value) {
+    let required = call["required"].as_array().cloned().unwrap_or_default();
+    for name in required.iter().filter_map(Value::as_str) {
+        if let Some(kind) = call.pointer_mut(&format!("/properties/{name}/type"))
+            && let Some([only, _]) = kind.as_array().map(Vec::as_slice)
+        {
+            *kind = only.clone();
+        }
+    }
+}
+
 /// A parameter that stands once per currency is a pattern of names.
 fn move_patterns(call: &mut Value) {
     let Some(properties) = call["properties"].as_object_mut() else {
@@ -642,7 +684,11 @@ fn move_patterns(call: &mut Value) {
                 .is_some_and(|name| name.ends_with(PER_CURRENCY))
         });
     }
-    if !patterns.is_empty() {
+    if patterns.is_empty() {
+        // Every other name is refused.
+        call["additionalProperties"] = false.into();
+    } else {
+        // There too; but a generator that knows no patterns of names lets them be written only where others may.
         call["patternProperties"] = patterns.into();
     }
 }

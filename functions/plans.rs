@@ -29,8 +29,10 @@ pub struct Terms {
     /// The storage that is included, in GB of 2^30 bytes.
     quota: Option<Whole<0, LARGEST_GB>>,
     /// The most that can be stored, in GB; empty for what follows from the prices.
+    #[serde(default)]
     storage_limit: Given<Whole<0, LARGEST_GB>>,
     /// 1 if suspended accounts are charged, 0 if not; empty for what the installation says.
+    #[serde(default)]
     charge_suspended: Given<Whole<0, 1>>,
     /// The traffic that is included in a period, in GB.
     bandwidth_limit: Option<Whole<0, LARGEST_GB>>,

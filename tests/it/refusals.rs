@@ -33,8 +33,9 @@ fn body(response: &Response<Body>) -> Value {
 async fn a_refusal_is_a_problem_document_for_whoever_accepts_one_by_name() {
     let app = TestApp::start_idle(&[]).await;
     let account = app.order("client", "my-bucket").await;
+    app.order("client2", "taken-bucket").await;
     let taken = json!({
-        "token": app.token("client"), "s3uid": account.s3uid, "bucket_name": "my-bucket",
+        "token": app.token("client"), "s3uid": account.s3uid, "bucket_name": "taken-bucket",
     });
     let message = "s3/create_bucket: bucket name is already taken";
     for accept in [
