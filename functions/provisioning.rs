@@ -302,9 +302,6 @@ pub(crate) const REFUSALS: &[Reason] = &[
     Reason::ClientNotFound,
     Reason::PlanNotFound,
     Reason::PlanNotAvailable,
-    Reason::NotEnoughCredit,
-    Reason::CreditLimitReached,
-    Reason::InvoiceOverdue,
     Reason::AccountLimitReached,
     Reason::FreeAccountLimitReached,
     Reason::BucketNameTaken,
@@ -389,7 +386,7 @@ fn answer(outcome: Outcome) -> Result<Answered, Error> {
             // Orders that were undone by a version before have no reason.
             let reason = refusal.reason.unwrap_or(match refusal.status {
                 503 => Reason::StorageUnavailable,
-                402 => Reason::NotEnoughCredit,
+                402 => Reason::CreditLimitReached,
                 _ => Reason::StorageRefused,
             });
             let rejection = Rejection::new(reason, refusal.text);

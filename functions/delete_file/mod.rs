@@ -15,8 +15,7 @@ use crate::files;
 crate::action! {
     /// Deletes a file, as the account itself would.
     "delete_file" of Everybody, about Account,
-        refuses [AccessDenied, StorageRefused, StorageUnavailable],
-        refuses like crate::services::NOT_IN_USE
+        refuses [AccessDenied, StorageRefused, StorageUnavailable]
 }
 
 /// What it takes.

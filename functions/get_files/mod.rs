@@ -19,8 +19,7 @@ crate::action! {
     ///
     /// A search looks at a bounded number of files and may answer a short page. Where `next_token` is absent, it was the last.
     "get_files" of Everybody, about Account, with start,
-        refuses [AccessDenied, StorageRefused, StorageUnavailable],
-        refuses like crate::services::NOT_IN_USE
+        refuses [AccessDenied, StorageRefused, StorageUnavailable]
 }
 
 /// What it takes.

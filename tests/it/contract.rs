@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use functions::contract::{self, Examples};
+use http::Method;
 use serde_json::{Value, json};
-use tests::{answers, api};
+use tests::answers::Received;
+use tests::api;
 use wharfage::domain::credential::hash;
 
 /// A value for what the snapshots leave out, since it differs from run to run.
@@ -78,6 +80,17 @@ fn unmasked(value: Value) -> Value {
     }
 }
 
+fn answered(path: &str, status: u16) -> Received<'_> {
+    Received {
+        path,
+        method: &Method::POST,
+        status,
+        reason: None,
+        kind: "application/json",
+        body: &Value::Null,
+    }
+}
+
 #[test]
 fn every_action_has_an_example_that_is_as_the_contract_says() {
     let examples = examples();
@@ -86,8 +99,11 @@ fn every_action_has_an_example_that_is_as_the_contract_says() {
         let own = own.unwrap_or_else(|| panic!("{} has no snapshot of an answer", action.name));
         for (name, body) in own {
             let path = format!("/s3/{}", action.name);
-            let checked = answers::check(&path, "POST", 200, None, "application/json", body);
-            assert_eq!(checked, Ok(()), "{name}");
+            let received = Received {
+                body,
+                ..answered(&path, 200)
+            };
+            assert_eq!(received.is_as_the_contract_says(), Ok(()), "{name}");
         }
     }
 }
@@ -99,14 +115,11 @@ fn an_answer_with_a_field_too_few_or_too_many_or_of_another_type_is_told() {
         "s3uid": "Zr7Qm2Xc9Vb4Kp1Wd8Ys5Tg3Hn6Jf0La", "bucket_name": "my-bucket",
     });
     let checked = |body: &Value| {
-        answers::check(
-            "/s3/create_bucket",
-            "POST",
-            200,
-            None,
-            "application/json",
+        let received = Received {
             body,
-        )
+            ..answered("/s3/create_bucket", 200)
+        };
+        received.is_as_the_contract_says()
     };
     assert_eq!(checked(&good), Ok(()));
     let mut less = good.clone();
@@ -123,8 +136,12 @@ fn an_answer_with_a_field_too_few_or_too_many_or_of_another_type_is_told() {
     let refused =
         json!({ "code": -1, "message": "s3/create_bucket: bucket name is already taken" });
     let checked = |status, reason| {
-        let kind = "application/json";
-        answers::check("/s3/create_bucket", "POST", status, reason, kind, &refused)
+        let received = Received {
+            reason,
+            body: &refused,
+            ..answered("/s3/create_bucket", status)
+        };
+        received.is_as_the_contract_says()
     };
     assert_eq!(checked(409, Some("bucket_name_taken")), Ok(()));
     for (status, reason) in [
