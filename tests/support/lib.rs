@@ -1,8 +1,11 @@
 //! What the tests stand on: a whole Wharfage on loopback for each of them, and a tap on every call it makes.
 
 mod alarms;
+pub mod calls;
 pub mod clusters;
 pub mod contract;
+pub mod examples;
+pub mod made;
 pub mod permissions;
 pub mod property;
 pub mod proxy;
