@@ -1,4 +1,4 @@
-//! What is made from the list of functions, from types and from examples is up to date. `UPDATE=1 cargo test -p tests made` makes it so.
+//! What is made from the list of functions, from types and from examples is up to date. `UPDATE=1 cargo test -p tests made::` makes it so.
 
 use functions::contract;
 use tests::made::{between, whole};
@@ -23,7 +23,7 @@ async fn what_is_made_is_up_to_date() {
     let stale: String = stale.into_iter().flatten().collect();
     assert!(
         stale.is_empty(),
-        "UPDATE=1 cargo test -p tests made\n{stale}"
+        "UPDATE=1 cargo test -p tests made::\n{stale}"
     );
 }
 

@@ -1,4 +1,4 @@
-//! Files that are made, or of which a part is. Tests compare them with what they should be, or write them: `UPDATE=1 cargo test -p tests made`.
+//! Files that are made, or of which a part is. Tests compare them with what they should be, or write them: `UPDATE=1 cargo test -p tests made::`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -13,7 +13,7 @@ use crate::made::read;
 use crate::permissions::{self, Permission};
 
 /// The line before what is made.
-pub const BEGIN: &str = "  # made:begin, by UPDATE=1 cargo test -p tests made\n";
+pub const BEGIN: &str = "  # made:begin, by UPDATE=1 cargo test -p tests made::\n";
 /// The line after it.
 pub const END: &str = "  # made:end\n";
 
