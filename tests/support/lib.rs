@@ -3,8 +3,11 @@
 mod alarms;
 pub mod answers;
 pub mod api;
+pub mod calls;
 pub mod clusters;
 pub mod contract;
+pub mod examples;
+pub mod made;
 pub mod permissions;
 pub mod property;
 pub mod proxy;
