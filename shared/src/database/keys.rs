@@ -44,6 +44,7 @@ use jiff::civil::Date;
 
 use crate::domain::credential::hash;
 use crate::domain::history::Entity;
+use crate::domain::invoice::InvoiceId;
 use crate::domain::money::Currency;
 
 /// Numbers are padded so that they sort as numbers.
@@ -196,11 +197,11 @@ pub(crate) fn reference(reference: &str) -> String {
     format!("REFERENCE#{}", hash(reference))
 }
 
-pub(crate) fn invoice(invoice_id: u64) -> String {
+pub(crate) fn invoice(invoice_id: InvoiceId) -> String {
     format!("{INVOICES}{invoice_id:0DIGITS$}")
 }
 
-pub(crate) fn open_invoice(due_on: Date, invoice_id: u64) -> String {
+pub(crate) fn open_invoice(due_on: Date, invoice_id: InvoiceId) -> String {
     format!("{OPEN_INVOICES}{due_on}#{invoice_id:0DIGITS$}")
 }
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 use strum::Display;
 
 use crate::domain::history::Actor;
+use crate::domain::invoice::InvoiceId;
 use crate::domain::money::Currency;
 
 /// How an order is paid.
@@ -88,7 +89,7 @@ pub struct Order {
     /// The account's number.
     pub account_id: u64,
     /// The invoice's number, should there be one.
-    pub invoice_id: u64,
+    pub invoice_id: InvoiceId,
     /// The account's access key, chosen at the start.
     pub access_key: String,
     /// Its secret key under KMS, base64.
