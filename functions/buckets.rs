@@ -2,6 +2,7 @@
 
 use wharfage::database::BucketRow;
 use wharfage::domain::account::Account;
+use wharfage::domain::bucket_name::BucketName;
 use wharfage::error::Rejection;
 
 /// A bucket name is somebody else's.
@@ -10,10 +11,10 @@ pub(crate) fn name_taken() -> Rejection {
 }
 
 /// The row that a bucket of an account has among the names.
-pub(crate) fn bucket_row(account: &Account, bucket_name: &str) -> BucketRow {
+pub(crate) fn bucket_row(account: &Account, bucket_name: &BucketName) -> BucketRow {
     BucketRow {
         location: account.location.clone(),
-        bucket_name: bucket_name.into(),
+        bucket_name: bucket_name.clone(),
         bucket_owner: account.s3uid.clone(),
     }
 }

@@ -42,6 +42,7 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 
+use crate::domain::bucket_name::BucketName;
 use crate::domain::credential::hash;
 use crate::domain::history::Entity;
 use crate::domain::invoice::InvoiceId;
@@ -131,7 +132,7 @@ pub(crate) fn account(s3uid: &str) -> String {
     format!("ACCOUNT#{s3uid}")
 }
 
-pub(crate) fn bucket(location: &str, bucket_name: &str) -> String {
+pub(crate) fn bucket(location: &str, bucket_name: &BucketName) -> String {
     format!("BUCKET#{location}#{bucket_name}")
 }
 
@@ -290,7 +291,7 @@ pub(crate) fn own_calls_of(hour: Timestamp) -> String {
     format!("{hour:.0}#")
 }
 
-pub(crate) fn own_calls_in(hour: Timestamp, s3uid: &str, bucket_name: &str) -> String {
+pub(crate) fn own_calls_in(hour: Timestamp, s3uid: &str, bucket_name: &BucketName) -> String {
     format!("{hour:.0}#{s3uid}#{bucket_name}")
 }
 

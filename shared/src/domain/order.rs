@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use strum::Display;
 
+use crate::domain::bucket_name::BucketName;
 use crate::domain::history::Actor;
 use crate::domain::invoice::InvoiceId;
 use crate::domain::money::Currency;
@@ -74,7 +75,7 @@ pub struct Order {
     /// Where.
     pub location: String,
     /// The first bucket.
-    pub bucket_name: String,
+    pub bucket_name: BucketName,
     /// How it is paid.
     pub payment: Payment,
     /// In what.
