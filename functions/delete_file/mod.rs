@@ -57,7 +57,7 @@ async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Ans
     futures::try_join!(context.database.put_history(&entry), noting)?;
     Ok(Answered {
         s3uid: account.s3uid,
-        bucket_name,
+        bucket_name: bucket_name.into(),
         filename,
     })
 }

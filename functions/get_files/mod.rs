@@ -8,6 +8,7 @@ use wharfage::cluster::files::{Counter, File};
 use wharfage::cluster::{Cluster, Keys};
 use wharfage::context::Context;
 use wharfage::domain::account::Account;
+use wharfage::domain::bucket_name;
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::values::{BucketName, Id, RawText, Second, Whole};
@@ -223,7 +224,7 @@ struct Wanted<'a> {
 struct Bucket<'a> {
     cluster: &'a Cluster,
     keys: &'a Keys,
-    name: &'a str,
+    name: &'a bucket_name::BucketName,
     counter: &'a Counter,
 }
 

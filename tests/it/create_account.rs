@@ -55,7 +55,7 @@ async fn create_account_leaves_its_invoice_open() {
 
     let invoices = database.invoices(client_id).await.expect("invoices");
     assert_eq!(invoices.len(), 1);
-    assert_eq!(body["invoice_id"], invoices[0].invoice_id);
+    assert_eq!(body["invoice_id"], invoices[0].invoice_id.0);
     assert_eq!(
         (invoices[0].amount_minor, invoices[0].paid_at),
         (1_500, None)

@@ -153,7 +153,7 @@ async fn create_order_makes_a_whole_account_and_charges_it_once() {
         .expect("invoices");
     assert_eq!(invoices.len(), 1);
     let invoice = &invoices[0];
-    assert_eq!(body["invoice_id"], invoice.invoice_id);
+    assert_eq!(body["invoice_id"], invoice.invoice_id.0);
     assert_eq!(
         (invoice.amount_minor, invoice.paid_at),
         (1_500, Some(app.now()))

@@ -338,7 +338,7 @@ async fn get_buckets_has_its_answer_whatever_call_its_worker_dies_at() {
             let database = &app.context().database;
             let rows = database.account_buckets(&account.s3uid).await;
             let rows = rows.expect("DynamoDB answers");
-            let names: Vec<&str> = rows.iter().map(|row| row.bucket_name.as_str()).collect();
+            let names: Vec<&str> = rows.iter().map(|row| &*row.bucket_name).collect();
             assert_eq!(names, [new.as_str()], "{when}");
             let kept = database.account(&account.s3uid).await;
             let kept = kept.expect("DynamoDB answers").expect("the account");
