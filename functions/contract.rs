@@ -144,7 +144,7 @@ impl Contract {
 
     /// What an action takes: one object of all parameters.
     fn call(&mut self, action: &Action) -> Value {
-        let mut call = json!({ "type": "object", "properties": {}, "required": ["action"] });
+        let mut call = json!({ "type": "object", "properties": {}, "required": [] });
         call["properties"]["action"] = json!({ "type": "string", "const": action.name });
         if action.contract.who != Who::Anybody {
             call["properties"]["token"] = json!({
@@ -152,7 +152,7 @@ impl Contract {
                 "description": "What `auth.php` gave.",
                 "pattern": "^[0-9a-f]{32}$",
             });
-            call["required"] = json!(["action", "token"]);
+            call["required"] = json!(["token"]);
         }
         for parameters in action.contract.parameters {
             merge(&mut call, parameters(&mut self.sent));
@@ -220,6 +220,8 @@ impl Contract {
             json!({ "oneOf": references })
         };
         let mut call = one_of("Call");
+        // A path of its own says which action it is.
+        call["required"] = json!(["action"]);
         let mapping: Map<String, Value> = names("Call")
             .into_iter()
             .map(|(action, schema)| (action, format!("#{COMPONENTS}/{schema}").into()))
