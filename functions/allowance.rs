@@ -9,16 +9,13 @@ use wharfage::domain::allowance::{
     FreeAccount, MOST_ENDED, OpenedAnew, Used, end_of_month, predecessors,
 };
 use wharfage::domain::usage::Usage;
-use wharfage::error::{Fault, Rejection};
+use wharfage::error::{Fault, Reason, Rejection};
 
 /// Accounts read at once.
 const AT_ONCE: usize = 8;
 
 /// What was used before an account, by `until`, of the allowances of its running period; none of any but its first, and none where it
 /// took no other's place. What it has used itself after the month of its order comes from `later`.
-///
-/// # Errors
-/// When DynamoDB cannot answer.
 pub(crate) async fn opened_anew(
     context: &Context,
     account: &Account,
@@ -87,7 +84,10 @@ pub(crate) async fn check_ended(
         return Ok(Ok(()));
     }
     let next = today.first_of_month().saturating_add(1.month());
-    Ok(Err(Rejection::forbidden(format!(
-        "{MOST_ENDED} free S3 accounts were removed this month: another can be ordered from {next} on"
-    ))))
+    Ok(Err(Rejection::new(
+        Reason::FreeAccountLimitReached,
+        format!(
+            "{MOST_ENDED} free S3 accounts were removed this month: another can be ordered from {next} on"
+        ),
+    )))
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, to_value};
 use wharfage::context::Context;
 use wharfage::domain::account::Account;
 use wharfage::domain::task::{Answer as TaskAnswer, Task, Work};
-use wharfage::error::{Error, Fault, Rejection};
+use wharfage::error::{Error, Fault, Reason, Rejection};
 use wharfage::http::envelope::Outcome;
 use wharfage::http::tokens::Caller;
 
@@ -172,7 +172,9 @@ pub(crate) async fn answer<R: for<'a> From<&'a ListedBucket>>(
         Some(TaskAnswer::Done { result }) => {
             Ok(Outcome::Now(with_secret(context, &account, result).await?))
         }
-        Some(TaskAnswer::Refused { text }) => Err(Rejection::conflict(text).into()),
+        Some(TaskAnswer::Refused { text }) => {
+            Err(Rejection::new(Reason::StorageRefused, text).into())
+        }
         Some(TaskAnswer::Unavailable) => Err(Rejection::storage_unavailable().into()),
         None => {
             let callback_key = asked.callback_key(context, &caller, action).await?;

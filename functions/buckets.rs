@@ -2,12 +2,6 @@
 
 use wharfage::database::BucketRow;
 use wharfage::domain::account::Account;
-use wharfage::error::Rejection;
-
-/// A bucket name is somebody else's.
-pub(crate) fn name_taken() -> Rejection {
-    Rejection::conflict("bucket name is already taken")
-}
 
 /// The row that a bucket of an account has among the names.
 pub(crate) fn bucket_row(account: &Account, bucket_name: &str) -> BucketRow {

@@ -3,127 +3,21 @@
 //!
 //! What an overdue invoice does to its account depends on what is owed now, on what the account is now, and on the dates that were told
 //! (see [`wharfage::domain::dunning`]). The data of an unpaid account goes on the day that its service tells, as a step of the account and
-//! not of an invoice (see [`crate::suspension::end_service`]).
-
-use std::collections::BTreeMap;
+//! not of an invoice (see `ending.rs`).
 
 use jiff::civil::Date;
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::database::{Guard, OpenInvoice, Written};
+use wharfage::database::OpenInvoice;
 use wharfage::domain::account::Account;
 use wharfage::domain::dunning::{NextStep, Step, is_overdue};
-use wharfage::domain::event::{Event, Kind};
-use wharfage::domain::history::{Actor, Entry};
-use wharfage::domain::invoice::TakenOff;
-use wharfage::domain::ledger::Posting;
-use wharfage::domain::money::Currency;
+use wharfage::domain::event::Kind;
+use wharfage::domain::history::Actor;
 use wharfage::domain::period::date_of;
 use wharfage::error::Fault;
 
-use crate::billing::TRIES;
-use crate::invoicing::{distribute, lowered};
+use crate::payments::{PaidPart, pay_open};
 use crate::suspension;
-
-/// Something that was taken off an open invoice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PaidPart {
-    pub invoice_id: u64,
-    pub amount_minor: i64,
-    /// What is left of the invoice.
-    pub open_minor: i64,
-    pub currency: Currency,
-}
-
-/// What the world is told, and history says, of what was taken off open invoices.
-pub(crate) fn payments(
-    context: &Context,
-    paid: &[(OpenInvoice, TakenOff)],
-    actor: &Actor,
-) -> (Vec<Entry>, Vec<Event>) {
-    paid.iter()
-        .map(|(open, taken)| {
-            let detail = json!({
-                "invoice_id": open.invoice_id,
-                "amount_minor": taken.amount_minor,
-                "open_minor": open.open_minor() - taken.amount_minor,
-                "currency": open.currency,
-            });
-            let (client_id, s3uid) = (open.client_id, &open.s3uid);
-            let entry = context.account_entry(
-                client_id,
-                s3uid,
-                "invoice_paid",
-                actor.clone(),
-                detail.clone(),
-            );
-            let event = context.account_event(Kind::PaymentReceived, client_id, s3uid, detail);
-            (entry, event)
-        })
-        .unzip()
-}
-
-/// Pays a client's open invoices from its credit, in each currency the one due first first, and the last of them in part. What was paid.
-///
-/// # Errors
-/// When DynamoDB cannot answer.
-pub(crate) async fn pay_open(context: &Context, client_id: u64) -> Result<Vec<PaidPart>, Fault> {
-    let mut paid = Vec::new();
-    let mut collisions = 0;
-    while collisions < TRIES {
-        let mut by_currency: BTreeMap<Currency, Vec<OpenInvoice>> = BTreeMap::new();
-        for open in context.database.open_invoices(client_id).await? {
-            by_currency.entry(open.currency).or_default().push(open);
-        }
-        let mut is_done = true;
-        for (currency, open) in by_currency {
-            let balances = context.database.balances(client_id, currency).await?;
-            let count = open.len();
-            let (touched, left) = distribute(balances.credit_minor, open);
-            if touched.is_empty() {
-                continue;
-            }
-            let before = touched.first().map_or(0, |(open, _)| open.parts);
-            let taken_off = touched.iter().map(|(_, taken)| *taken).collect();
-            let now = context.now();
-            let posting = Posting::settle((client_id, currency), now, before, taken_off);
-            let (entries, events) = payments(context, &touched, &Actor::system("billing"));
-            let posted = context
-                .database
-                .post(
-                    &posting,
-                    &lowered(&touched, false),
-                    Guard::default(),
-                    &entries,
-                    &events,
-                )
-                .await?;
-            match posted {
-                Written::Yes => {
-                    is_done &= left == 0 || touched.len() == count;
-                    paid.extend(touched.iter().map(|(open, taken)| PaidPart {
-                        invoice_id: open.invoice_id,
-                        amount_minor: taken.amount_minor,
-                        open_minor: open.open_minor() - taken.amount_minor,
-                        currency,
-                    }));
-                }
-                // Somebody else paid, or the credit is another by now: look again.
-                Written::No(_) => {
-                    is_done = false;
-                    collisions += 1;
-                }
-            }
-        }
-        if is_done {
-            return Ok(paid);
-        }
-    }
-    Err(Fault::retryable(
-        "paying open invoices",
-        format!("those of client {client_id} keep changing"),
-    ))
-}
 
 /// Pays a client's open invoices from its credit as far as it goes; then lifts the suspension of accounts that owe nothing overdue any
 /// more. What was paid, and what stands in the way of lifting one: the others are lifted all the same.

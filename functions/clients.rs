@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, to_value};
 use wharfage::domain::client::{Client, Role};
 use wharfage::domain::money::{Currency, to_major, to_minor};
-use wharfage::error::Rejection;
+use wharfage::error::{Reason, Rejection};
 use wharfage::http::typed::Given;
 use wharfage::http::values::{CurrencyCode, Number};
 use wharfage::{from_line, schema};
@@ -211,4 +211,9 @@ impl From<&Client> for OneClient {
 /// A client in the history, as [`ClientShown`].
 pub(crate) fn wire(client: &Client) -> Value {
     to_value(ClientShown::from(client)).unwrap_or_default()
+}
+
+/// The email is another client's.
+pub(crate) fn email_taken() -> Rejection {
+    Rejection::new(Reason::EmailTaken, "another client has this email")
 }

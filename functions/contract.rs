@@ -1,10 +1,16 @@
 //! The contract: every path, what it takes and what it answers, as OpenAPI 3.1.0 has it. It is made from the list of actions.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema as _;
 use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
+use strum::VariantArray as _;
+use wharfage::domain::event::{Event, Kind};
+use wharfage::error::Reason;
 use wharfage::http::subject::Who;
-use wharfage::http::{Action, AnswerSchema};
+use wharfage::http::{Action, AnswerSchema, Get};
 
 use crate::auth_php::SESSIONS;
 use crate::eq_callback_php::CHECKS;
@@ -14,10 +20,34 @@ const COMPONENTS: &str = "/components/schemas";
 /// How a parameter that stands once per currency is written in lists of names.
 const PER_CURRENCY: &str = "*";
 
+/// Why any call may be refused.
+const ALWAYS: [Reason; 9] = [
+    Reason::ParameterMissing,
+    Reason::ParameterInvalid,
+    Reason::ParameterUnknown,
+    Reason::RequestUnreadable,
+    Reason::MethodNotAllowed,
+    Reason::RequestTooLarge,
+    Reason::MediaTypeUnsupported,
+    Reason::InternalError,
+    Reason::TemporarilyUnavailable,
+];
+/// Why a call with a token may be refused.
+const BY_TOKEN: [Reason; 3] = [
+    Reason::TokenMissing,
+    Reason::TokenInvalid,
+    Reason::TokenExpired,
+];
+/// What the gateway answers by itself: too many requests, and no function that answers in time.
+const BY_GATEWAY: [u16; 2] = [429, 503];
+
+/// Answers to show, by the names of operations: each with a name of its own.
+pub type Examples = BTreeMap<String, Vec<(String, Value)>>;
+
 /// The document.
 #[must_use]
-pub fn document() -> Value {
-    let mut contract = Contract::new();
+pub fn document(examples: &Examples) -> Value {
+    let mut contract = Contract::new(examples);
     let mut paths = Map::new();
     let calls: Vec<(String, Value)> = ACTIONS
         .iter()
@@ -36,38 +66,68 @@ pub fn document() -> Value {
         }
         paths.insert(path.into(), contract.together(actions, module));
     }
+    paths.extend(documents());
+    let webhooks = contract.events();
     json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Wharfage",
             "version": env!("CARGO_PKG_VERSION"),
             "summary": "Accounts, keys, usage and invoices of S3 storage.",
+            "description": include_str!("contract.md"),
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
+        "servers": [{ "url": "/" }],
+        "tags": [
+            { "name": "sessions", "description": "Tokens for API keys." },
+            { "name": "accounts", "description": "For everybody with a token." },
+            { "name": "administration", "description": "For administrators." },
+            { "name": "documents", "description": "This contract." },
+        ],
         "paths": paths,
-        "components": { "schemas": contract.schemas() },
+        "webhooks": webhooks,
+        "components": {
+            "schemas": contract.schemas(),
+            "responses": responses(),
+            "headers": headers(),
+        },
     })
 }
 
-/// The schema of what an action answers, with all that it refers to beside it.
+/// Why a call may be refused, by status.
 #[must_use]
-pub fn answer_schema(action: &Action) -> Value {
-    let mut contract = Contract::new();
-    contract.operation(action, None);
-    let mut schema = json!({ "$ref": format!("#{COMPONENTS}/{}Answer", typed_name(action.name)) });
-    schema["components"] = json!({ "schemas": contract.schemas() });
-    schema
+pub fn refusals(action: &Action) -> BTreeMap<u16, BTreeSet<Reason>> {
+    let own = action.contract.refuses.iter().copied().flatten();
+    let by_token = BY_TOKEN
+        .iter()
+        .filter(|_| action.contract.who != Who::Anybody);
+    let by_role =
+        (action.contract.who == Who::Administrators).then_some(&Reason::AdministratorsOnly);
+    let reasons = ALWAYS.iter().chain(by_token).chain(by_role).chain(own);
+    by_status(reasons.copied())
 }
 
-struct Contract {
+fn by_status(reasons: impl Iterator<Item = Reason>) -> BTreeMap<u16, BTreeSet<Reason>> {
+    let mut by_status: BTreeMap<u16, BTreeSet<Reason>> = BTreeMap::new();
+    for status in BY_GATEWAY {
+        by_status.entry(status).or_default();
+    }
+    for reason in reasons {
+        by_status.entry(reason.status()).or_default().insert(reason);
+    }
+    by_status
+}
+
+struct Contract<'a> {
     /// For what is sent, and for what is answered.
     sent: SchemaGenerator,
     answered: SchemaGenerator,
     own: Map<String, Value>,
+    examples: &'a Examples,
 }
 
-impl Contract {
-    fn new() -> Contract {
+impl<'a> Contract<'a> {
+    fn new(examples: &'a Examples) -> Contract<'a> {
         let settings = || {
             SchemaSettings::draft2020_12().with(|settings| {
                 settings.definitions_path = COMPONENTS.into();
@@ -79,6 +139,7 @@ impl Contract {
             sent: settings().for_deserialize().into_generator(),
             answered: settings().for_serialize().into_generator(),
             own: Map::new(),
+            examples,
         }
     }
 
@@ -88,6 +149,8 @@ impl Contract {
         schemas.extend(self.sent.take_definitions(true));
         schemas.extend(self.answered.take_definitions(true));
         schemas.insert("Refusal".into(), refusal());
+        schemas.insert("Problem".into(), problem());
+        schemas.insert("Reason".into(), reasons());
         schemas.sort_keys();
         schemas
     }
@@ -103,48 +166,61 @@ impl Contract {
         let (answer, later) = self.answer(action);
         self.own.insert(format!("{name}Answer"), answer);
         let mut responses = Map::new();
-        let reference = |name: String| json!({ "$ref": format!("#{COMPONENTS}/{name}") });
-        let body = |schema: Value| json!({ "application/json": { "schema": schema } });
-        responses.insert(
-            "200".into(),
-            json!({ "description": "Done.", "content": body(reference(format!("{name}Answer"))) }),
-        );
+        responses.insert("200".into(), self.answered(action, &name));
         if let Some(later) = later {
             self.own.insert(format!("{name}Later"), later);
-            responses.insert(
-                "202".into(),
-                json!({
-                    "description": "Under way: ask `eq_callback.php` by the callback key.",
-                    "content": body(reference(format!("{name}Later"))),
-                }),
-            );
+            responses.insert("202".into(), under_way(reference(&format!("{name}Later"))));
         }
-        for status in ["4XX", "5XX"] {
-            responses.insert(status.into(), refused());
-        }
+        responses.extend(refused(&refusals(action)));
         let docs: Vec<&str> = action
             .contract
             .docs
             .iter()
             .map(|line| line.trim())
             .collect();
-        let who = match action.contract.who {
-            Who::Anybody => "It takes no token.",
-            Who::Everybody => "For everybody with a token.",
-            Who::Administrators => "For administrators.",
+        let (who, tag) = match action.contract.who {
+            Who::Anybody => ("It takes no token.", "sessions"),
+            Who::Everybody => ("For everybody with a token.", "accounts"),
+            Who::Administrators => ("For administrators.", "administration"),
         };
         json!({
             "operationId": format!("{}_{}", action.module, action.name),
+            "tags": [tag],
             "summary": docs.first(),
             "description": docs.iter().skip(1).chain([&"", &who]).copied().collect::<Vec<_>>().join("\n").trim(),
-            "requestBody": request(reference(format!("{name}Call"))),
+            "requestBody": request(&reference(&format!("{name}Call"))),
             "responses": responses,
         })
     }
 
+    /// What an action answers at once, with what some calls were answered.
+    fn answered(&self, action: &Action, name: &str) -> Value {
+        let mut content = json!({ "schema": reference(&format!("{name}Answer")) });
+        let operation = format!("{}_{}", action.module, action.name);
+        if let Some(examples) = self.examples.get(&operation) {
+            let examples: Map<String, Value> = examples
+                .iter()
+                .map(|(name, value)| (name.clone(), json!({ "value": value })))
+                .collect();
+            content["examples"] = examples.into();
+        }
+        json!({ "description": "Done.", "content": { "application/json": content } })
+    }
+
     /// What an action takes: one object of all parameters.
     fn call(&mut self, action: &Action) -> Value {
-        let mut call = json!({ "type": "object", "properties": {}, "required": [] });
+        let docs: Vec<&str> = action
+            .contract
+            .docs
+            .iter()
+            .map(|line| line.trim())
+            .collect();
+        let mut call = json!({
+            "type": "object",
+            "description": docs.join("\n"),
+            "properties": {},
+            "required": [],
+        });
         call["properties"]["action"] = json!({ "type": "string", "const": action.name });
         if action.contract.who != Who::Anybody {
             call["properties"]["token"] = json!({
@@ -227,31 +303,162 @@ impl Contract {
             .map(|(action, schema)| (action, format!("#{COMPONENTS}/{schema}").into()))
             .collect();
         call["discriminator"] = json!({ "propertyName": "action", "mapping": mapping });
-        let body = |schema: Value| json!({ "application/json": { "schema": schema } });
-        let mut responses = json!({
-            "200": { "description": "Done.", "content": body(json!({ "anyOf": one_of("Answer")["oneOf"] })) },
-            "4XX": refused(),
-            "5XX": refused(),
-        });
-        if module == "s3" {
-            responses["202"] = json!({
-                "description": "Under way: ask `eq_callback.php` by the callback key.",
-                "content": body(json!({ "anyOf": one_of("Later")["oneOf"] })),
-            });
+        let answers = one_of("Answer")["oneOf"].take();
+        let mut responses = Map::new();
+        responses.insert(
+            "200".into(),
+            json!({
+                "description": "Done.",
+                "content": { "application/json": { "schema": { "anyOf": answers } } },
+            }),
+        );
+        let later = one_of("Later")["oneOf"].take();
+        if later.as_array().is_some_and(|later| !later.is_empty()) {
+            responses.insert("202".into(), under_way(json!({ "anyOf": later })));
         }
-        json!({
-            "post": {
-                "operationId": module,
-                "summary": "Takes every action of its kind, named by the parameter `action`.",
-                "requestBody": request(call),
+        let reasons = actions.iter().flat_map(|action| refusals(action));
+        let reasons = reasons.flat_map(|(_, reasons)| reasons);
+        responses.extend(refused(&by_status(reasons.chain([Reason::ActionUnknown]))));
+        let operation = |suffix: &str, summary: &str| {
+            json!({
+                "operationId": format!("{module}{suffix}"),
+                "tags": [if module == "s3" { "accounts" } else { "sessions" }],
+                "summary": summary,
                 "responses": responses,
-            },
-        })
+            })
+        };
+        let mut post = operation(
+            "",
+            "Takes every action of its kind, named by the parameter `action`.",
+        );
+        post["requestBody"] = request(&call);
+        let mut path = json!({ "post": post });
+        // The parameters of an address are one object, as those of a body are.
+        let by_get: Vec<Value> = actions
+            .iter()
+            .filter(|action| matches!(action.get, Get::Always))
+            .map(|action| reference(&format!("{prefix}{}Call", typed_name(action.name))))
+            .collect();
+        if let [only] = by_get.as_slice() {
+            let mut schema = self.own_schema(only);
+            if let Some(required) = schema["required"].as_array_mut() {
+                required.push("action".into());
+            }
+            let mut get = operation("_get", "The same by GET, for what changes nothing.");
+            get["parameters"] = in_address(&schema);
+            path["get"] = get;
+        }
+        path
+    }
+
+    /// A schema of its own, by a reference to it.
+    fn own_schema(&self, reference: &Value) -> Value {
+        let name = reference["$ref"]
+            .as_str()
+            .and_then(|path| path.rsplit('/').next());
+        name.and_then(|name| self.own.get(name))
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// What happens, as it is told on the bus.
+    fn events(&mut self) -> Map<String, Value> {
+        let event = Event::json_schema(&mut self.answered);
+        self.own.insert("Event".into(), event.to_value());
+        let kinds = Kind::VARIANTS.iter().map(|kind| {
+            let schema = json!({
+                "allOf": [reference("Event")],
+                "properties": { "kind": { "const": kind } },
+            });
+            let operation = json!({
+                "operationId": format!("event_{}", kind.to_string().replace('.', "_")),
+                "tags": ["accounts"],
+                "summary": kind.summary(),
+                "requestBody": { "content": { "application/json": { "schema": schema } } },
+                "responses": { "200": { "description": "Taken." } },
+            });
+            (kind.to_string(), json!({ "post": operation }))
+        });
+        kinds.collect()
     }
 }
 
+fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#{COMPONENTS}/{name}") })
+}
+
+/// The parameters of an address, of an object of them.
+fn in_address(schema: &Value) -> Value {
+    let required = schema["required"].as_array().cloned().unwrap_or_default();
+    let properties = schema["properties"]
+        .as_object()
+        .cloned()
+        .unwrap_or_default();
+    let parameters = properties.into_iter().map(|(name, mut schema)| {
+        let description = schema["description"].take();
+        if let Some(schema) = schema.as_object_mut() {
+            schema.shift_remove("description");
+        }
+        let mut parameter = json!({
+            "name": name,
+            "in": "query",
+            "required": required.contains(&name.as_str().into()),
+            "schema": schema,
+        });
+        if description.is_string() {
+            parameter["description"] = description;
+        }
+        parameter
+    });
+    parameters.collect()
+}
+
+/// The answer of whoever is to ask again.
+fn under_way(schema: Value) -> Value {
+    json!({
+        "description": "Under way: ask `eq_callback.php` by the callback key.",
+        "content": { "application/json": { "schema": schema } },
+    })
+}
+
+/// `GET` of the contract itself.
+fn documents() -> [(String, Value); 2] {
+    let document = |id: &str, summary: &str, kind: &str, schema: Value| {
+        json!({
+            "get": {
+                "operationId": id,
+                "tags": ["documents"],
+                "summary": summary,
+                "responses": {
+                    "200": { "description": "The document.", "content": { kind: { "schema": schema } } },
+                },
+            },
+        })
+    };
+    [
+        (
+            "/openapi.json".into(),
+            document(
+                "openapi",
+                "This contract.",
+                "application/json",
+                json!({ "type": "object" }),
+            ),
+        ),
+        (
+            "/docs".into(),
+            document(
+                "docs",
+                "This contract as a page.",
+                "text/html",
+                json!({ "type": "string" }),
+            ),
+        ),
+    ]
+}
+
 /// A body of each kind that is read.
-fn request(schema: Value) -> Value {
+fn request(schema: &Value) -> Value {
     let content: Map<String, Value> = [
         "application/x-www-form-urlencoded",
         "application/json",
@@ -263,16 +470,120 @@ fn request(schema: Value) -> Value {
     json!({ "required": true, "content": content })
 }
 
-fn refused() -> Value {
-    json!({
-        "description": "Refused, or a fault.",
-        "headers": {
-            "Wharfage-Reason": {
-                "description": "Why a token is refused.",
-                "schema": { "enum": ["token_missing", "token_invalid", "token_expired"] },
-            },
+/// The responses of refusals. Where the reasons are those of every call, the response is one of the components.
+fn refused(by_status: &BTreeMap<u16, BTreeSet<Reason>>) -> Map<String, Value> {
+    let shared = shared();
+    let responses = by_status.iter().map(|(status, reasons)| {
+        let response = match shared.get(status) == Some(reasons) {
+            true => json!({ "$ref": format!("#/components/responses/Refused{status}") }),
+            false => refused_by(*status, reasons),
+        };
+        (status.to_string(), response)
+    });
+    responses.collect()
+}
+
+/// The refusals that most calls share.
+fn shared() -> BTreeMap<u16, BTreeSet<Reason>> {
+    by_status(ALWAYS.into_iter().chain(BY_TOKEN))
+}
+
+/// The responses of those.
+fn responses() -> Map<String, Value> {
+    let responses = shared().into_iter().map(|(status, reasons)| {
+        let response = refused_by(status, &reasons);
+        (format!("Refused{status}"), response)
+    });
+    responses.collect()
+}
+
+fn refused_by(status: u16, reasons: &BTreeSet<Reason>) -> Value {
+    let mut lines: Vec<String> = reasons
+        .iter()
+        .map(|reason| format!("- `{}`: {}.", reason.name(), reason.title()))
+        .collect();
+    if BY_GATEWAY.contains(&status) {
+        lines.push("- Without a reason: the gateway answers, not Wharfage.".into());
+    }
+    let mut headers = json!({});
+    if !reasons.is_empty() {
+        headers["Wharfage-Reason"] = json!({
+            "description": "Why, for programs.",
+            "schema": { "enum": reasons },
+        });
+    }
+    if status == 405 {
+        headers["Allow"] = json!({ "$ref": "#/components/headers/Allow" });
+    }
+    if [409, 429, 503].contains(&status) {
+        headers["Retry-After"] = json!({ "$ref": "#/components/headers/Retry-After" });
+    }
+    let mut response = json!({
+        "description": lines.join("\n"),
+        "content": {
+            "application/json": { "schema": reference("Refusal") },
+            "application/problem+json": { "schema": reference("Problem") },
         },
-        "content": { "application/json": { "schema": { "$ref": format!("#{COMPONENTS}/Refusal") } } },
+    });
+    if headers
+        .as_object()
+        .is_some_and(|headers| !headers.is_empty())
+    {
+        response["headers"] = headers;
+    }
+    response
+}
+
+fn headers() -> Value {
+    json!({
+        "Allow": {
+            "description": "The methods there are.",
+            "schema": { "type": "string" },
+        },
+        "Retry-After": {
+            "description": "Seconds after which to ask again, where that helps.",
+            "schema": { "type": "integer", "minimum": 0 },
+        },
+    })
+}
+
+/// The closed list of reasons.
+fn reasons() -> Value {
+    let lines: Vec<String> = Reason::VARIANTS
+        .iter()
+        .map(|reason| {
+            format!(
+                "- `{}` ({}): {}.",
+                reason.name(),
+                reason.status(),
+                reason.title()
+            )
+        })
+        .collect();
+    json!({
+        "description": format!("Why a call is refused, for programs: the header `Wharfage-Reason` has it too.\n\n{}", lines.join("\n")),
+        "enum": Reason::VARIANTS,
+    })
+}
+
+fn problem() -> Value {
+    json!({
+        "type": "object",
+        "description": "Why a call is refused, as RFC 9457 has it: for callers that accept `application/problem+json`.",
+        "properties": {
+            "type": {
+                "type": "string",
+                "format": "uri-reference",
+                "description": "Where the reason is described.",
+                "examples": ["/docs#bucket_name_taken"],
+            },
+            "title": { "type": "string", "description": "What the reason means." },
+            "status": { "type": "integer", "description": "The HTTP status." },
+            "detail": { "type": "string", "description": "What the other form has as its message." },
+            "reason": reference("Reason"),
+            "parameter": { "type": "string", "description": "The parameter that is missing, unknown or wrong." },
+        },
+        "required": ["type", "title", "status", "detail", "reason"],
     })
 }
 

@@ -6,7 +6,7 @@ use wharfage::context::Context;
 use wharfage::domain::account::Account;
 use wharfage::domain::period::hour_of;
 use wharfage::domain::usage::OwnCalls;
-use wharfage::error::{Error, Fault, Rejection};
+use wharfage::error::{Error, Fault, Reason, Rejection};
 use wharfage::segments::shard_of;
 
 /// An account's own keys.
@@ -62,8 +62,10 @@ pub(crate) fn refusal(doing: &str, error: ClusterError) -> Error {
     };
     let text = format!("{doing} error: {words}.");
     match code.as_str() {
-        "InvalidArgument" | "KeyTooLongError" | "InvalidURI" => Rejection::bad_request(text),
-        _ => Rejection::forbidden(text),
+        "InvalidArgument" | "KeyTooLongError" | "InvalidURI" => {
+            Rejection::new(Reason::ParameterInvalid, text)
+        }
+        _ => Rejection::new(Reason::AccessDenied, text),
     }
     .into()
 }

@@ -7,19 +7,16 @@ use wharfage::database::{Guard, Issue, Lowered, OpenInvoice, Place};
 use wharfage::domain::account::Account;
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::invoice::{Invoice, Line, TakenOff};
-use wharfage::domain::ledger::Posting;
+use wharfage::domain::ledger::{Cause, Posting};
 use wharfage::domain::money::Currency;
 use wharfage::domain::period::date_of;
-use wharfage::domain::settling::{AtIssue, allocate, at_issue};
+use wharfage::domain::settling::{AtIssue, at_issue};
 use wharfage::error::Fault;
 
-use crate::chasing;
+use crate::payments::{distribute, lowered, pay_open};
 
 /// How often what is open is paid first before an invoice is issued. More is of no use: then the records disagree, which the recount tells.
 const MOST_SETTLEMENTS: usize = 3;
-/// Open invoices that one transaction lowers. Each takes two writes, and a transaction has a hundred.
-pub(crate) const MOST_LOWERED: usize = 20;
-
 /// What the world is told of an invoice just issued.
 pub(crate) fn issue_events(context: &Context, invoice: &Invoice) -> Vec<Event> {
     let event =
@@ -131,35 +128,7 @@ impl Draft {
     }
 }
 
-/// Open invoices with what is taken off each, as the database takes them.
-pub(crate) fn lowered(of: &[(OpenInvoice, TakenOff)], is_credited: bool) -> Vec<Lowered<'_>> {
-    of.iter()
-        .map(|(open, taken)| Lowered {
-            open,
-            by_minor: taken.amount_minor,
-            is_credited,
-        })
-        .collect()
-}
-
-/// Distributes an amount over open invoices, in their order.
-pub(crate) fn distribute(
-    amount_minor: i64,
-    open: Vec<OpenInvoice>,
-) -> (Vec<(OpenInvoice, TakenOff)>, i64) {
-    let sides = open.iter().map(|open| (open.invoice_id, open.open_minor()));
-    let (taken_off, left) = allocate(amount_minor, sides, MOST_LOWERED);
-    let touched = open
-        .into_iter()
-        .filter(|open| open.open_minor() > 0)
-        .zip(taken_off);
-    (touched.collect(), left)
-}
-
 /// Drafts an invoice. `None` when there is nothing to charge.
-///
-/// # Errors
-/// When DynamoDB cannot answer.
 pub(crate) async fn draft(
     context: &Context,
     bill: Bill,
@@ -184,7 +153,7 @@ async fn charge(context: &Context, mut invoice: Invoice, place: Place) -> Result
         let balances = context.database.balances(client_id, currency).await?;
         match at_issue(&balances, amount_minor) {
             AtIssue::SettleFirst if settlements < MOST_SETTLEMENTS => {
-                chasing::pay_open(context, client_id).await?;
+                pay_open(context, client_id).await?;
                 settlements += 1;
             }
             AtIssue::SettleFirst => break (0, -balances.receivable_minor, Guard::default()),
@@ -224,13 +193,17 @@ async fn charge(context: &Context, mut invoice: Invoice, place: Place) -> Result
         let first = context.rules.dunning.next(invoice.due_on, 0);
         OpenInvoice::new(&invoice, first.map(|next| next.on))
     });
-    let posting = Posting::issue(
-        invoice.invoice_id,
-        (client_id, currency),
-        now,
-        amount_minor,
-        paid_minor,
-    );
+    let cause = match paid_minor == amount_minor {
+        true => Cause::Pay(invoice.invoice_id),
+        false => Cause::Owe(invoice.invoice_id),
+    };
+    let paid = TakenOff {
+        invoice_id: invoice.invoice_id,
+        amount_minor: paid_minor,
+    };
+    let is_paid_for = paid_minor > 0 || paid_minor == amount_minor;
+    let taken_off = is_paid_for.then_some(paid).into_iter().collect();
+    let posting = Posting::new(cause, (client_id, currency), now, amount_minor, taken_off);
     Ok(Draft {
         invoice,
         posting,
@@ -271,13 +244,9 @@ async fn credit_note(
         ..Guard::default()
     };
     let payer = (client_id, currency);
-    let posting = Posting::refund(
-        invoice.invoice_id,
-        payer,
-        invoice.issued_at,
-        -invoice.amount_minor,
-        taken_off,
-    );
+    let cause = Cause::Refund(invoice.invoice_id);
+    let back_minor = -invoice.amount_minor;
+    let posting = Posting::new(cause, payer, invoice.issued_at, back_minor, taken_off);
     Ok(Draft {
         invoice,
         posting,
@@ -290,9 +259,6 @@ async fn credit_note(
 }
 
 /// The invoice of an order, paid with what was held for it.
-///
-/// # Errors
-/// When DynamoDB cannot answer.
 pub(crate) async fn captured(
     context: &Context,
     bill: Bill,
@@ -307,7 +273,12 @@ pub(crate) async fn captured(
         paid_at: Some(now),
         ..invoice
     };
-    let posting = Posting::capture(order_id, payer, now, invoice.invoice_id, amount_minor);
+    let paid = TakenOff {
+        invoice_id: invoice.invoice_id,
+        amount_minor,
+    };
+    let cause = Cause::Capture(order_id);
+    let posting = Posting::new(cause, payer, now, amount_minor, vec![paid]);
     Ok(Draft {
         invoice,
         posting,

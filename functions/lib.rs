@@ -10,16 +10,19 @@ mod bucket_lists;
 mod buckets;
 mod chasing;
 mod clients;
-
 mod closing;
 pub mod contract;
+mod days;
 pub mod deployment;
 mod differences;
+mod ending;
 mod files;
 mod invoices;
 mod invoicing;
 mod locations;
 mod metering;
+mod obstacles;
+mod payments;
 mod plans;
 mod provisioning;
 pub mod rebuild;
@@ -59,11 +62,13 @@ use crate::deployment::{
 /// ```
 ///
 /// `speaks as` names another action, under which its errors speak. `with early` names a function that reads what the handler needs while the
-/// caller is looked up, and refuses what cannot be told from types. `or later` is for one that may answer with a callback key.
+/// caller is looked up, and refuses what cannot be told from types. `or later` is for one that may answer with a callback key. `refuses` names the
+/// reasons of its refusals, beside those that go for every call of its kind; `refuses like` names several that go together.
 macro_rules! action {
     (
         $(#[doc = $docs:literal])+
         $name:literal $(speaks as $speaks_as:literal)? of $who:ident, about $about:ty $(, with $early:ident)? $(, or $later:ident)?
+        $(, refuses [$($reason:ident),+ $(,)?])? $(, refuses like $group:path)?
     ) => {
         /// Its name on the wire. For the handler itself, which `ACTION` is made of and so cannot name it.
         #[allow(dead_code, reason = "not every action writes history")]
@@ -73,9 +78,9 @@ macro_rules! action {
             module: "s3",
             name: NAME,
             speaks_as: crate::action!(@or NAME $($speaks_as)?),
-            allows_get: |_| false,
+            get: wharfage::http::Get::Never,
             takes: wharfage::http::takes::Takes {
-                names: &[wharfage::http::tokens::TOKEN],
+                token: true,
                 typed: &[
                     || crate::action!(@names <$about as wharfage::http::subject::Subject>::Names),
                     || crate::action!(@names Asked),
@@ -90,6 +95,11 @@ macro_rules! action {
                     <Asked as schemars::JsonSchema>::json_schema,
                 ],
                 answer: crate::action!(@answer $($later)?),
+                refuses: &[
+                    <$about as wharfage::http::subject::Subject>::REFUSES,
+                    &[$($(wharfage::error::Reason::$reason),+)?],
+                    $($group,)?
+                ],
             },
             handler: |context, call| Box::pin(async move {
                 let asked = wharfage::http::subject::Asked::<Asked, $about>::read(call)?;
@@ -269,6 +279,7 @@ list! {
     endpoints:
         auth_php("Login, info and logout.", trigger = Routes(&["/auth.php"]), reads = &[ALLOW_LOGIN_BY_GET])
         eq_callback_php("Answers of tasks that a caller did not wait for.", trigger = Routes(&["/eq_callback.php"]))
+        docs("The contract, for programs and for people.", trigger = Routes(&["/openapi.json", "/docs"]))
         s3_php(
             "Every action behind one address, for existing clients; and the answer to unknown paths.",
             trigger = Routes(&["/s3.php", ANY_OTHER]),

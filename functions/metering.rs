@@ -206,9 +206,6 @@ pub(crate) struct Metered {
 
 impl Metered {
     /// The days as they are stored.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub(crate) async fn read(
         context: &Context,
         account: &Account,

@@ -27,24 +27,23 @@ use wharfage::domain::dunning::is_overdue;
 use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
 use wharfage::domain::invoice::{Basis, Line};
-use wharfage::domain::ledger::Posting;
+use wharfage::domain::ledger::{Cause, Posting};
 use wharfage::domain::money::{Currency, to_major, to_minor};
 use wharfage::domain::order::{IdempotencyRecord, Order, Payment, Refusal, State};
 use wharfage::domain::period::{date_of, next_anniversary};
 use wharfage::domain::plan::Plan;
 use wharfage::domain::plan_change::PlanChanges;
 use wharfage::domain::quota::QuotaLevel;
-use wharfage::error::{Error, Fault, Rejection};
+use wharfage::error::{Error, Fault, Reason, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::values::{BucketName, Id, Whole};
 use wharfage::telemetry::{self, Figure};
 use wharfage::tries::Tries;
 
 use crate::allowance::check_ended;
-use crate::buckets::name_taken;
-use crate::chasing;
 use crate::invoicing::{self, Bill, Draft};
 use crate::locations;
+use crate::payments::pay_open;
 use crate::plans::check_counted;
 use crate::suspension::Stopped;
 
@@ -173,13 +172,13 @@ pub(crate) async fn place(
             None => Ok(None),
         }
     })?;
-    let client = client.ok_or_else(|| Rejection::not_found("customer not found"))?;
+    let client = client.ok_or_else(Rejection::client_not_found)?;
     if let Some(used) = used {
         return repeat(context, &used, &fingerprint).await;
     }
     let plan = plan
         .filter(|plan| caller.is_admin() || plan.is_visible_to(&client.tags))
-        .ok_or_else(|| Rejection::not_found("S3 plan not found"))?;
+        .ok_or_else(Rejection::plan_not_found)?;
     if !plan.locations.contains(&location) {
         let rule = format!(
             "must be {}, where the plan is offered",
@@ -190,7 +189,12 @@ pub(crate) async fn place(
     check_counted(context, &plan, &location)?;
     let price = plan
         .monthly_price(&location, client.currency)
-        .map_err(|_| Rejection::conflict(format!("the plan is not sold in {}", client.currency)))?;
+        .map_err(|_| {
+            Rejection::new(
+                Reason::PlanNotAvailable,
+                format!("the plan is not sold in {}", client.currency),
+            )
+        })?;
     let amount_minor = to_minor(price, client.currency)
         .map_err(|e| Fault::permanent(format!("pricing plan {plan_id}"), e))?;
 
@@ -265,7 +269,7 @@ pub(crate) async fn place(
     let mut begun = begin().await?;
     if let Written::No(conflicts) = &begun
         && *conflicts == [Conflict::Balances]
-        && !chasing::pay_open(context, client_id).await?.is_empty()
+        && !pay_open(context, client_id).await?.is_empty()
     {
         // There was credit beside a debt, which comes first: what is left of it may suffice.
         begun = begin().await?;
@@ -292,6 +296,26 @@ impl Fingerprint {
 }
 
 /// Refuses an order on account to whoever has something overdue, or would owe more than allowed.
+/// Why an order may be refused.
+pub(crate) const REFUSALS: &[Reason] = &[
+    Reason::AccountNotFound,
+    Reason::ClientNotFound,
+    Reason::PlanNotFound,
+    Reason::PlanNotAvailable,
+    Reason::NotEnoughCredit,
+    Reason::CreditLimitReached,
+    Reason::InvoiceOverdue,
+    Reason::AccountLimitReached,
+    Reason::FreeAccountLimitReached,
+    Reason::BucketNameTaken,
+    Reason::ChangedMeanwhile,
+    Reason::RequestUnderWay,
+    Reason::IdempotencyKeyReused,
+    Reason::TooManyRequests,
+    Reason::StorageRefused,
+    Reason::StorageUnavailable,
+];
+
 async fn check_debts(context: &Context, client: &Client, amount_minor: i64) -> Result<(), Error> {
     let (client_id, currency) = (client.client_id, client.currency);
     let (balances, oldest) = futures::try_join!(
@@ -307,18 +331,16 @@ async fn check_debts(context: &Context, client: &Client, amount_minor: i64) -> R
             oldest.invoice_id,
             oldest.due_on,
         );
-        return Err(Rejection::payment_required(text).into());
+        return Err(Rejection::new(Reason::InvoiceOverdue, text).into());
     }
     let owed_minor = -balances.receivable_minor;
     let limit_minor = credit_limit(context, client.credit_limit_minor, currency);
     if owed_minor + (amount_minor - balances.credit_minor).max(0) > limit_minor {
         let unpaid_minor = amount_minor - balances.credit_minor;
-        return Err(Rejection::payment_required(over_limit(
-            owed_minor,
-            limit_minor,
-            unpaid_minor,
-            currency,
-        ))
+        return Err(Rejection::new(
+            Reason::CreditLimitReached,
+            over_limit(owed_minor, limit_minor, unpaid_minor, currency),
+        )
         .into());
     }
     Ok(())
@@ -363,12 +385,20 @@ fn answer(outcome: Outcome) -> Result<Answered, Error> {
     match outcome {
         Outcome::Fulfilled(fields) => serde_json::from_value(fields)
             .map_err(|e| Fault::permanent("reading what an order was answered", e).into()),
-        Outcome::Undone(refusal) => Err(match refusal.status {
-            503 => Rejection::unavailable(refusal.text, RETRY_AFTER_SECONDS),
-            402 => Rejection::payment_required(refusal.text),
-            _ => Rejection::conflict(refusal.text),
+        Outcome::Undone(refusal) => {
+            // Orders that were undone by a version before have no reason.
+            let reason = refusal.reason.unwrap_or(match refusal.status {
+                503 => Reason::StorageUnavailable,
+                402 => Reason::NotEnoughCredit,
+                _ => Reason::StorageRefused,
+            });
+            let rejection = Rejection::new(reason, refusal.text);
+            Err(match reason {
+                Reason::StorageUnavailable => rejection.retry_after(RETRY_AFTER_SECONDS),
+                _ => rejection,
+            }
+            .into())
         }
-        .into()),
     }
 }
 
@@ -381,7 +411,9 @@ async fn refused(
 ) -> Result<Answered, Error> {
     if conflicts.contains(&Conflict::Crowded) {
         let text = "too many orders of this customer at once, try again";
-        return Err(Rejection::too_many(text, 1).into());
+        return Err(Rejection::new(Reason::TooManyRequests, text)
+            .retry_after(1)
+            .into());
     }
     if conflicts.contains(&Conflict::IdempotencyKeyUsed) {
         let key = order.idempotency_key.as_deref().unwrap_or_default();
@@ -395,7 +427,7 @@ async fn refused(
         };
     }
     if conflicts.contains(&Conflict::BucketNameTaken) {
-        return Err(name_taken().into());
+        return Err(Rejection::bucket_name_taken().into());
     }
     if conflicts.contains(&Conflict::TooManyAccounts) {
         let client = context.database.client(order.client_id).await?;
@@ -403,12 +435,14 @@ async fn refused(
             let text = "the customer's currency was changed meanwhile";
             return Err(Rejection::changed_meanwhile(text).into());
         }
-        let text = if order.payment == Payment::Free {
-            "the limit of free S3 accounts is reached"
+        let rejection = if order.payment == Payment::Free {
+            let text = "the limit of free S3 accounts is reached";
+            Rejection::new(Reason::FreeAccountLimitReached, text)
         } else {
-            "the limit of S3 accounts is reached"
+            let text = "the limit of S3 accounts is reached";
+            Rejection::new(Reason::AccountLimitReached, text)
         };
-        return Err(Rejection::forbidden(text).into());
+        return Err(rejection.into());
     }
     if conflicts.contains(&Conflict::Balances) {
         let database = &context.database;
@@ -424,14 +458,17 @@ async fn refused(
             let owed = major(-balances.receivable_minor);
             text.push_str(&format!(", and {owed} of open invoices to be paid first"));
         }
-        return Err(Rejection::payment_required(text).into());
+        return Err(Rejection::new(Reason::NotEnoughCredit, text).into());
     }
     Err(Fault::retryable("beginning an order", format!("{conflicts:?}")).into())
 }
 
 fn under_way() -> Rejection {
-    Rejection::conflict("the first request with this idempotency key is still under way")
-        .retry_after(RETRY_AFTER_SECONDS)
+    Rejection::new(
+        Reason::RequestUnderWay,
+        "the first request with this idempotency key is still under way",
+    )
+    .retry_after(RETRY_AFTER_SECONDS)
 }
 
 /// Answers a request whose idempotency key was used before.
@@ -441,9 +478,11 @@ async fn repeat(
     fingerprint: &Fingerprint,
 ) -> Result<Answered, Error> {
     if !fingerprint.is(&used.fingerprint) {
-        return Err(
-            Rejection::unprocessable("idempotency key was used with other parameters").into(),
-        );
+        return Err(Rejection::new(
+            Reason::IdempotencyKeyReused,
+            "idempotency key was used with other parameters",
+        )
+        .into());
     }
     let order = context
         .database
@@ -490,14 +529,15 @@ pub(crate) async fn resume(context: &Context, order_id: &str) -> Result<Option<S
     }
 }
 
+fn not_fulfilled() -> Refusal {
+    Rejection::new(Reason::StorageUnavailable, "the order was not fulfilled").into()
+}
+
 /// An order's outcome, once it has one.
 fn ended(order: Order) -> Result<Outcome, Error> {
     match order.state {
         State::Fulfilled => Ok(Outcome::Fulfilled(order.answer.unwrap_or_default())),
-        State::Undone => Ok(Outcome::Undone(order.refusal.unwrap_or(Refusal {
-            status: 503,
-            text: "the order was not fulfilled".into(),
-        }))),
+        State::Undone => Ok(Outcome::Undone(order.refusal.unwrap_or_else(not_fulfilled))),
         State::Forward | State::Undoing => Err(under_way().into()),
     }
 }
@@ -569,27 +609,16 @@ async fn carry_on(
 }
 
 fn refusal(error: ClusterError) -> Refusal {
-    match error {
-        ref refused if refused.is("BucketAlreadyExists") => Refusal {
-            status: 409,
-            text: name_taken().text,
-        },
-        ClusterError::Refused { message, .. } => Refusal {
-            status: 409,
-            text: message,
-        },
-        ClusterError::Locked(locked) => Refusal {
-            status: 409,
-            text: locked.to_string(),
-        },
+    let rejection = match error {
+        ref refused if refused.is("BucketAlreadyExists") => Rejection::bucket_name_taken(),
+        ClusterError::Refused { message, .. } => Rejection::new(Reason::StorageRefused, message),
+        ClusterError::Locked(locked) => Rejection::new(Reason::StorageRefused, locked.to_string()),
         ClusterError::Unavailable(_) | ClusterError::NoAccess(_) => {
             telemetry::add(Figure::ClusterUnavailable, 1);
-            Refusal {
-                status: 503,
-                text: Rejection::storage_unavailable().text,
-            }
+            Rejection::storage_unavailable()
         }
-    }
+    };
+    rejection.into()
 }
 
 async fn look_again(context: &Context, order_id: &str) -> Result<Outcome, Error> {
@@ -721,10 +750,8 @@ async fn on_account(
     let (open_minor, owed_minor) = (draft.invoice.open_minor(), draft.owed_minor);
     if open_minor > 0 && owed_minor + open_minor > limit_minor {
         draft.give_up(context).await?;
-        return Ok(Err(Refusal {
-            status: 402,
-            text: over_limit(owed_minor, limit_minor, open_minor, order.currency),
-        }));
+        let text = over_limit(owed_minor, limit_minor, open_minor, order.currency);
+        return Ok(Err(Rejection::new(Reason::CreditLimitReached, text).into()));
     }
     Ok(Ok(draft.within(limit_minor)))
 }
@@ -815,11 +842,12 @@ async fn go_back(context: &Context, order: &Order, is_certain: bool) -> Result<O
     remove_made(context, order).await?;
     let look_again_at = (!is_certain).then(|| context.now() + LATEST_EFFECT);
     let release = (order.payment == Payment::Credit).then(|| {
-        Posting::release(
-            &order.order_id,
+        Posting::new(
+            Cause::Release(&order.order_id),
             (order.client_id, order.currency),
             context.now(),
             order.amount_minor,
+            Vec::new(),
         )
     });
     let details = json!({
@@ -842,10 +870,9 @@ async fn go_back(context: &Context, order: &Order, is_certain: bool) -> Result<O
         .await?;
     if release.is_some() {
         // What was held is credit again, and pays what came to be owed meanwhile.
-        chasing::pay_open(context, order.client_id).await?;
+        pay_open(context, order.client_id).await?;
     }
-    Ok(Outcome::Undone(order.refusal.clone().unwrap_or(Refusal {
-        status: 503,
-        text: "the order was not fulfilled".into(),
-    })))
+    Ok(Outcome::Undone(
+        order.refusal.clone().unwrap_or_else(not_fulfilled),
+    ))
 }

@@ -16,9 +16,9 @@ use wharfage::domain::usage::Day;
 use wharfage::error::Fault;
 use wharfage::segments::shard_of;
 
+use crate::days::{Tell, set_days};
 use crate::differences::{Difference, differences};
 use crate::metering::{Metered, Told, told};
-use crate::workers::usage_shards::{Tell, set_days};
 
 /// Accounts looked at, or written, at once.
 const ACCOUNTS_AT_ONCE: usize = 16;

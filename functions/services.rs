@@ -10,8 +10,9 @@ use wharfage::domain::account::{
 };
 use wharfage::domain::event::Kind;
 use wharfage::domain::period::start_of;
-use wharfage::error::{Error, Rejection};
+use wharfage::error::{Error, Reason, Rejection};
 use wharfage::http::subject::Call;
+use wharfage::http::tokens::Caller;
 use wharfage::tries::Tries;
 
 /// The service of an account as it is, for an answer or an event.
@@ -86,8 +87,7 @@ pub(crate) async fn change<P>(
     let mut tries = Tries::of(5);
     loop {
         tries.once_more(|| Rejection::changed_meanwhile("S3 account is being changed"))?;
-        let service =
-            decide(&account.service).map_err(|reason| Rejection::conflict(reason.to_string()))?;
+        let service = decide(&account.service).map_err(|refused| not_allowed(&refused))?;
         let event = context.account_event(
             Kind::AccountChanged,
             account.client_id,
@@ -108,14 +108,23 @@ pub(crate) async fn change<P>(
         {
             return Ok(AccountService::new(&account, &service));
         }
-        caller.must_stand(context).await?;
-        account = context
-            .database
-            .account(&account.s3uid)
-            .await?
-            .filter(Account::is_visible)
-            .ok_or_else(Rejection::account_not_found)?;
+        account = read_again(context, &caller, &account.s3uid).await?;
     }
+}
+
+/// An account that somebody else changed meanwhile, as it is now, for who still may decide about it again.
+///
+/// # Errors
+/// 401, 404.
+pub(crate) async fn read_again(
+    context: &Context,
+    caller: &Caller,
+    s3uid: &str,
+) -> Result<Account, Error> {
+    caller.must_stand(context).await?;
+    let account = context.database.account(s3uid).await?;
+    let account = account.filter(Account::is_visible);
+    Ok(account.ok_or_else(Rejection::account_not_found)?)
 }
 
 /// A service in an event or in the history, as [`ServiceShown`].
@@ -123,21 +132,41 @@ pub(crate) fn wire(service: &Service) -> Value {
     serde_json::to_value(ServiceShown::from(service)).unwrap_or_default()
 }
 
+/// Refuses what a service does not allow.
+pub(crate) fn not_allowed(refused: &NotAllowed) -> Rejection {
+    let reason = match refused {
+        NotAllowed::AlreadyCancelling => Reason::AccountCancelled,
+        NotAllowed::NotCancelling => Reason::AccountNotCancelled,
+        NotAllowed::NotSuspended => Reason::AccountNotSuspended,
+        NotAllowed::Terminating => Reason::AccountTerminating,
+    };
+    Rejection::new(reason, refused.to_string())
+}
+
+/// Why an account is not in use.
+pub(crate) const NOT_IN_USE: &[Reason] = &[
+    Reason::AccountTerminating,
+    Reason::AccountSuspended,
+    Reason::AccountSuspendedUnpaid,
+    Reason::AccountSuspendedTraffic,
+];
+
 /// Refuses what an account takes only while it is in use.
 pub(crate) fn check_in_use(account: &Account) -> Result<(), Rejection> {
     match account.service.status {
-        Status::Terminating | Status::Terminated => {
-            Err(Rejection::conflict(NotAllowed::Terminating.to_string()))
-        }
-        _ if account.service.suspension == Some(Suspension::Unpaid) => Err(Rejection::forbidden(
+        Status::Terminating | Status::Terminated => Err(not_allowed(&NotAllowed::Terminating)),
+        _ if account.service.suspension == Some(Suspension::Unpaid) => Err(Rejection::new(
+            Reason::AccountSuspendedUnpaid,
             "S3 account is suspended: an invoice is overdue",
         )),
-        _ if account.service.suspension == Some(Suspension::Traffic) => Err(Rejection::forbidden(
+        _ if account.service.suspension == Some(Suspension::Traffic) => Err(Rejection::new(
+            Reason::AccountSuspendedTraffic,
             "S3 account is suspended: the traffic of its period is used up",
         )),
-        _ if account.service.suspension.is_some() => {
-            Err(Rejection::forbidden("S3 account is suspended"))
-        }
+        _ if account.service.suspension.is_some() => Err(Rejection::new(
+            Reason::AccountSuspended,
+            "S3 account is suspended",
+        )),
         Status::Active | Status::Cancelling | Status::Suspended => Ok(()),
     }
 }

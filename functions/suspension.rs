@@ -1,4 +1,4 @@
-//! Keys that stop and work again, limits, and the ends of services: what the record says, brought to the cluster.
+//! Keys that stop and work again, and limits: what the record says, brought to the cluster. Nothing else stops keys.
 //!
 //! The record is written first, and with it the account's mark ([`Unsettled`]): from then on its cluster will do what it says, whoever
 //! dies and whichever answer is lost. Then the cluster is told, and the mark goes. It stays when the cluster cannot be told, when the
@@ -11,20 +11,17 @@ use serde_json::{Value, json};
 use wharfage::cluster::doubt::watched;
 use wharfage::cluster::{ClusterError, Keys, StorageProvider};
 use wharfage::context::Context;
-use wharfage::database::{Conflict, Started, Written};
 use wharfage::domain::account::{
-    Account, Due, Parts, Service, Status, Suspension, TerminationReason, Unsettled,
+    Account, Parts, Service, Status, Suspension, TerminationReason, Unsettled,
 };
 use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
 use wharfage::domain::period::date_of;
-use wharfage::domain::task::{Task, Work};
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::telemetry::{self, Figure};
 use wharfage::tries::Tries;
 
 use crate::billing::TRIES;
-use crate::chasing;
 use crate::metering::traffic_event;
 
 /// Why something that takes a cluster was not done. What is recorded stands, and the cluster is asked again.
@@ -523,152 +520,16 @@ pub(crate) async fn conform(context: &Context, s3uid: &str) -> Result<Option<Acc
     ))
 }
 
-/// Begins the purge of an account whose service has ended.
-async fn terminate(context: &Context, s3uid: &str) -> Result<(), Fault> {
-    let work = Work::RemoveAccount {
-        s3uid: s3uid.into(),
-        reason: None,
-    };
-    let task = Task::new(work, Actor::system("billing"), context.now());
-    // The record stands: should the message not get out, the job that looks for silent tasks sends it.
-    match context.database.start_task(task, None).await? {
-        Started::New(task) => context.queue.send(&task).await,
-        Started::Joined(_) => Ok(()),
-    }
-}
-
-/// Takes the step of an account whose day has come: its keys stop on the cancellation date; it is suspended again when the time that staff
-/// gave is over; its data goes on the day that was told, of an unpaid account only while something is overdue.
-pub(crate) async fn end_service(context: &Context, s3uid: &str) -> Result<(), Fault> {
-    let today = date_of(context.now());
-    let mut tries = Tries::of(TRIES);
-    loop {
-        tries.once_more(|| {
-            Fault::keeps_changing("ending a service", format_args!("account {s3uid}"))
-        })?;
-        let Some(account) = context.database.account(s3uid).await? else {
-            return Ok(());
-        };
-        telemetry::set_client(account.client_id);
-        let due = account.service.due().filter(|(date, _)| *date <= today);
-        let is_done = match due.map(|(_, due)| due) {
-            Some(Due::End) => end(context, &account).await?,
-            Some(Due::Suspension) => time_is_over(context, &account).await?,
-            Some(Due::Purge(TerminationReason::Unpaid)) => purge_unpaid(context, &account).await?,
-            Some(Due::Purge(_)) => {
-                terminate(context, s3uid).await?;
-                true
-            }
-            None => {
-                if account.service.is_unpaid() {
-                    // It may have been paid for in the moment in which it was suspended.
-                    chasing::lift_what_is_paid(context, account.client_id, Some(s3uid)).await??;
-                }
-                conform(context, s3uid).await?;
-                true
-            }
-        };
-        if is_done {
-            return Ok(());
-        }
-    }
-}
-
-/// Stops the keys of a cancelled account. `false` when somebody else changed it meanwhile.
-async fn end(context: &Context, account: &Account) -> Result<bool, Fault> {
-    let s3uid = &account.s3uid;
-    let service = account.service.end();
-    let detail = json!({
-        "termination_date": service.termination().map(|(date, _)| date),
-        "termination_reason": service.termination().map(|(_, reason)| reason),
-    });
-    let actor = Actor::system("end_services");
-    let client_id = account.client_id;
-    let entry = context.account_entry(client_id, s3uid, "service_ended", actor, detail.clone());
-    let event = context.account_event(Kind::AccountChanged, client_id, s3uid, detail);
-    let is_changed = context
-        .database
-        .change_service(account, &service, &entry, &[event])
-        .await?
-        .is_yes();
-    if is_changed {
-        let account = account.with_service(&service, entry.at);
-        settle(context, account, Parts::SUSPENSION).await?;
-    }
-    Ok(is_changed)
-}
-
-/// The time that staff gave an account is over: it is suspended again if something is still overdue. `false` when it is to be looked at
-/// again: it was suspended, or somebody else changed it meanwhile.
-async fn time_is_over(context: &Context, account: &Account) -> Result<bool, Fault> {
-    chasing::settle(context, account.client_id).await?.1?;
-    let open = context.database.open_invoices(account.client_id).await?;
-    if chasing::owes(context, &open, &account.s3uid).is_some() {
-        suspend_unpaid(context, &account.s3uid).await?;
-        // And is looked at again, for what was paid meanwhile.
-        return Ok(false);
-    }
-    let service = Service {
-        resumed_until: None,
-        ..account.service.clone()
-    };
-    let entry = context.account_entry(
-        account.client_id,
-        &account.s3uid,
-        "resume_account",
-        Actor::system("billing"),
-        json!({ "reason": Suspension::Unpaid }),
-    );
-    context
-        .database
-        .change_service(account, &service, &entry, &[])
-        .await
-        .map(|written| written.is_yes())
-}
-
-/// Begins the purge of an unpaid account on the day that was told, if something is overdue still. `false` when somebody else changed the
-/// account, or something was paid meanwhile.
-async fn purge_unpaid(context: &Context, account: &Account) -> Result<bool, Fault> {
-    chasing::settle(context, account.client_id).await?.1?;
-    let open = context.database.open_invoices(account.client_id).await?;
-    let Some(owing) = chasing::owes(context, &open, &account.s3uid) else {
-        lift_unpaid(context, &account.s3uid, false).await?;
-        return Ok(true);
-    };
-    let reason = TerminationReason::Unpaid;
-    let work = Work::RemoveAccount {
-        s3uid: account.s3uid.clone(),
-        reason: Some(reason.to_string()),
-    };
-    let now = context.now();
-    let actor = Actor::system("billing");
-    let task = Task::new(work, actor.clone(), now);
-    let service = account.service.remove(date_of(now), reason);
-    let detail = json!({
-        "reason": reason,
-        "invoice_id": owing.invoice_id,
-        "open_minor": owing.open_minor(),
-        "currency": owing.currency,
-    });
-    let (client_id, s3uid) = (account.client_id, &account.s3uid);
-    let entry = context.account_entry(client_id, s3uid, "delete_account", actor, detail.clone());
-    let event = context.account_event(Kind::AccountChanged, client_id, s3uid, detail);
-    let begun = context
-        .database
-        .remove_unpaid(account, &service, owing, &task, &entry, &[event])
-        .await?;
-    match begun {
-        Written::Yes => {
-            context.queue.send(&task).await?;
-            Ok(true)
-        }
-        // Its removal was asked for before.
-        Written::No(conflicts) => Ok(conflicts == [Conflict::UnderWay]),
-    }
-}
-
 /// The service of an account that goes now.
 pub(crate) fn stopped(context: &Context, account: &Account) -> Service {
     let today = date_of(context.now());
     account.service.remove(today, TerminationReason::Removed)
+}
+
+/// Tells a cluster again that the keys of an account do not work, as its record has said for as long as it is being removed.
+pub(crate) async fn stop_again(
+    provider: &dyn StorageProvider,
+    s3uid: &str,
+) -> Result<(), ClusterError> {
+    provider.set_suspended(s3uid, true).await
 }

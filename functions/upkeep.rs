@@ -19,7 +19,7 @@ use wharfage::telemetry::{self, Figure};
 use wharfage::tries::Tries;
 
 use crate::billing::TRIES;
-use crate::chasing;
+use crate::payments::pay_open;
 
 /// Brings a client's accounts to its email and its billing group.
 pub(crate) async fn regroup(context: &Context, client_id: u64) -> Result<(), Fault> {
@@ -63,7 +63,7 @@ const PLACE_TAKEN_FOR: SignedDuration = SignedDuration::from_hours(6);
 /// left half done: credit that stands beside debts pays them, places in the series that nobody uses are given to the next invoices, and
 /// a counter that was set back is set to the highest number given.
 pub(crate) async fn recount(context: &Context, client_id: u64) -> Result<(), Fault> {
-    let paid = chasing::pay_open(context, client_id).await;
+    let paid = pay_open(context, client_id).await;
     let mut seen = Vec::new();
     let mut tries = Tries::of(TRIES);
     loop {

@@ -11,24 +11,24 @@ use wharfage::domain::client::Client;
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::history::{Actor, Entity};
 use wharfage::domain::invoice::TakenOff;
-use wharfage::domain::ledger::{LedgerAccount, Posting};
+use wharfage::domain::ledger::{Cause, LedgerAccount, Posting};
 use wharfage::domain::money::{Currency, to_major, to_minor};
-use wharfage::error::{Error, Fault, Rejection};
+use wharfage::error::{Error, Fault, Reason, Rejection};
 use wharfage::http::subject::Call;
-use wharfage::http::values::{CurrencyCode, Id, Number, Whole};
+use wharfage::http::values::{CurrencyCode, Number};
 use wharfage::tries::Tries;
 use wharfage::{from_line, schema};
 
 use crate::billing::TRIES;
-use crate::chasing::payments;
-use crate::invoicing::{distribute, lowered};
+use crate::payments::{distribute, lowered, payments};
 use crate::plans;
 
 crate::action! {
     /// Notes that money came in from a client.
     ///
     /// It pays what is open at once, the oldest first and the last in part. The rest is credit.
-    "add_credit" of Administrators, about (), with client
+    "add_credit" of Administrators, about Client,
+        refuses [ReferenceReused, CurrencyMismatch, ChangedMeanwhile]
 }
 
 /// The most that is taken in at once, in minor units: nobody pays a million, but a slip of the hand does.
@@ -39,8 +39,6 @@ const MOST_DIGITS: usize = 18;
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// The client from whom money came in.
-    id: Id,
     /// How much, in the currency's own units.
     #[schemars(with = "f64")]
     amount: String,
@@ -110,20 +108,11 @@ struct PaidInvoice {
     open: Number,
 }
 
-async fn client(context: &Context, asked: &Asked) -> Result<Option<Client>, Error> {
-    Ok(context.database.client(asked.id.0).await?)
-}
-
-async fn handle(
-    context: &Context,
-    call: Call<'_, Asked>,
-    client: Option<Client>,
-) -> Result<Answered, Error> {
-    let (caller, asked) = (call.caller, call.parameters);
-    let Whole(client_id) = asked.id;
+async fn handle(context: &Context, call: Call<'_, Asked, Client>) -> Result<Answered, Error> {
+    let (caller, client, asked) = (call.caller, call.about, call.parameters);
+    let client_id = client.client_id;
     let Reference(reference) = &asked.reference;
     let is_shared = asked.reference_scope == Some(Scope::Client);
-    let client = client.ok_or_else(|| Rejection::not_found("customer not found"))?;
     let currency = asked
         .currency
         .map_or(client.currency, |CurrencyCode(currency)| currency);
@@ -139,10 +128,14 @@ async fn handle(
     let posting = payment.take_in(context).await?;
     if posting.currency != currency {
         let text = "the reference was used with another currency";
-        return Err(Rejection::unprocessable(text).into());
+        return Err(Rejection::new(Reason::ReferenceReused, text).into());
     }
     if posting.amounts_minor.get(&LedgerAccount::Funding) != Some(&-amount_minor) {
-        return Err(Rejection::unprocessable("the reference was used with another amount").into());
+        return Err(Rejection::new(
+            Reason::ReferenceReused,
+            "the reference was used with another amount",
+        )
+        .into());
     }
     // For a retry too: the first try may have died before it. Accounts that were suspended for what is paid now work again.
     context
@@ -217,7 +210,7 @@ impl Payment<'_> {
             let attempt = tries.once_more(|| {
                 Fault::retryable("taking a payment in", "the client's invoices keep changing")
             })?;
-            let id = Posting::top_up_id(self.reference);
+            let id = Cause::TopUp(self.reference).id();
             let (first, open) = futures::try_join!(
                 database.posting(client_id, &id),
                 database.open_invoices(client_id),
@@ -237,7 +230,7 @@ impl Payment<'_> {
                     self.currency,
                     to_major(owed_minor, self.currency),
                 );
-                return Err(Rejection::conflict(text).into());
+                return Err(Rejection::new(Reason::CurrencyMismatch, text).into());
             }
             let (touched, left) = distribute(self.amount_minor, open);
             // What becomes credit must not stand beside a debt that came since. A ledger that disagrees with the open invoices takes the
@@ -284,7 +277,7 @@ impl Payment<'_> {
                 Written::Yes => return Ok(posting),
                 Written::No(conflicts) if conflicts.contains(&Conflict::ReferenceUsed) => {
                     let text = "the reference was used for another customer: send reference_scope=client if both payments have it";
-                    return Err(Rejection::unprocessable(text).into());
+                    return Err(Rejection::new(Reason::ReferenceReused, text).into());
                 }
                 Written::No(conflicts) if conflicts.contains(&Conflict::CurrencyChanged) => {
                     // Unless it was posted before that: the next look tells.
@@ -300,8 +293,8 @@ impl Payment<'_> {
     }
 
     fn posting(&self, context: &Context, touched: &[(OpenInvoice, TakenOff)]) -> Posting {
-        Posting::top_up(
-            self.reference,
+        Posting::new(
+            Cause::TopUp(self.reference),
             (self.client.client_id, self.currency),
             context.now(),
             self.amount_minor,

@@ -9,14 +9,14 @@ use serde_json::to_value;
 use wharfage::context::Context;
 use wharfage::domain::client::Role;
 use wharfage::domain::credential::{Session, hash};
-use wharfage::error::{Error, Fault, Rejection};
+use wharfage::error::{Error, Fault, Reason, Rejection};
 use wharfage::http::envelope::Answer;
 use wharfage::http::subject::Who;
 use wharfage::http::takes::Takes;
-use wharfage::http::tokens::{self, TOKEN, token};
+use wharfage::http::tokens::{self, token};
 use wharfage::http::typed;
 use wharfage::http::values::{RawText, Whole};
-use wharfage::http::{Action, AnswerSchema, Call, Contract};
+use wharfage::http::{Action, AnswerSchema, Call, Contract, Get};
 use wharfage::schema;
 
 use crate::ACTIONS;
@@ -29,9 +29,9 @@ pub(crate) const SESSIONS: &[&Action] = &[
         module: "auth",
         name: "login",
         speaks_as: "login",
-        allows_get: |rules| rules.allows_login_by_get,
+        get: Get::Where(|rules| rules.allows_login_by_get),
         takes: Takes {
-            names: &[],
+            token: false,
             typed: &[|| crate::action!(@names Login)],
             unused: &[],
         },
@@ -40,6 +40,7 @@ pub(crate) const SESSIONS: &[&Action] = &[
             who: Who::Anybody,
             parameters: &[Login::json_schema],
             answer: AnswerSchema::Whole(Opened::json_schema),
+            refuses: &[&[Reason::KeyInvalid]],
         },
         handler: |context, call| Box::pin(login(context, call)),
     },
@@ -47,9 +48,9 @@ pub(crate) const SESSIONS: &[&Action] = &[
         module: "auth",
         name: "info",
         speaks_as: "info",
-        allows_get: |_| true,
+        get: Get::Always,
         takes: Takes {
-            names: &[TOKEN],
+            token: true,
             typed: &[],
             unused: &[],
         },
@@ -58,6 +59,7 @@ pub(crate) const SESSIONS: &[&Action] = &[
             who: Who::Everybody,
             parameters: &[],
             answer: AnswerSchema::Whole(Opened::json_schema),
+            refuses: &[],
         },
         handler: |context, call| Box::pin(info(context, call)),
     },
@@ -65,9 +67,9 @@ pub(crate) const SESSIONS: &[&Action] = &[
         module: "auth",
         name: "logout",
         speaks_as: "logout",
-        allows_get: |_| false,
+        get: Get::Never,
         takes: Takes {
-            names: &[TOKEN],
+            token: true,
             typed: &[],
             unused: &[],
         },
@@ -76,6 +78,7 @@ pub(crate) const SESSIONS: &[&Action] = &[
             who: Who::Everybody,
             parameters: &[],
             answer: AnswerSchema::Whole(Ended::json_schema),
+            refuses: &[],
         },
         handler: |context, call| Box::pin(logout(context, call)),
     },

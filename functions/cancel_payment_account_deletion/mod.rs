@@ -12,7 +12,8 @@ use crate::services::{self, AccountService as Answered};
 
 crate::action! {
     /// Undoes a cancelling that has not taken effect.
-    "cancel_payment_account_deletion" of Everybody, about Account
+    "cancel_payment_account_deletion" of Everybody, about Account,
+        refuses [AccountNotCancelled, AccountTerminating, ChangedMeanwhile]
 }
 
 /// It takes nothing else.

@@ -16,7 +16,7 @@ use wharfage::domain::plan::Plan;
 use wharfage::domain::plan_change::{
     LatestChange, PlanChanges, Refused, check, earlier_after, is_free_for, prorated_lines,
 };
-use wharfage::error::{Error, Fault, Rejection};
+use wharfage::error::{Error, Fault, Reason, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::tokens::Caller;
 use wharfage::http::values::{Id, Number, Second, Whole};
@@ -25,13 +25,15 @@ use wharfage::tries::Tries;
 use crate::closing;
 use crate::invoicing::{self, Bill, Draft};
 use crate::plans::check_counted;
+use crate::services::{not_allowed, read_again};
 use crate::suspension;
 
 crate::action! {
     /// Puts an account on another plan, with its next period or now.
     ///
     /// With the account's own plan, one that was to come with the next period is given up.
-    "change_plan" of Administrators, about Account
+    "change_plan" of Administrators, about Account,
+        refuses [PlanNotFound, PlanNotAvailable, PlanTooSmall, SamePlan, TooManyPlanChanges, AmountTooLarge, PeriodClosing, FreeAccountLimitReached, AccountCancelled, AccountTerminating, ChangedMeanwhile, StorageRefused, StorageUnavailable]
 }
 
 /// How often it is decided again because somebody else was quicker.
@@ -103,13 +105,7 @@ async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Ans
         if let Some(answer) = answer {
             return Ok(answer);
         }
-        caller.must_stand(context).await?;
-        account = context
-            .database
-            .account(&account.s3uid)
-            .await?
-            .filter(Account::is_visible)
-            .ok_or_else(Rejection::account_not_found)?;
+        account = read_again(context, &caller, &account.s3uid).await?;
     }
 }
 
@@ -184,7 +180,8 @@ async fn now(
     let now = context.now();
     let (from, to) = account.service.period();
     if now >= start_of(to) {
-        return Err(Rejection::conflict(
+        return Err(Rejection::new(
+            Reason::PeriodClosing,
             "the period that has ended is still to be closed, try again later",
         )
         .retry_after(RETRY_AFTER_SECONDS)
@@ -327,8 +324,8 @@ async fn plan_and_client(
         context.database.plan(plan_id),
         context.database.client(account.client_id),
     )?;
-    let plan = plan.ok_or_else(|| Rejection::not_found("S3 plan not found"))?;
-    let client = client.ok_or_else(|| Rejection::not_found("customer not found"))?;
+    let plan = plan.ok_or_else(Rejection::plan_not_found)?;
+    let client = client.ok_or_else(Rejection::client_not_found)?;
     check_counted(context, &plan, &account.location)?;
     Ok((plan, client))
 }
@@ -339,8 +336,17 @@ fn free_limit(context: &Context) -> u32 {
 
 /// As orders are refused: what the client may not have is forbidden, all else is the present state's doing.
 fn rejection(refused: Refused) -> Rejection {
-    match refused {
-        Refused::FreeLimit => Rejection::forbidden(refused.to_string()),
-        _ => Rejection::conflict(refused.to_string()),
-    }
+    let reason = match &refused {
+        Refused::NotAllowed(refused) => return not_allowed(refused),
+        Refused::FreeLimit => Reason::FreeAccountLimitReached,
+        Refused::SamePlan => Reason::SamePlan,
+        Refused::NotActive
+        | Refused::NotOffered(_)
+        | Refused::NotSold(_)
+        | Refused::StorageType { .. } => Reason::PlanNotAvailable,
+        Refused::TooMuchStored { .. } => Reason::PlanTooSmall,
+        Refused::TooManyChanges => Reason::TooManyPlanChanges,
+        Refused::AmountTooLarge(_) => Reason::AmountTooLarge,
+    };
+    Rejection::new(reason, refused.to_string())
 }

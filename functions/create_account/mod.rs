@@ -11,7 +11,8 @@ crate::action! {
     /// Orders an account, and leaves open what the client's credit does not pay of its invoice.
     ///
     /// Its errors speak as those of `create_order`.
-    "create_account" speaks as "create_order" of Everybody, about (), with ordered
+    "create_account" speaks as "create_order" of Everybody, about (), with ordered,
+        refuses like crate::provisioning::REFUSALS
 }
 
 async fn handle(

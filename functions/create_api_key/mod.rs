@@ -7,20 +7,17 @@ use wharfage::context::Context;
 use wharfage::domain::client::Client;
 use wharfage::domain::credential::{ApiKey, Maker, hash};
 use wharfage::domain::history::Entity;
-use wharfage::error::{Error, Fault, Rejection};
+use wharfage::error::{Error, Fault};
 use wharfage::http::subject::Call;
-use wharfage::http::values::{Id, Whole};
 
 crate::action! {
     /// Makes a further API key for a client. It is shown this once.
-    "create_api_key" of Administrators, about (), with client
+    "create_api_key" of Administrators, about Client
 }
 
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// The client.
-    id: Id,
     /// What the key is for, in words.
     #[serde(default)]
     #[schemars(extend("default" = "API key"))]
@@ -40,17 +37,8 @@ pub struct Answered {
     name: String,
 }
 
-async fn client(context: &Context, asked: &Asked) -> Result<Option<Client>, Error> {
-    Ok(context.database.client(asked.id.0).await?)
-}
-
-async fn handle(
-    context: &Context,
-    call: Call<'_, Asked>,
-    client: Option<Client>,
-) -> Result<Answered, Error> {
-    client.ok_or_else(|| Rejection::not_found("customer not found"))?;
-    let (caller, Whole(client_id)) = (call.caller, call.parameters.id);
+async fn handle(context: &Context, call: Call<'_, Asked, Client>) -> Result<Answered, Error> {
+    let (caller, client_id) = (call.caller, call.about.client_id);
     let name = call.parameters.name.unwrap_or_else(|| "API key".into());
     let key = context.random.callback_key();
     let api_key_id = hash(&key);

@@ -6,16 +6,18 @@ use serde_json::json;
 use wharfage::cluster::ClusterError;
 use wharfage::context::Context;
 use wharfage::domain::account::Account;
-use wharfage::error::Error;
+use wharfage::error::{Error, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::values::BucketName;
 
-use crate::buckets::{bucket_row, name_taken};
+use crate::buckets::bucket_row;
 use crate::services::check_in_use;
 
 crate::action! {
     /// Makes a further bucket for an account.
-    "create_bucket" of Everybody, about Account
+    "create_bucket" of Everybody, about Account,
+        refuses [BucketNameTaken, StorageRefused, StorageUnavailable],
+        refuses like crate::services::NOT_IN_USE
 }
 
 /// What it takes.
@@ -41,7 +43,7 @@ async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Ans
     check_in_use(&account)?;
     let row = bucket_row(&account, &bucket_name);
     if !context.database.take_bucket_name(&row).await?.is_yes() {
-        return Err(name_taken().into());
+        return Err(Rejection::bucket_name_taken().into());
     }
     let provider = &context.clusters.of(&account.location)?.provider;
     if let Err(error) = provider.create_bucket(&account.s3uid, &bucket_name).await {
@@ -50,7 +52,7 @@ async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Ans
             context.database.give_bucket_name_back(&row).await?;
         }
         return Err(if error.is("BucketAlreadyExists") {
-            name_taken().into()
+            Rejection::bucket_name_taken().into()
         } else {
             error.into()
         });

@@ -6,14 +6,15 @@ use wharfage::context::Context;
 use wharfage::domain::client::{Client, Role};
 use wharfage::domain::credential::Maker;
 use wharfage::domain::history::Entity;
-use wharfage::error::{Error, Fault, Rejection};
+use wharfage::error::{Error, Fault};
 use wharfage::http::subject::Call;
 
-use crate::clients::{self, OneClient as Answered, Terms};
+use crate::clients::{self, OneClient as Answered, Terms, email_taken};
 
 crate::action! {
     /// Makes a new client.
-    "create_client" of Administrators, about (), with looked_up
+    "create_client" of Administrators, about (), with looked_up,
+        refuses [EmailTaken]
 }
 
 /// What it takes. `email` and `currency` are needed.
@@ -77,9 +78,4 @@ async fn handle(
         };
     }
     Ok(Answered::from(&client))
-}
-
-/// The email is another client's.
-pub(crate) fn email_taken() -> Rejection {
-    Rejection::conflict("another client has this email")
 }

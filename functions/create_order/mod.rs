@@ -11,7 +11,8 @@ crate::action! {
     /// Orders an account, and pays it from the client's credit.
     ///
     /// Where the credit does not suffice, nothing is ordered.
-    "create_order" of Everybody, about (), with ordered
+    "create_order" of Everybody, about (), with ordered,
+        refuses like crate::provisioning::REFUSALS
 }
 
 async fn handle(

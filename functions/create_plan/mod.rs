@@ -10,8 +10,7 @@ use wharfage::domain::plan::Plan;
 use wharfage::error::{Error, Fault};
 use wharfage::http::subject::Call;
 
-use crate::list_plans::{self, OnePlan as Answered};
-use crate::plans::Terms;
+use crate::plans::{self, OnePlan as Answered, Terms};
 
 crate::action! {
     /// Makes a new plan.
@@ -68,7 +67,7 @@ async fn handle(
         &Entity::Plan(plan.id),
         NAME,
         call.caller.actor(),
-        list_plans::wire(&plan),
+        plans::wire(&plan),
     );
     if !context.database.put_plan(&plan, &entry).await?.is_yes() {
         return Err(Fault::permanent(

@@ -6,7 +6,7 @@ use serde_json::json;
 use wharfage::context::Context;
 use wharfage::domain::account::Account;
 use wharfage::domain::task::Work;
-use wharfage::error::{Error, Rejection};
+use wharfage::error::{Error, Reason, Rejection};
 use wharfage::http::subject::Call;
 
 use crate::asking::ask;
@@ -17,7 +17,9 @@ crate::action! {
     /// Removes a bucket.
     ///
     /// One with something in it is emptied first: then there is a callback key, by which `eq_callback.php` tells when it is gone.
-    "delete_bucket" of Everybody, about Account
+    "delete_bucket" of Everybody, about Account,
+        refuses [BucketNotFound, StorageRefused, StorageUnavailable],
+        refuses like crate::services::NOT_IN_USE
 }
 
 /// What it takes.
@@ -78,7 +80,11 @@ async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Ans
             {
                 return Ok(answered(None));
             }
-            Err(Rejection::not_found("S3 bucket not found for this account").into())
+            Err(Rejection::new(
+                Reason::BucketNotFound,
+                "S3 bucket not found for this account",
+            )
+            .into())
         }
         Err(error) if error.is("BucketNotEmpty") => {
             let work = Work::RemoveBucket {

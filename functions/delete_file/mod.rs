@@ -14,7 +14,9 @@ use crate::files;
 
 crate::action! {
     /// Deletes a file, as the account itself would.
-    "delete_file" of Everybody, about Account
+    "delete_file" of Everybody, about Account,
+        refuses [AccessDenied, StorageRefused, StorageUnavailable],
+        refuses like crate::services::NOT_IN_USE
 }
 
 /// What it takes.

@@ -12,7 +12,8 @@ use crate::services::{self, AccountService as Answered};
 
 crate::action! {
     /// Cancels the service at the end of the paid period.
-    "delete_payment_account" of Everybody, about Account
+    "delete_payment_account" of Everybody, about Account,
+        refuses [AccountCancelled, AccountTerminating, ChangedMeanwhile]
 }
 
 /// It takes nothing else.

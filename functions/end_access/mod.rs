@@ -19,7 +19,7 @@ use wharfage::database::MadeKey;
 use wharfage::domain::client::{Client, Role};
 use wharfage::domain::credential::ApiKey;
 use wharfage::domain::history::{Entity, Entry};
-use wharfage::error::{Error, Fault, Rejection};
+use wharfage::error::{Error, Fault, Reason, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::tokens::Caller;
 use wharfage::http::values::{Id, Whole};
@@ -28,14 +28,13 @@ crate::action! {
     /// Ends everything that lets a client in, and what it made to let others in.
     ///
     /// Where `complete` is false, there is more: send the call again.
-    "end_access" of Administrators, about (), with before
+    "end_access" of Administrators, about Client,
+        refuses [OwnRole, ConfirmationNeeded, NoSuccessor, ChangedMeanwhile]
 }
 
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// The client.
-    id: Id,
     /// 1 to make a client of an administrator, and of those that it made administrators.
     demote: Option<Whole<0, 1>>,
     /// 1 for who ends their own access, and means it.
@@ -104,21 +103,12 @@ const AT_ONCE: usize = 8;
 /// Clients that an answer names.
 const MOST_CLIENTS: i32 = 500;
 
-async fn before(context: &Context, asked: &Asked) -> Result<Option<Client>, Error> {
-    Ok(context.database.client(asked.id.0).await?)
-}
-
-async fn handle(
-    context: &Context,
-    call: Call<'_, Asked>,
-    before: Option<Client>,
-) -> Result<Answered, Error> {
-    let (caller, asked) = (call.caller, call.parameters);
-    let Whole(client_id) = asked.id;
+async fn handle(context: &Context, call: Call<'_, Asked, Client>) -> Result<Answered, Error> {
+    let (caller, before, asked) = (call.caller, call.about, call.parameters);
+    let client_id = before.client_id;
     let demotes = asked.demote == Some(Whole(1));
     let is_confirmed = asked.confirm == Some(Whole(1));
     let successor_id = asked.successor.map(|Whole(id)| id);
-    let before = before.ok_or_else(|| Rejection::not_found("customer not found"))?;
     let ending = Ending {
         context,
         caller: &caller,
@@ -127,11 +117,11 @@ async fn handle(
     let successor = if client_id == caller.client_id {
         if demotes {
             let text = "administrators cannot change their own role";
-            return Err(Rejection::conflict(text).into());
+            return Err(Rejection::new(Reason::OwnRole, text).into());
         }
         if !is_confirmed {
             let text = "this would end your own access: send confirm=1 and a successor";
-            return Err(Rejection::conflict(text).into());
+            return Err(Rejection::new(Reason::ConfirmationNeeded, text).into());
         }
         let successor_id = successor_id.ok_or_else(|| Rejection::missing("successor"))?;
         Some(ending.successor(successor_id).await?)
@@ -197,7 +187,7 @@ impl Ending<'_> {
             .ok_or_else(|| {
                 let text =
                     "the successor must be another administrator with an API key that you did not make";
-                Rejection::conflict(text).into()
+                Rejection::new(Reason::NoSuccessor, text).into()
             })
     }
 

@@ -6,17 +6,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, to_value};
 use wharfage::context::Context;
-use wharfage::domain::task::{Answer as TaskAnswer, Obstacle, Work};
-use wharfage::error::{Error, Fault, Rejection};
+use wharfage::domain::task::{Answer as TaskAnswer, Work};
+use wharfage::error::{Error, Fault, Reason, Rejection};
 use wharfage::http::envelope::{Answer, with_head};
 use wharfage::http::subject::Who;
 use wharfage::http::takes::Takes;
 use wharfage::http::typed;
-use wharfage::http::values::Second;
-use wharfage::http::{Action, AnswerSchema, Call, Contract};
+use wharfage::http::{Action, AnswerSchema, Call, Contract, Get};
 use wharfage::{from_line, schema};
 
 use crate::bucket_lists;
+use crate::obstacles::ObstacleShown;
 
 crate::endpoint!("eq_callback_php", "/eq_callback.php", CHECKS);
 
@@ -25,9 +25,9 @@ pub(crate) const CHECKS: &[&Action] = &[&Action {
     module: "eq_callback",
     name: "check",
     speaks_as: "check",
-    allows_get: |_| true,
+    get: Get::Always,
     takes: Takes {
-        names: &[],
+        token: false,
         typed: &[|| crate::action!(@names Check)],
         unused: &["token", "status", "stage", "id"],
     },
@@ -40,6 +40,11 @@ pub(crate) const CHECKS: &[&Action] = &[&Action {
         who: Who::Anybody,
         parameters: &[Check::json_schema],
         answer: AnswerSchema::Whole(Checked::json_schema),
+        refuses: &[&[
+            Reason::CallbackNotFound,
+            Reason::StorageRefused,
+            Reason::StorageUnavailable,
+        ]],
     },
     handler: |context, call| Box::pin(check(context, call)),
 }];
@@ -114,7 +119,7 @@ async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
         });
     };
     let outcome = match task_answer {
-        TaskAnswer::Refused { text } => Err(Rejection::conflict(text)),
+        TaskAnswer::Refused { text } => Err(Rejection::new(Reason::StorageRefused, text)),
         TaskAnswer::Unavailable => Err(Rejection {
             text: "the storage could not answer, send the request again".into(),
             ..Rejection::storage_unavailable()
@@ -150,37 +155,6 @@ fn whole(body: &Checked) -> Result<Answer, Error> {
     Ok(Answer::whole(body))
 }
 
-/// What stands in a clean-up's way.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct ObstacleShown {
-    /// What it is, in words.
-    text: String,
-    /// Since when.
-    since: Second,
-    /// The bucket of a locked object.
-    bucket_name: Option<String>,
-    /// The key of a locked object.
-    filename: Option<String>,
-    /// The version of a locked object.
-    version_id: Option<String>,
-    /// Until when an object is locked.
-    until: Option<Second>,
-}
-
-impl From<&Obstacle> for ObstacleShown {
-    fn from(obstacle: &Obstacle) -> ObstacleShown {
-        let locked = obstacle.locked.as_ref();
-        ObstacleShown {
-            text: obstacle.text.clone(),
-            since: Second(obstacle.since),
-            bucket_name: locked.map(|locked| locked.bucket_name.clone()),
-            filename: locked.map(|locked| locked.key.clone()),
-            version_id: locked.and_then(|locked| locked.version_id.clone()),
-            until: locked.and_then(|locked| locked.until).map(Second),
-        }
-    }
-}
-
 fn not_found() -> Rejection {
-    Rejection::not_found("AsyncKey not found").bare()
+    Rejection::new(Reason::CallbackNotFound, "AsyncKey not found").bare()
 }

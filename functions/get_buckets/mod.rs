@@ -13,7 +13,8 @@ crate::action! {
     /// Lists an account's buckets with their usage, as the cluster tells it.
     ///
     /// Where the cluster takes longer than the installation waits, the answer is a callback key for `eq_callback.php`.
-    "get_buckets" of Everybody, about BareAccount, or later
+    "get_buckets" of Everybody, about BareAccount, or later,
+        refuses [StorageRefused, StorageUnavailable]
 }
 
 /// It takes nothing else.

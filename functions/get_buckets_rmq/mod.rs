@@ -14,7 +14,8 @@ crate::action! {
     /// As `get_buckets`, in the shape that older clients read.
     ///
     /// Where the cluster takes longer than the installation waits, the answer is a callback key for `eq_callback.php`.
-    "get_buckets_rmq" of Everybody, about Account, or later
+    "get_buckets_rmq" of Everybody, about Account, or later,
+        refuses [StorageRefused, StorageUnavailable]
 }
 
 /// It takes nothing else.

@@ -18,7 +18,9 @@ crate::action! {
     /// Lists the files of a bucket, page by page.
     ///
     /// A search looks at a bounded number of files and may answer a short page. Where `next_token` is absent, it was the last.
-    "get_files" of Everybody, about Account, with start
+    "get_files" of Everybody, about Account, with start,
+        refuses [AccessDenied, StorageRefused, StorageUnavailable],
+        refuses like crate::services::NOT_IN_USE
 }
 
 /// What it takes.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
-use wharfage::error::{Error, Rejection};
+use wharfage::error::{Error, Reason, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::values::{Id, Whole};
 
@@ -11,7 +11,8 @@ use crate::invoices::{self, InvoiceShown, LineShown};
 
 crate::action! {
     /// Shows one invoice, each line with the figures it was computed from.
-    "get_invoice" of Everybody, about ()
+    "get_invoice" of Everybody, about (),
+        refuses [InvoiceNotFound, AccountNotFound]
 }
 
 /// What it takes.
@@ -55,7 +56,8 @@ async fn handle(context: &Context, call: Call<'_, Asked>) -> Result<Answered, Er
         // Another client's: that there is one is nobody else's business.
         Err(_) => None,
     };
-    let invoice = invoice.ok_or_else(|| Rejection::not_found("invoice not found"))?;
+    let invoice =
+        invoice.ok_or_else(|| Rejection::new(Reason::InvoiceNotFound, "invoice not found"))?;
     let lines = invoice
         .lines
         .iter()

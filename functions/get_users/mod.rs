@@ -28,7 +28,8 @@ crate::action! {
     /// Lists accounts with their traffic, storage and service; filtered, sorted and paged.
     ///
     /// Clients see their own. Administrators who filter by `status` or `suspension` go on by `next_token`; a page may be short.
-    "get_users" of Everybody, about (), with query
+    "get_users" of Everybody, about (), with query,
+        refuses [ClientNotFound]
 }
 
 /// What it takes.
@@ -402,7 +403,7 @@ async fn candidates(
     if let Some(s3uid) = &query.s3uid {
         return Ok(Some(database.account(s3uid).await?.into_iter().collect()));
     }
-    let not_found = || Rejection::not_found("customer not found");
+    let not_found = Rejection::client_not_found;
     let client_id = match (query.id, &query.email) {
         (Some(client_id), _) => Some(
             database

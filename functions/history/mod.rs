@@ -17,7 +17,8 @@ crate::action! {
     /// Tells who did what, the newest first: to an account, a plan or a client, or by an administrator.
     ///
     /// Where `next_token` is absent, it was the last page.
-    "history" of Everybody, about (), with place
+    "history" of Everybody, about (), with place,
+        refuses [AccountNotFound, PlanNotFound, AdministratorsOnly]
 }
 
 /// What it takes. Without a name of what, it is the caller's own.
@@ -156,7 +157,7 @@ async fn handle(context: &Context, call: Call<'_, Asked>, next: Place) -> Result
                 .database
                 .plan(id)
                 .await?
-                .ok_or_else(|| Rejection::not_found("S3 plan not found"))?;
+                .ok_or_else(Rejection::plan_not_found)?;
             Entity::Plan(id)
         }
         (None, None, Some(id)) => {

@@ -11,7 +11,7 @@ use wharfage::error::{Error, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::values::{Limit, Second, Whole};
 
-use crate::eq_callback_php::ObstacleShown;
+use crate::obstacles::ObstacleShown;
 
 crate::action! {
     /// Lists the clean-ups under way, and what stands in their way.

@@ -15,7 +15,8 @@ crate::action! {
     /// Lists a client's invoices, the newest first.
     ///
     /// A page is what was looked at: with a filter it may be short. Where `next_token` is absent, it was the last.
-    "list_invoices" of Everybody, about ()
+    "list_invoices" of Everybody, about (),
+        refuses [AccountNotFound]
 }
 
 /// What it takes.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use wharfage::context::Context;
 use wharfage::domain::account::{Account, Parts};
 use wharfage::domain::period::date_of;
-use wharfage::error::{Error, Rejection};
+use wharfage::error::{Error, Reason, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::values::Day;
 
@@ -20,7 +20,8 @@ crate::action! {
     /// Lets an account's keys work again, whoever stopped them.
     ///
     /// An unpaid account is given time: on the day `until` it is suspended again if something is still overdue.
-    "resume_account" of Administrators, about Account, with check
+    "resume_account" of Administrators, about Account, with check,
+        refuses [AccountNotSuspended, AccountNotOverdue, ChangedMeanwhile, StorageRefused, StorageUnavailable]
 }
 
 /// What it takes.
@@ -61,7 +62,7 @@ async fn handle(
         (_, Some(_)) if !is_unpaid => {
             let text =
                 "nothing is overdue on the S3 account: until is for one that is not paid for";
-            return Err(Rejection::conflict(text).into());
+            return Err(Rejection::new(Reason::AccountNotOverdue, text).into());
         }
         (None, None) => return not_suspended(context, account).await,
         (None, Some(until)) => suspension::give_time(context, s3uid, until, actor).await?,
@@ -71,15 +72,19 @@ async fn handle(
             suspension::resume_by_staff(context, s3uid, until, actor).await?
         }
     };
-    let account = resumed
-        .ok_or_else(|| Rejection::conflict("S3 account is not suspended, or being deleted"))?;
+    let account = resumed.ok_or_else(|| {
+        Rejection::new(
+            Reason::AccountNotSuspended,
+            "S3 account is not suspended, or being deleted",
+        )
+    })?;
     Ok(answer(&account))
 }
 
 /// The record says that the keys work. Whoever resumed the account may not have heard the answer, or its keys may be stopped all the same
 /// for a reason that nobody recorded: its cluster is told in any case.
 async fn not_suspended(context: &Context, account: Account) -> Result<Answered, Error> {
-    let refused = Rejection::conflict("S3 account is not suspended");
+    let refused = Rejection::new(Reason::AccountNotSuspended, "S3 account is not suspended");
     if account.are_keys_stopped() {
         return Err(refused.into());
     }

@@ -6,13 +6,14 @@ use serde_json::json;
 use wharfage::context::Context;
 use wharfage::domain::credential::ApiKey;
 use wharfage::domain::history::Entity;
-use wharfage::error::{Error, Rejection};
+use wharfage::error::{Error, Reason, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::values::KeyHash;
 
 crate::action! {
     /// Ends an API key, and the sessions that were opened with it.
-    "revoke_api_key" of Administrators, about (), with api_key
+    "revoke_api_key" of Administrators, about (), with api_key,
+        refuses [ApiKeyNotFound]
 }
 
 /// What it takes.
@@ -72,5 +73,5 @@ async fn handle(
 }
 
 fn not_found() -> Rejection {
-    Rejection::not_found("API key not found")
+    Rejection::new(Reason::ApiKeyNotFound, "API key not found")
 }

@@ -7,17 +7,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
 use wharfage::domain::account::{Account, NextKey, NotAllowed, Parts};
-use wharfage::error::{Error, Rejection};
+use wharfage::error::{Error, Reason, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::tokens::Caller;
 use wharfage::http::values::Whole;
 
-use crate::services::check_in_use;
+use crate::services::{check_in_use, not_allowed};
 use crate::suspension::{settle, settle_again};
 
 crate::action! {
     /// Gives an account a second key, valid beside the first. With `confirm=1` the second takes the first one's place.
-    "rotate_key" of Everybody, about Account
+    "rotate_key" of Everybody, about Account,
+        refuses [NoKeyToConfirm, ChangedMeanwhile, StorageRefused, StorageUnavailable],
+        refuses like crate::services::NOT_IN_USE
 }
 
 /// What it takes.
@@ -53,7 +55,7 @@ async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Ans
     if caller.is_admin() {
         // A key that fell into the wrong hands is changed while it is stopped.
         if account.is_going() {
-            return Err(Rejection::conflict(NotAllowed::Terminating.to_string()).into());
+            return Err(not_allowed(&NotAllowed::Terminating).into());
         }
     } else {
         check_in_use(&account)?;
@@ -160,7 +162,9 @@ async fn confirmed_before(context: &Context, account: Account) -> Result<Answere
         .key_confirmed_at
         .is_some_and(|at| now.duration_since(at) < CONFIRMATION_KEPT);
     if !is_recent {
-        return Err(Rejection::conflict("no key is waiting to be confirmed").into());
+        return Err(
+            Rejection::new(Reason::NoKeyToConfirm, "no key is waiting to be confirmed").into(),
+        );
     }
     let account = match account.unsettled {
         Some(_) => settle_again(context, account, Parts::KEYS).await?,

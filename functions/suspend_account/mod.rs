@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use wharfage::context::Context;
 use wharfage::domain::account::Account;
-use wharfage::error::{Error, Rejection};
+use wharfage::error::{Error, Reason, Rejection};
 use wharfage::http::subject::Call;
 
 use crate::services::AccountService as Answered;
@@ -12,7 +12,8 @@ use crate::suspension;
 
 crate::action! {
     /// Stops an account's keys. Its data is kept.
-    "suspend_account" of Administrators, about Account
+    "suspend_account" of Administrators, about Account,
+        refuses [AccountTerminating, ChangedMeanwhile, StorageRefused, StorageUnavailable]
 }
 
 /// It takes nothing else.
@@ -22,6 +23,6 @@ pub struct Asked {}
 async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Answered, Error> {
     let account = suspension::suspend_by_staff(context, &call.about.s3uid, call.caller.actor())
         .await?
-        .ok_or_else(|| Rejection::conflict("S3 account is being deleted"))?;
+        .ok_or_else(|| Rejection::new(Reason::AccountTerminating, "S3 account is being deleted"))?;
     Ok(Answered::new(&account, &account.service))
 }

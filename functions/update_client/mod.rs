@@ -7,38 +7,27 @@ use wharfage::context::Context;
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::client::Client;
 use wharfage::domain::history::Entity;
-use wharfage::error::{Error, Rejection};
+use wharfage::error::{Error, Reason, Rejection};
 use wharfage::http::subject::Call;
-use wharfage::http::values::{Id, Whole};
 
-use crate::clients::{self, OneClient as Answered, Terms};
-use crate::create_client::email_taken;
+use crate::clients::{self, OneClient as Answered, Terms, email_taken};
 
 crate::action! {
     /// Changes a client. What is not named stays as it is.
-    "update_client" of Administrators, about (), with before
+    "update_client" of Administrators, about Client,
+        refuses [EmailTaken, CurrencyInUse, OwnRole, ChangedMeanwhile]
 }
 
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// The client.
-    id: Id,
     #[schemars(flatten)]
     terms: Terms,
 }
 
-async fn before(context: &Context, asked: &Asked) -> Result<Option<Client>, Error> {
-    Ok(context.database.client(asked.id.0).await?)
-}
-
-async fn handle(
-    context: &Context,
-    call: Call<'_, Asked>,
-    before: Option<Client>,
-) -> Result<Answered, Error> {
-    let (caller, Whole(client_id)) = (call.caller, call.parameters.id);
-    let before = before.ok_or_else(|| Rejection::not_found("customer not found"))?;
+async fn handle(context: &Context, call: Call<'_, Asked, Client>) -> Result<Answered, Error> {
+    let (caller, before) = (call.caller, call.about);
+    let client_id = before.client_id;
     let regroups = call.parameters.terms.regroups();
     let mut client = call.parameters.terms.apply(before.clone())?;
     if client.role != before.role {
@@ -47,12 +36,12 @@ async fn handle(
     if client != before {
         if client.role != before.role && client_id == caller.client_id {
             let text = "administrators cannot change their own role";
-            return Err(Rejection::conflict(text).into());
+            return Err(Rejection::new(Reason::OwnRole, text).into());
         }
         // Its accounts are billed in it, with what they owe and what was paid for them.
         if client.currency != before.currency && before.accounts > 0 {
             let text = "the currency can be changed only while the customer has no S3 accounts";
-            return Err(Rejection::conflict(text).into());
+            return Err(Rejection::new(Reason::CurrencyInUse, text).into());
         }
         if client.currency != before.currency {
             let balances = context
@@ -61,7 +50,7 @@ async fn handle(
                 .await?;
             if !balances.is_even() {
                 let text = "the currency can be changed only while the customer has neither credit nor debts";
-                return Err(Rejection::conflict(text).into());
+                return Err(Rejection::new(Reason::CurrencyInUse, text).into());
             }
         }
         let is_new_email = client.email != before.email;

@@ -9,12 +9,12 @@ use wharfage::error::{Error, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::values::Id;
 
-use crate::list_plans::{self, OnePlan as Answered};
-use crate::plans::Terms;
+use crate::plans::{self, OnePlan as Answered, Terms};
 
 crate::action! {
     /// Makes the next version of a plan. Accounts pay it from their next period on. What is not named stays as it is.
-    "update_plan" of Administrators, about (), with plan
+    "update_plan" of Administrators, about (), with plan,
+        refuses [PlanNotFound, ChangedMeanwhile]
 }
 
 /// What it takes.
@@ -41,7 +41,7 @@ async fn handle(
     call: Call<'_, Asked>,
     plan: Option<Plan>,
 ) -> Result<Answered, Error> {
-    let before = plan.ok_or_else(|| Rejection::not_found("S3 plan not found"))?;
+    let before = plan.ok_or_else(Rejection::plan_not_found)?;
     let mut plan = call.parameters.terms.apply(context, before.clone())?;
     if plan == before {
         return Ok(Answered::from(&plan));
@@ -52,7 +52,7 @@ async fn handle(
         &Entity::Plan(plan.id),
         NAME,
         call.caller.actor(),
-        list_plans::wire(&plan),
+        plans::wire(&plan),
     );
     if !context.database.put_plan(&plan, &entry).await?.is_yes() {
         return Err(Rejection::changed_meanwhile("the plan was changed meanwhile").into());

@@ -19,7 +19,7 @@ use self::secrets::Secrets;
 use crate::config::{Location, Provider};
 use crate::domain::task::LockedObject;
 use crate::domain::usage::TrafficHour;
-use crate::error::{Error, Fault, Rejection};
+use crate::error::{Error, Fault, Reason, Rejection};
 use crate::outside::Outside;
 use crate::telemetry::{self, Figure};
 
@@ -70,8 +70,12 @@ impl ClusterError {
 impl From<ClusterError> for Error {
     fn from(error: ClusterError) -> Error {
         match error {
-            ClusterError::Refused { message, .. } => Rejection::conflict(message).into(),
-            ClusterError::Locked(locked) => Rejection::conflict(locked.to_string()).into(),
+            ClusterError::Refused { message, .. } => {
+                Rejection::new(Reason::StorageRefused, message).into()
+            }
+            ClusterError::Locked(locked) => {
+                Rejection::new(Reason::StorageRefused, locked.to_string()).into()
+            }
             ClusterError::Unavailable(reason) => {
                 tracing::warn!(reason, "a cluster cannot answer");
                 telemetry::add(Figure::ClusterUnavailable, 1);

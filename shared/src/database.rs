@@ -2,6 +2,9 @@
 //!
 //! Reads by key are strongly consistent: what one request wrote, the next one sees. Queries on indexes are not, and decide nothing
 //! that a conditional write does not check again.
+//!
+//! The [`Fault`] of every function here is that DynamoDB cannot answer, or that what is stored cannot be read. What it refuses by a
+//! condition is no fault: a write answers with [`Written`].
 
 mod accounts;
 mod billing;

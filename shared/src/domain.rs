@@ -22,6 +22,7 @@ pub mod plan;
 pub mod plan_change;
 pub mod quota;
 pub mod rating;
+pub mod reason;
 pub mod recount;
 pub mod settling;
 pub mod task;

@@ -7,66 +7,61 @@ use aws_smithy_types::error::display::DisplayErrorContext;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use http::StatusCode;
 
+use crate::domain::order::Refusal;
+pub use crate::domain::reason::Reason;
+
 /// Seconds after which to ask again for what a cluster could not answer.
 const STORAGE_RETRY_AFTER_SECONDS: u32 = 30;
 
-/// A request refused, with the status and the text its sender sees.
+/// A request refused, with the reason, the status and the text its sender sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// The HTTP status.
-    pub status: StatusCode,
+    /// Why, for programs: it says the HTTP status, and is sent as `Wharfage-Reason`.
+    pub reason: Reason,
     /// The text, without the action's name in front.
     pub text: String,
     /// Whether the answer's text is `text` alone, without `s3/<action>: ` in front.
     pub bare: bool,
     /// Seconds after which to try again, sent as `Retry-After`.
     pub retry_after_seconds: Option<u32>,
-    /// Why, for programs: sent as `Wharfage-Reason`.
-    pub reason: Option<Reason>,
+    /// The parameter that is missing, unknown or wrong, where its name can be shown.
+    pub parameter: Option<String>,
     /// The methods there are, sent as `Allow`.
     pub allow: Option<&'static str>,
 }
 
-/// Why a request is refused, where its status and its text leave that open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
-pub enum Reason {
-    /// There is no token.
-    TokenMissing,
-    /// The token is wrong, revoked, or used from another address.
-    TokenInvalid,
-    /// The token was right, and its time is over.
-    TokenExpired,
-}
-
 impl Rejection {
-    fn new(status: StatusCode, text: impl Into<String>) -> Rejection {
+    /// Refuses for a reason; `text` says it to people.
+    #[must_use]
+    pub fn new(reason: Reason, text: impl Into<String>) -> Rejection {
         Rejection {
-            status,
+            reason,
             text: text.into(),
             bare: false,
             retry_after_seconds: None,
-            reason: None,
+            parameter: None,
             allow: None,
         }
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// 400: a parameter is missing.
     #[must_use]
     pub fn missing(parameter: &str) -> Rejection {
-        Rejection::new(
-            StatusCode::BAD_REQUEST,
-            format!("missing parameter {parameter}"),
-        )
+        let text = format!("missing parameter {parameter}");
+        Rejection::new(Reason::ParameterMissing, text).about(parameter)
     }
 
     /// 400: a parameter is not what it must be; `rule` says what that is.
     #[must_use]
     pub fn invalid(parameter: &str, rule: &str) -> Rejection {
-        Rejection::new(
-            StatusCode::BAD_REQUEST,
-            format!("invalid parameter {parameter}: {rule}"),
-        )
+        let text = format!("invalid parameter {parameter}: {rule}");
+        Rejection::new(Reason::ParameterInvalid, text).about(parameter)
     }
 
     /// 400: a parameter that the action does not take, by its name, unless that is not to be repeated, and with the one that was meant,
@@ -81,70 +76,60 @@ impl Rejection {
         if let Some(meant) = meant {
             text.extend([" (did you mean ", meant, "?)"]);
         }
-        Rejection::new(StatusCode::BAD_REQUEST, text)
+        let rejection = Rejection::new(Reason::ParameterUnknown, text);
+        match parameter {
+            Some(parameter) => rejection.about(parameter),
+            None => rejection,
+        }
     }
 
     /// 400: the request as a whole cannot be read.
     #[must_use]
-    pub fn bad_request(text: impl Into<String>) -> Rejection {
-        Rejection::new(StatusCode::BAD_REQUEST, text)
+    pub fn unreadable(text: impl Into<String>) -> Rejection {
+        Rejection::new(Reason::RequestUnreadable, text)
     }
 
     /// 401: no token.
     #[must_use]
     pub fn missing_token() -> Rejection {
-        Rejection {
-            reason: Some(Reason::TokenMissing),
-            ..Rejection::new(StatusCode::UNAUTHORIZED, "missing auth token")
-        }
+        Rejection::new(Reason::TokenMissing, "missing auth token")
     }
 
     /// 401: a token that is wrong, revoked, or used from another address.
     #[must_use]
     pub fn invalid_token() -> Rejection {
-        Rejection {
-            reason: Some(Reason::TokenInvalid),
-            ..Rejection::new(StatusCode::UNAUTHORIZED, "invalid token")
-        }
+        Rejection::new(Reason::TokenInvalid, "invalid token")
     }
 
     /// 401: a token whose time is over. It is told as one that is wrong, but for its reason.
     #[must_use]
     pub fn expired_token() -> Rejection {
-        Rejection {
-            reason: Some(Reason::TokenExpired),
-            ..Rejection::invalid_token()
-        }
+        Rejection::new(Reason::TokenExpired, "invalid token")
     }
 
     /// 401: an API key that is wrong or revoked.
     #[must_use]
     pub fn invalid_key() -> Rejection {
-        Rejection::new(StatusCode::UNAUTHORIZED, "invalid key")
-    }
-
-    /// 402: not enough credit, or none of the kind needed.
-    #[must_use]
-    pub fn payment_required(text: impl Into<String>) -> Rejection {
-        Rejection::new(StatusCode::PAYMENT_REQUIRED, text)
-    }
-
-    /// 403: known, and not allowed.
-    #[must_use]
-    pub fn forbidden(text: impl Into<String>) -> Rejection {
-        Rejection::new(StatusCode::FORBIDDEN, text)
-    }
-
-    /// 404: not there, or not the caller's.
-    #[must_use]
-    pub fn not_found(text: impl Into<String>) -> Rejection {
-        Rejection::new(StatusCode::NOT_FOUND, text)
+        Rejection::new(Reason::KeyInvalid, "invalid key")
     }
 
     /// 404: the account does not exist, or is somebody else's: the two look alike.
     #[must_use]
     pub fn account_not_found() -> Rejection {
-        Rejection::not_found("S3 account not found for this customer")
+        let text = "S3 account not found for this customer";
+        Rejection::new(Reason::AccountNotFound, text)
+    }
+
+    /// 404: there is no such client.
+    #[must_use]
+    pub fn client_not_found() -> Rejection {
+        Rejection::new(Reason::ClientNotFound, "customer not found")
+    }
+
+    /// 404: the plan does not exist, or is not for this client.
+    #[must_use]
+    pub fn plan_not_found() -> Rejection {
+        Rejection::new(Reason::PlanNotFound, "S3 plan not found")
     }
 
     /// 405: `allow` names the methods there are.
@@ -152,53 +137,29 @@ impl Rejection {
     pub fn method_not_allowed(allow: &'static str) -> Rejection {
         Rejection {
             allow: Some(allow),
-            ..Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
+            ..Rejection::new(Reason::MethodNotAllowed, "method not allowed")
         }
     }
 
-    /// 409: the present state does not allow it.
+    /// 409: the bucket's name is somebody's, on whatever cluster.
     #[must_use]
-    pub fn conflict(text: impl Into<String>) -> Rejection {
-        Rejection::new(StatusCode::CONFLICT, text)
-    }
-
-    /// 413.
-    #[must_use]
-    pub fn too_large(text: impl Into<String>) -> Rejection {
-        Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, text)
-    }
-
-    /// 415.
-    #[must_use]
-    pub fn unsupported_media_type(text: impl Into<String>) -> Rejection {
-        Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text)
-    }
-
-    /// 422: an idempotency key used before with other parameters.
-    #[must_use]
-    pub fn unprocessable(text: impl Into<String>) -> Rejection {
-        Rejection::new(StatusCode::UNPROCESSABLE_ENTITY, text)
-    }
-
-    /// 429: nothing was begun, for others are before it.
-    #[must_use]
-    pub fn too_many(text: impl Into<String>, retry_after_seconds: u32) -> Rejection {
-        Rejection::new(StatusCode::TOO_MANY_REQUESTS, text).retry_after(retry_after_seconds)
-    }
-
-    /// 503: a cluster or a queue cannot answer now; worth trying again.
-    #[must_use]
-    pub fn unavailable(text: impl Into<String>, retry_after_seconds: u32) -> Rejection {
-        Rejection::new(StatusCode::SERVICE_UNAVAILABLE, text).retry_after(retry_after_seconds)
+    pub fn bucket_name_taken() -> Rejection {
+        let text = "bucket name is already taken";
+        Rejection::new(Reason::BucketNameTaken, text)
     }
 
     /// 503: the cluster behind the account cannot answer now.
     #[must_use]
     pub fn storage_unavailable() -> Rejection {
-        Rejection::unavailable(
-            "the storage cannot answer now, try again later",
-            STORAGE_RETRY_AFTER_SECONDS,
-        )
+        let text = "the storage cannot answer now, try again later";
+        Rejection::new(Reason::StorageUnavailable, text).retry_after(STORAGE_RETRY_AFTER_SECONDS)
+    }
+
+    /// The same rejection, of a parameter.
+    #[must_use]
+    fn about(mut self, parameter: &str) -> Rejection {
+        self.parameter = Some(parameter.to_owned());
+        self
     }
 
     /// The same rejection, with a `Retry-After`.
@@ -213,6 +174,16 @@ impl Rejection {
     pub fn bare(mut self) -> Rejection {
         self.bare = true;
         self
+    }
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Refusal {
+        Refusal {
+            status: rejection.reason.status(),
+            reason: Some(rejection.reason),
+            text: rejection.text,
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use schemars::{Schema, SchemaGenerator};
 
 use crate::config::Rules;
 use crate::context::Context;
-use crate::error::{Error, Rejection};
+use crate::error::{Error, Reason, Rejection};
 use crate::http::envelope::Answer;
 use crate::http::parameters::Parameters;
 use crate::http::subject::Who;
@@ -38,14 +38,35 @@ pub struct Action {
     pub name: &'static str,
     /// The name its errors speak under, nearly always its own.
     pub speaks_as: &'static str,
-    /// Whether GET is allowed beside POST, which an operator may have to say.
-    pub allows_get: fn(&Rules) -> bool,
+    /// Whether GET is allowed beside POST.
+    pub get: Get,
     /// The parameters it takes, beside `action`. Every other is refused.
     pub takes: Takes,
     /// What it is for, takes and answers, for whoever calls it.
     pub contract: Contract,
     /// What it does.
     pub handler: ActionHandler,
+}
+
+/// Whether an action can be called by GET.
+#[derive(Clone, Copy)]
+pub enum Get {
+    /// It cannot.
+    Never,
+    /// It can.
+    Always,
+    /// It can where the operator allows it.
+    Where(fn(&Rules) -> bool),
+}
+
+impl Get {
+    fn is_allowed(self, rules: &Rules) -> bool {
+        match self {
+            Get::Never => false,
+            Get::Always => true,
+            Get::Where(allows) => allows(rules),
+        }
+    }
 }
 
 /// A type's schema, in the words of whoever puts schemas together.
@@ -62,6 +83,8 @@ pub struct Contract {
     pub parameters: &'static [SchemaOf],
     /// What it answers.
     pub answer: AnswerSchema,
+    /// Why it may be refused, beside what goes for every call of its kind.
+    pub refuses: &'static [&'static [Reason]],
 }
 
 /// What an action answers.
@@ -100,6 +123,7 @@ pub struct Call {
 /// Answers a request: reads it, finds its action, has it handled, and writes the answer.
 pub async fn answer(context: &Context, request: Request, route: Route) -> Response<Body> {
     let request_id = request_id(&request);
+    let as_problem = envelope::asks_for_problems(request.headers());
     telemetry::set_request(&request_id);
     let (action, outcome) = match read(&request, route, &context.rules) {
         Ok((action, call)) => {
@@ -124,6 +148,7 @@ pub async fn answer(context: &Context, request: Request, route: Route) -> Respon
                 action.map(|action| action.speaks_as),
                 &error,
                 &request_id,
+                as_problem,
             )
         }
     }
@@ -137,11 +162,14 @@ fn read(request: &Request, route: Route, rules: &Rules) -> Read {
         Route::Parameter(path, _) => (None, request.raw_http_path() == path),
     };
     if !path_is_right {
-        return Err((None, Rejection::not_found("not found").bare()));
+        return Err((
+            None,
+            Rejection::new(Reason::PathUnknown, "not found").bare(),
+        ));
     }
     let may_be_get = match route {
-        Route::Path(action) => (action.allows_get)(rules),
-        Route::Parameter(_, actions) => actions.iter().any(|action| (action.allows_get)(rules)),
+        Route::Path(action) => action.get.is_allowed(rules),
+        Route::Parameter(_, actions) => actions.iter().any(|action| action.get.is_allowed(rules)),
     };
     check_method(request, may_be_get).map_err(|rejection| (action, rejection))?;
     let (parameters, in_address) =
@@ -149,7 +177,7 @@ fn read(request: &Request, route: Route, rules: &Rules) -> Read {
     let action = match route {
         Route::Path(action) => {
             let named = parameters
-                .text(&["action"])
+                .text("action")
                 .map_err(|rejection| (Some(action), rejection))?;
             if named.is_some_and(|named| named != action.name) {
                 let rejection = Rejection::invalid("action", "is not the one the path names");
@@ -158,16 +186,16 @@ fn read(request: &Request, route: Route, rules: &Rules) -> Read {
             action
         }
         Route::Parameter(_, actions) => {
-            let named = parameters
-                .required_text(&["action"])
-                .map_err(|rejection| (None, rejection))?;
-            *actions
-                .iter()
-                .find(|action| action.name == named)
-                .ok_or((None, Rejection::bad_request("unknown action")))?
+            let named = parameters.text("action");
+            let named = named.and_then(|named| named.ok_or_else(|| Rejection::missing("action")));
+            let named = named.map_err(|rejection| (None, rejection))?;
+            *actions.iter().find(|action| action.name == named).ok_or((
+                None,
+                Rejection::new(Reason::ActionUnknown, "unknown action"),
+            ))?
         }
     };
-    check_method(request, (action.allows_get)(rules))
+    check_method(request, action.get.is_allowed(rules))
         .map_err(|rejection| (Some(action), rejection))?;
     let parameters = parameters
         .only(action.takes)

@@ -1,6 +1,6 @@
 //! Deciding again, since somebody else wrote between the reading and the writing.
 
-use crate::error::{Fault, Rejection};
+use crate::error::{Fault, Reason, Rejection};
 
 /// A bound on how often something is decided again. A loop asks for one more at its head.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Rejection {
     /// 409: somebody else is writing the same; `text` says what. The caller may ask again at once.
     #[must_use]
     pub fn changed_meanwhile(text: &str) -> Rejection {
-        Rejection::conflict(format!("{text}, try again")).retry_after(1)
+        Rejection::new(Reason::ChangedMeanwhile, format!("{text}, try again")).retry_after(1)
     }
 }
 

@@ -26,7 +26,7 @@ use tests::form_request;
 use wharfage::database::{Guard, Written};
 use wharfage::domain::client::{Client, Role};
 use wharfage::domain::credential::{ApiKey, hash};
-use wharfage::domain::ledger::{Balances, Posting};
+use wharfage::domain::ledger::{Balances, Cause, Posting};
 use wharfage::domain::money::Currency;
 use wharfage::domain::period::{anniversary, date_of, start_of};
 
@@ -393,7 +393,13 @@ async fn clients(stack: &Stack, accounts: u64) -> Outcome<Vec<String>> {
             let _new = database.insert_client(&client, None).await?;
             let now = context.now();
             let payer = (client_id, eur);
-            let credit = Posting::top_up("credit", payer, now, 1_000_000_000, Vec::new());
+            let credit = Posting::new(
+                Cause::TopUp("credit"),
+                payer,
+                now,
+                1_000_000_000,
+                Vec::new(),
+            );
             let posted = database.post(&credit, &[], Guard::default(), &[], &[]);
             assert_eq!(posted.await?, Written::Yes, "the client is new");
             let secret = context.random.callback_key();

@@ -84,6 +84,9 @@ async fn a_locked_object_stops_the_removal_of_its_account_and_says_until_when() 
     let task_id = rows[0]["task_id"].take();
     assert_eq!(task_id, format!("remove_account:{}", account.s3uid));
     assert_json_snapshot!("blocked", masked(&app, &rows));
+    let mut body = app.call("admin", ACTION, json!({})).await.ok();
+    body["cleanups"][0]["task_id"] = "remove_account:[s3uid]".into();
+    assert_json_snapshot!("success", masked(&app, &body));
     let row = &rows[0];
     assert_eq!(row["s3uid"], account.s3uid.as_str());
     assert_eq!(

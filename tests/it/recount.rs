@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tests::TestApp;
 use wharfage::database::{Guard, Written};
 use wharfage::domain::event::Kind;
-use wharfage::domain::ledger::Posting;
+use wharfage::domain::ledger::{Cause, Posting};
 use wharfage::domain::money::Currency;
 use wharfage::domain::period::start_of;
 use wharfage::telemetry::Invocation;
@@ -210,7 +210,13 @@ async fn books_of_a_client_that_is_gone_are_told() {
 async fn what_is_held_for_no_order_is_told() {
     let app = sound().await;
     app.top_up("client", "to be held", 1_500).await;
-    let hold = Posting::hold("nobody", (1, eur()), app.now(), 1_500);
+    let hold = Posting::new(
+        Cause::Hold("nobody"),
+        (1, eur()),
+        app.now(),
+        1_500,
+        Vec::new(),
+    );
     let posted = app
         .context()
         .database
@@ -218,7 +224,13 @@ async fn what_is_held_for_no_order_is_told() {
         .await;
     assert_eq!(posted.expect("DynamoDB answers"), Written::Yes);
     assert_told(&told(&app).await, &["hold without an order under way"]);
-    let release = Posting::release("nobody", (1, eur()), app.now(), 1_500);
+    let release = Posting::new(
+        Cause::Release("nobody"),
+        (1, eur()),
+        app.now(),
+        1_500,
+        Vec::new(),
+    );
     let posted = app
         .context()
         .database

@@ -38,6 +38,8 @@ fn resource(value: &Value) -> Option<String> {
 fn statements(policies: &Value) -> impl Iterator<Item = &Value> {
     each(policies)
         .iter()
+        // A function that calls nothing has none.
+        .filter(|policy| !policy.is_null())
         .flat_map(|policy| each(&policy["Statement"]))
         .filter(|statement| !matches!(statement, Value::Tagged(_)))
 }
@@ -188,8 +190,8 @@ fn the_record_names_every_function_and_no_other() {
     let listed: BTreeSet<&str> = FUNCTIONS
         .iter()
         .map(|function| function.name)
-        // It needs what the actions need.
-        .filter(|name| *name != "s3_php")
+        // The first needs what the actions need, the other calls nothing.
+        .filter(|name| !["s3_php", "docs"].contains(name))
         .collect();
     assert_eq!(permissions::functions(), listed);
 }

@@ -187,6 +187,7 @@ fn every_action_has_a_function_of_its_own_and_a_route() {
     }
     assert_eq!(expected.len(), ACTIONS.len(), "two actions have one name");
     expected.insert("auth_php", vec!["/auth.php".into()]);
+    expected.insert("docs", vec!["/docs".into(), "/openapi.json".into()]);
     expected.insert("eq_callback_php", vec!["/eq_callback.php".into()]);
     // The one without a path answers what no other route does.
     expected.insert("s3_php", vec![String::new(), "/s3.php".into()]);

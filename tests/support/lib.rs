@@ -1,6 +1,8 @@
 //! What the tests stand on: a whole Wharfage on loopback for each of them, and a tap on every call it makes.
 
 mod alarms;
+pub mod answers;
+pub mod api;
 pub mod clusters;
 pub mod contract;
 pub mod permissions;
@@ -262,7 +264,8 @@ impl TestApp {
 
     /// Sends a request through the HTTP API, as from outside.
     pub async fn send(&self, request: Request<Body>) -> Reply {
-        reply(self.stack.invoke_http(request).await)
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        reply(&method, &path, self.stack.invoke_http(request).await)
     }
 
     /// The product over the same services with some of its environment changed, its memory empty.
@@ -442,9 +445,10 @@ pub fn function(name: &str) -> &'static wharfage::runtime::Function {
 
 async fn with_token(context: &Context, token: &str, action: &str, mut parameters: Value) -> Reply {
     parameters["token"] = token.into();
-    let request = form_request(&format!("/s3/{action}"), &parameters);
+    let path = format!("/s3/{action}");
+    let request = form_request(&path, &parameters);
     match function(action).entry {
-        Entry::Http(handler) => reply(handler(context, request).await),
+        Entry::Http(handler) => reply(&Method::POST, &path, handler(context, request).await),
         _ => panic!("{action} is not an action"),
     }
 }
@@ -466,8 +470,9 @@ pub fn form_request(path: &str, parameters: &Value) -> Request<Body> {
         .expect("a request")
 }
 
-/// A response as its caller sees it.
-fn reply(response: http::Response<Body>) -> Reply {
+/// A response as its caller sees it, which is as the contract says.
+#[allow(clippy::disallowed_methods, reason = "temporary")]
+fn reply(method: &Method, path: &str, response: http::Response<Body>) -> Reply {
     let status = response.status().as_u16();
     let header = |name: &str| {
         let value = response.headers().get(name);
@@ -479,11 +484,49 @@ fn reply(response: http::Response<Body>) -> Reply {
         Body::Binary(bytes) => bytes,
         _ => b"null",
     };
+    let body: Value = serde_json::from_slice(bytes).expect("every answer is JSON");
+    let reason = header("wharfage-reason");
+    // What the gateway answers by itself has a form of its own.
+    if status < 400 || body["code"] == -1 || reason.is_some() {
+        let kind = header("content-type").unwrap_or_default();
+        let checked = answers::check(
+            path,
+            method.as_str(),
+            status,
+            reason.as_deref(),
+            &kind,
+            &body,
+        );
+        if let Some(f) = std::env::var_os("PAIRS_SEEN") {
+            use std::io::Write;
+            let mut f = std::fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(f)
+                .unwrap();
+            f.write_all(format!("{path} {status} {reason:?}\n").as_bytes())
+                .unwrap();
+        }
+        if let Err(why) = checked {
+            if let Some(f) = std::env::var_os("ANSWERS_SEEN") {
+                use std::io::Write;
+                let mut f = std::fs::OpenOptions::new()
+                    .append(true)
+                    .create(true)
+                    .open(f)
+                    .unwrap();
+                f.write_all(format!("{}\n", why.replace('\n', " ")).as_bytes())
+                    .unwrap();
+            } else {
+                panic!("{why}");
+            }
+        }
+    }
     Reply {
         status,
-        body: serde_json::from_slice(bytes).expect("every answer is JSON"),
+        body,
         retry_after,
-        reason: header("wharfage-reason"),
+        reason,
         allow: header("allow"),
     }
 }

@@ -399,11 +399,14 @@ fn function(function: &Deployment, resources: &Resources) -> String {
             "      ReservedConcurrentExecutions: !If [{limits}, !Ref {concurrency}, {NONE}]"
         );
     }
-    text += "      Policies:
+    let statements = statements(permissions::of_function(name), resources, 12);
+    if !statements.is_empty() {
+        text += "      Policies:
         - Version: \"2012-10-17\"
           Statement:
 ";
-    text += &statements(permissions::of_function(name), resources, 12);
+        text += &statements;
+    }
     text += &events(&function.trigger);
     text
 }
@@ -414,11 +417,14 @@ fn events(trigger: &Trigger) -> String {
     match trigger {
         Trigger::Routes(paths) => {
             text += "      Events:\n";
-            for path in *paths {
+            for (n, path) in paths.iter().enumerate() {
                 let (event, path) = match *path {
-                    ANY_OTHER => ("Default", String::new()),
+                    ANY_OTHER => ("Default".to_owned(), String::new()),
                     path => (
-                        "Route",
+                        match n {
+                            0 => "Route".to_owned(),
+                            n => format!("Route{}", n + 1),
+                        },
                         format!("            Path: {path}\n            Method: ANY\n"),
                     ),
                 };

@@ -12,7 +12,7 @@ use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 use wharfage::database::{Guard, Written};
 use wharfage::domain::client::Client;
-use wharfage::domain::ledger::{Balances, Posting};
+use wharfage::domain::ledger::{Balances, Cause, Posting};
 
 use crate::TestApp;
 
@@ -361,7 +361,13 @@ impl TestApp {
     pub async fn top_up(&self, who: &str, cause: &str, amount_minor: i64) {
         let client = self.client(who).await;
         let payer = (client.client_id, client.currency);
-        let posting = Posting::top_up(cause, payer, self.now(), amount_minor, Vec::new());
+        let posting = Posting::new(
+            Cause::TopUp(cause),
+            payer,
+            self.now(),
+            amount_minor,
+            Vec::new(),
+        );
         let posted = self
             .context()
             .database

@@ -5,7 +5,7 @@ use wharfage::domain::billing::BillingWork;
 use wharfage::error::Fault;
 use wharfage::telemetry;
 
-use crate::{chasing, closing, suspension, upkeep};
+use crate::{chasing, closing, ending, suspension, upkeep};
 
 crate::worker!("billing");
 
@@ -28,7 +28,7 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
             closing::close_period(context, &s3uid, commits_on).await
         }
         BillingWork::Conform { s3uid } => suspension::take_up(context, &s3uid).await,
-        BillingWork::End { s3uid } => suspension::end_service(context, &s3uid).await,
+        BillingWork::End { s3uid } => ending::end_service(context, &s3uid).await,
         BillingWork::Chase {
             client_id,
             due_on,

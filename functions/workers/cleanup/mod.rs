@@ -346,7 +346,7 @@ async fn stop_and_list(
     is_first: bool,
 ) -> Result<Vec<String>, ClusterError> {
     if is_first {
-        provider.set_suspended(s3uid, true).await?;
+        suspension::stop_again(provider, s3uid).await?;
     }
     let buckets = provider.buckets(s3uid).await?;
     Ok(buckets.into_iter().map(|bucket| bucket.name).collect())

@@ -13,7 +13,7 @@ use wharfage::database::Guard;
 use wharfage::domain::client::{Client, Role};
 use wharfage::domain::credential::{ApiKey, hash};
 use wharfage::domain::history::{Actor, Entity};
-use wharfage::domain::ledger::Posting;
+use wharfage::domain::ledger::{Cause, Posting};
 use wharfage::domain::money::{Currency, to_minor};
 use wharfage::domain::plan::{Plan, Prices};
 use wharfage::error::Fault;
@@ -300,8 +300,8 @@ async fn write_person(context: &Context, person: &Person) -> Result<(), Fault> {
     if let Some(credit) = person.credit {
         let credit_minor = to_minor(credit, currency)
             .map_err(|error| Fault::permanent("the first credit", error))?;
-        let posting = Posting::top_up(
-            "first credit",
+        let posting = Posting::new(
+            Cause::TopUp("first credit"),
             (person.client_id, currency),
             context.now(),
             credit_minor,

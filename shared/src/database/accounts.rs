@@ -73,9 +73,6 @@ pub struct Page {
 
 impl Database {
     /// An account by its name, whatever its status.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn account(&self, s3uid: &str) -> Result<Option<Account>, Fault> {
         self.get(
             &self.tables.accounts,
@@ -86,9 +83,6 @@ impl Database {
     }
 
     /// One of a client's accounts by its number.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn account_by_number(
         &self,
         client_id: u64,
@@ -115,9 +109,6 @@ impl Database {
     }
 
     /// An account by its number, whosever it is. One look per group: for administrators.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn anybodys_account_by_number(&self, id: u64) -> Result<Option<Account>, Fault> {
         let table = &self.tables.accounts;
         let groups = self.groups().await?;
@@ -143,9 +134,6 @@ impl Database {
     }
 
     /// All of a client's accounts, by number. A client has a bounded number of them, see `ACCOUNTS_PER_CLIENT`.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn client_accounts(&self, client_id: u64) -> Result<Vec<Account>, Fault> {
         let table = &self.tables.accounts;
         let query = self
@@ -159,9 +147,6 @@ impl Database {
     }
 
     /// The groups that have or had accounts.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn groups(&self) -> Result<Vec<Group>, Fault> {
         let table = &self.tables.accounts;
         let query = self
@@ -174,9 +159,6 @@ impl Database {
     }
 
     /// Makes a group known to the listings. Repeating it changes nothing.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn put_group(&self, group: &Group) -> Result<(), Fault> {
         let table = &self.tables.accounts;
         self.client
@@ -191,9 +173,6 @@ impl Database {
 
     /// A page of the accounts of some groups. Each group is read in the page's order from an index, and the groups are merged: the
     /// cost depends on the number of groups and on `offset + limit`, not on the number of accounts.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn group_accounts(
         &self,
         groups: &[Group],
@@ -216,9 +195,6 @@ impl Database {
     }
 
     /// A page of the accounts of some groups by number, from the one after a number.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn group_accounts_after(
         &self,
         groups: &[Group],
@@ -237,9 +213,6 @@ impl Database {
     }
 
     /// These accounts, as far as they exist, by name.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn accounts(&self, s3uids: &[&str]) -> Result<HashMap<String, Account>, Fault> {
         let table = &self.tables.accounts;
         let keys = s3uids
@@ -257,9 +230,6 @@ impl Database {
     }
 
     /// The owners of a bucket name, at each of the given locations where it is taken.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn bucket_owners(
         &self,
         locations: &[String],
@@ -278,9 +248,6 @@ impl Database {
     }
 
     /// The bucket names an account has, as far as this system knows.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn account_buckets(&self, s3uid: &str) -> Result<Vec<BucketRow>, Fault> {
         let table = &self.tables.accounts;
         let query = self
@@ -294,9 +261,6 @@ impl Database {
     }
 
     /// Takes a bucket name for an account; `No` when another has it. Repeating it changes nothing.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn take_bucket_name(&self, row: &BucketRow) -> Result<Written, Fault> {
         let table = &self.tables.accounts;
         let sent = self
@@ -312,9 +276,6 @@ impl Database {
     }
 
     /// Gives an account's bucket name back. Repeating it changes nothing, nor does it touch a name that is another's by now.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn give_bucket_name_back(&self, row: &BucketRow) -> Result<(), Fault> {
         let table = &self.tables.accounts;
         let sent = self
@@ -333,9 +294,6 @@ impl Database {
 
     /// Gives an account's bucket name back, with its history entry; `No` when the account does not have the name, so that the
     /// same removal is recorded once.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn record_bucket_removal(
         &self,
         row: &BucketRow,
@@ -354,9 +312,6 @@ impl Database {
     /// Changes an account's service, with its history entry and events, at the entry's time; `No` when somebody else changed the
     /// account since it was read. The account is then as [`Account::with_service`] has it: where its keys are to stop or to work again,
     /// the cluster is still to be told.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn change_service(
         &self,
         account: &Account,
@@ -395,9 +350,6 @@ impl Database {
 
     /// Marks an account as one whose cluster is to be told, as `after` has the mark; `No` when somebody else changed the account since
     /// it was read.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn mark_unsettled(
         &self,
         account: &Account,
@@ -426,9 +378,6 @@ impl Database {
     }
 
     /// Takes an account's mark away; `No` when somebody else has set another since.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn clear_unsettled(
         &self,
         s3uid: &str,
@@ -451,9 +400,6 @@ impl Database {
 
     /// A page of the accounts that were marked at `before` or earlier and still are, the one marked first first, and where the next
     /// begins.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn unsettled_accounts(
         &self,
         before: Timestamp,
@@ -476,9 +422,6 @@ impl Database {
 
     /// Notes a second key of an account, with the history entry, and marks the account as `after` is; `No` when somebody else changed
     /// the account since it was read.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn set_next_key(
         &self,
         account: &Account,
@@ -501,9 +444,6 @@ impl Database {
 
     /// The second key takes the first one's place, as [`Account::with_key_confirmed`] has it; `No` when somebody else changed the
     /// account since it was read.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn take_next_key(
         &self,
         account: &Account,
@@ -525,9 +465,6 @@ impl Database {
     }
 
     /// Moves an account to another listing group, with its client's email and billing group; `No` when somebody else changed it.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn regroup_account(
         &self,
         account: &Account,
@@ -551,9 +488,6 @@ impl Database {
     /// Puts an account on the plan that `after` says, with the service that comes of it, or notes its next one, with the invoice, history entry and events of it; the
     /// conflicts when somebody else changed the account since it was read, or its client has as many accounts that cost nothing as it may
     /// have.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn change_plan(
         &self,
         account: &Account,
@@ -614,9 +548,6 @@ impl Database {
 
     /// Ends an account's life: it leaves the listings and its client's count, and its keys are forgotten. Its last period is still to be
     /// closed. `No` when that was done before.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn terminate_account(
         &self,
         account: &Account,
@@ -680,9 +611,6 @@ impl Database {
     }
 
     /// A client's accounts that cost nothing and were ordered or ended in the month that a day is in.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn free_accounts(
         &self,
         client_id: u64,
@@ -712,9 +640,6 @@ impl Database {
     }
 
     /// Sets what was last seen of an account's usage. Nothing is written for an account that is gone.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn set_account_figures(&self, account: &Account) -> Result<(), Fault> {
         let table = &self.tables.accounts;
         let sent = self
@@ -738,9 +663,6 @@ impl Database {
 
     /// Sets what was last seen of an account's usage, with the quota level that `after` says and the event that tells of it; `No` when
     /// another level was told since `account` was read, its quota is another, or it is gone.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn tell_quota_level(
         &self,
         account: &Account,

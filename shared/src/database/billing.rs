@@ -91,9 +91,6 @@ pub struct DueAccount {
 
 impl Database {
     /// A page of the accounts whose period is to be closed on `date`, and where the next begins.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn committing_accounts(
         &self,
         date: Date,
@@ -114,9 +111,6 @@ impl Database {
     }
 
     /// A page of the accounts whose end takes a step on `today` or should have before, and where the next begins.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn ending_accounts(
         &self,
         today: Date,
@@ -138,9 +132,6 @@ impl Database {
     }
 
     /// A page of the open invoices whose next step is due on `today` or before, and where the next begins.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn overdue_invoices(
         &self,
         today: Date,
@@ -163,17 +154,11 @@ impl Database {
     }
 
     /// A client's open invoices, the one due first first.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn open_invoices(&self, client_id: u64) -> Result<Vec<OpenInvoice>, Fault> {
         self.ledger_rows(client_id, keys::OPEN_INVOICES).await
     }
 
     /// One open invoice; none when it is paid.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn open_invoice(
         &self,
         client_id: u64,
@@ -186,9 +171,6 @@ impl Database {
     }
 
     /// An invoice of a client.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn invoice(&self, client_id: u64, invoice_id: u64) -> Result<Option<Invoice>, Fault> {
         self.get(
             &self.tables.ledger,
@@ -199,9 +181,6 @@ impl Database {
     }
 
     /// The day before which every period has been closed.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn closed_before(&self) -> Result<Option<Date>, Fault> {
         #[derive(Deserialize)]
         struct Row {
@@ -218,9 +197,6 @@ impl Database {
     }
 
     /// Notes that every period before a day has been closed.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn set_closed_before(&self, date: Date) -> Result<(), Fault> {
         let table = &self.tables.usage;
         self.client
@@ -237,9 +213,6 @@ impl Database {
 
     /// Closes an account's period: its next one begins on the plan that `after` says, the invoice is issued and posted, events and history
     /// are written, and the terms are noted. All of it, once per account and period; the conflicts otherwise.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     #[allow(clippy::too_many_arguments, reason = "all that one transaction writes")]
     pub async fn close_period(
         &self,
@@ -304,9 +277,6 @@ impl Database {
     }
 
     /// The closed periods of a client's accounts, or of one of them; an account's in their order.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn closed_periods(
         &self,
         client_id: u64,
@@ -320,9 +290,6 @@ impl Database {
     }
 
     /// The client's open invoice that is due first.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn oldest_open_invoice(&self, client_id: u64) -> Result<Option<OpenInvoice>, Fault> {
         let table = &self.tables.ledger;
         let query = self
@@ -339,9 +306,6 @@ impl Database {
 
     /// Records a step of chasing an open invoice, with its history and events; `No` when that step was recorded before or the invoice
     /// was paid.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn record_dunning_step(
         &self,
         open: &OpenInvoice,
@@ -378,9 +342,6 @@ impl Database {
 
     /// Begins the removal of an account that is not paid for: its service, the task, history and events, in one transaction, if the account
     /// is as it was read and `owing` is still open. The conflicts otherwise; [`Conflict::UnderWay`] when the removal is.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn remove_unpaid(
         &self,
         account: &Account,

@@ -26,9 +26,6 @@ pub struct Numbers {
 
 impl Database {
     /// A client by its number.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn client(&self, client_id: u64) -> Result<Option<Client>, Fault> {
         self.get(
             &self.tables.clients,
@@ -39,9 +36,6 @@ impl Database {
     }
 
     /// A client's number by its email.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn client_id_by_email(&self, email: &str) -> Result<Option<u64>, Fault> {
         let row: Option<EmailRow> = self
             .get(
@@ -54,9 +48,6 @@ impl Database {
     }
 
     /// Adds a client. Its number and its email must be new; else nothing is written and the answer is `No`.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn insert_client(
         &self,
         client: &Client,
@@ -67,9 +58,6 @@ impl Database {
     }
 
     /// Makes a client, as [`Database::insert_client`] does; `No` also when the access of its maker, `by`, has ended.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn make_client(
         &self,
         client: &Client,
@@ -103,9 +91,6 @@ impl Database {
     }
 
     /// Adds a client with an API key where no client's number was ever given; else nothing is written and the answer is `No`.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn insert_first_client(
         &self,
         client: &Client,
@@ -133,9 +118,6 @@ impl Database {
     /// them since `before` was read, or the email is another client's, or the currency of one with accounts would change. An epoch is
     /// raised only while the access of `by` stands, and `successor`, if there is one, is an administrator as it was read: so of two
     /// administrators who end each other at once, one stays.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn update_client(
         &self,
         before: &Client,
@@ -218,25 +200,16 @@ impl Database {
     }
 
     /// The next number for a plan.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn next_plan_id(&self) -> Result<u64, Fault> {
         self.next_number("plan_id").await
     }
 
     /// The next number for an invoice alone.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn next_invoice_id(&self) -> Result<u64, Fault> {
         self.next_number("invoice_id").await
     }
 
     /// The next number for a client.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn next_client_id(&self) -> Result<u64, Fault> {
         self.next_number("client_id").await
     }
@@ -265,9 +238,6 @@ impl Database {
     }
 
     /// Sees to it that no client is given a number up to `clients` again, nor a plan one up to `plans`.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn reserve_numbers(&self, clients: u64, plans: u64) -> Result<(), Fault> {
         let table = &self.tables.clients;
         let sent = self
@@ -287,9 +257,6 @@ impl Database {
     }
 
     /// The highest number given to a client.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn last_client_id(&self) -> Result<u64, Fault> {
         #[derive(Deserialize)]
         struct Row {
@@ -307,9 +274,6 @@ impl Database {
     }
 
     /// The next numbers for an account and an invoice. Never given twice; an order that comes to nothing leaves a gap.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn next_numbers(&self) -> Result<Numbers, Fault> {
         let table = &self.tables.clients;
         let updated = self

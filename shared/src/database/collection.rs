@@ -64,9 +64,6 @@ struct Sequences {
 
 impl Database {
     /// The highest account number given so far; 0 before the first.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn last_account_id(&self) -> Result<u64, Fault> {
         let sequences: Option<Sequences> = self
             .get(
@@ -79,9 +76,6 @@ impl Database {
     }
 
     /// Every hour of a location that ends by this time was collected in full. `None` when nothing was collected there yet.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn collected_until(&self, location: &str) -> Result<Option<Timestamp>, Fault> {
         let state: Option<State> = self
             .get(
@@ -94,9 +88,6 @@ impl Database {
     }
 
     /// Begins a location's collection with the hour that starts at `from`, unless it was begun before; answers how far it has come.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn begin_collection(
         &self,
         location: &str,
@@ -133,9 +124,6 @@ impl Database {
     }
 
     /// How far a location's collection has come. `None` when it has not begun.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn collection(&self, location: &str) -> Result<Option<Collection>, Fault> {
         let table = &self.tables.usage;
         let mut rows = self
@@ -163,9 +151,6 @@ impl Database {
     }
 
     /// Begins an hour, unless it is under way.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn begin_hour(&self, location: &str, hour: &HourUnderWay) -> Result<(), Fault> {
         let table = &self.tables.usage;
         let row = item(
@@ -186,9 +171,6 @@ impl Database {
     }
 
     /// Records a shard of an hour as collected. `None` when the hour was complete before.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn shard_collected(
         &self,
         location: &str,
@@ -218,9 +200,6 @@ impl Database {
     /// Moves the time a location is complete until over the hours that have become so, and forgets their records. Whoever calls it, and
     /// however often, it never moves over an hour that is not complete, nor back. It begins with what the caller has `seen`, and reads
     /// again when that has changed.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn settle_hours(
         &self,
         location: &str,
@@ -263,9 +242,6 @@ impl Database {
     }
 
     /// Moves the time a location is complete until over hours in which nobody was there; nothing, when somebody else has moved it.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn pass_hours(
         &self,
         location: &str,
@@ -329,9 +305,6 @@ pub struct MeteredAccount {
 
 impl Database {
     /// The accounts of a location with numbers from `from` to `to`, both included, whose usage is to be collected.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn metered_accounts(
         &self,
         location: &str,
@@ -352,9 +325,6 @@ impl Database {
     }
 
     /// Whether usage of any account of a location is to be collected.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn is_anybody_metered(&self, location: &str) -> Result<bool, Fault> {
         let table = &self.tables.accounts;
         let found = self
@@ -372,9 +342,6 @@ impl Database {
     }
 
     /// Takes an account that has ended out of the collection.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn stop_metering(&self, s3uid: &str) -> Result<(), Fault> {
         let table = &self.tables.accounts;
         let sent = self

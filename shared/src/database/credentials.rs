@@ -31,18 +31,12 @@ pub struct MadeKey {
 
 impl Database {
     /// An API key by its hash.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn api_key(&self, hash: &str) -> Result<Option<ApiKey>, Fault> {
         self.get(&self.tables.credentials, keys::api_key(hash), None)
             .await
     }
 
     /// Keeps an API key, by its hash.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn put_api_key(&self, hash: &str, api_key: &ApiKey) -> Result<(), Fault> {
         let table = &self.tables.credentials;
         self.client
@@ -56,9 +50,6 @@ impl Database {
     }
 
     /// Makes an API key, by its hash, with its history entry; `No` when the access of its maker, `by`, has ended.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn make_api_key(
         &self,
         hash: &str,
@@ -78,9 +69,6 @@ impl Database {
     }
 
     /// Forgets an API key, with its history entry; `No` when somebody else did before.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn delete_api_key(
         &self,
         hash: &str,
@@ -105,9 +93,6 @@ impl Database {
 
     /// Forgets an API key because the access of a client ends, with its history entry. That its sessions are still to be ended is noted with
     /// that client, until [`Database::forget_made_key`]. Does nothing when the key is gone.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn delete_api_key_for(
         &self,
         client_id: u64,
@@ -129,9 +114,6 @@ impl Database {
     }
 
     /// Forgets that a client made an API key.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn forget_made_key(&self, client_id: u64, hash: &str) -> Result<(), Fault> {
         let table = &self.tables.clients;
         self.client
@@ -146,9 +128,6 @@ impl Database {
     }
 
     /// A client's API keys with their hashes, newest first, at most `limit`. They are found by an index, which may be a moment behind.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn api_keys_of(
         &self,
         client_id: u64,
@@ -179,9 +158,6 @@ impl Database {
     }
 
     /// The API keys that a client made, or whose end is under way with its access, at most `limit`.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn keys_made_by(&self, client_id: u64, limit: i32) -> Result<Vec<MadeKey>, Fault> {
         let rows = self.made_by(client_id, keys::MADE_API_KEYS, limit).await?;
         rows.into_iter()
@@ -190,18 +166,12 @@ impl Database {
     }
 
     /// The numbers of the clients that a client made administrators, at most `limit`.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn admins_made_by(&self, client_id: u64, limit: i32) -> Result<Vec<u64>, Fault> {
         self.clients_under(client_id, keys::MADE_ADMINS, limit)
             .await
     }
 
     /// The numbers of the other clients that a client made, at most `limit`.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn clients_made_by(&self, client_id: u64, limit: i32) -> Result<Vec<u64>, Fault> {
         self.clients_under(client_id, keys::MADE_CLIENTS, limit)
             .await
@@ -242,9 +212,6 @@ impl Database {
     }
 
     /// Ends all sessions that were opened with an API key. They are found by an index, which may be a moment behind.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn delete_sessions_of(&self, api_key_hash: &str) -> Result<(), Fault> {
         #[derive(Deserialize)]
         struct Row {
@@ -279,9 +246,6 @@ impl Database {
     }
 
     /// A client's epoch.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn epoch(&self, client_id: u64) -> Result<u64, Fault> {
         #[derive(Deserialize)]
         struct Row {
@@ -294,9 +258,6 @@ impl Database {
     }
 
     /// Whether a session is of its client's present epoch.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn is_of_this_epoch(&self, session: &Session) -> Result<bool, Fault> {
         if session.epoch.is_some() {
             return Ok(self.epoch(session.client_id).await? == session.access().epoch);
@@ -310,9 +271,6 @@ impl Database {
     }
 
     /// Whether what a session rests on is still there: its API key, and its client's epoch.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn stands(&self, access: &Access) -> Result<bool, Fault> {
         let (api_key, epoch) = try_join!(
             self.api_key(&access.api_key_hash),
@@ -322,9 +280,6 @@ impl Database {
     }
 
     /// Whether a client is no administrator any more, though sessions without an epoch may say so.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     async fn is_demoted(&self, client_id: u64) -> Result<bool, Fault> {
         let row: Option<IgnoredAny> = self
             .get(&self.tables.credentials, keys::demoted(client_id), None)
@@ -333,9 +288,6 @@ impl Database {
     }
 
     /// A session by its token's hash, expired or not.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn session(&self, token_hash: &str) -> Result<Option<Session>, Fault> {
         self.get(&self.tables.credentials, keys::token(token_hash), None)
             .await
@@ -343,9 +295,6 @@ impl Database {
 
     /// Opens a session. DynamoDB forgets it some time after it has expired, and not at once: until then its token is known as one that
     /// has expired.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn put_session(&self, token_hash: &str, session: &Session) -> Result<(), Fault> {
         let table = &self.tables.credentials;
         let mut row = item(keys::token(token_hash), None, session)?;
@@ -364,9 +313,6 @@ impl Database {
     }
 
     /// Ends a session.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn delete_session(&self, token_hash: &str) -> Result<(), Fault> {
         self.delete_credential(keys::token(token_hash)).await
     }

@@ -13,9 +13,6 @@ const KEPT_SECONDS: i64 = 7 * 24 * 3600;
 
 impl Database {
     /// Events not sent yet, oldest first, at most `limit`.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn unsent_events(&self, limit: i32) -> Result<Vec<Event>, Fault> {
         let table = &self.tables.events;
         let query = self
@@ -31,9 +28,6 @@ impl Database {
     }
 
     /// Notes that an event was sent. Repeating it changes nothing that matters.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn mark_event_sent(&self, event: &Event) -> Result<(), Fault> {
         let table = &self.tables.events;
         self.client
@@ -50,9 +44,6 @@ impl Database {
     }
 
     /// Puts an event into the outbox by itself, if it is not there, sent or not.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn put_event(&self, event: &Event) -> Result<(), Fault> {
         let table = &self.tables.events;
         let sent = self

@@ -20,9 +20,6 @@ pub struct HistoryPage {
 
 impl Database {
     /// Adds an entry.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn put_history(&self, entry: &Entry) -> Result<(), Fault> {
         let table = &self.tables.history;
         self.client
@@ -36,9 +33,6 @@ impl Database {
     }
 
     /// The entries of an entity, newest first: `limit` of them after skipping `offset`, from where `next` says.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn history(
         &self,
         entity: &Entity<'_>,
@@ -57,9 +51,6 @@ impl Database {
     }
 
     /// The entries of what a client did, to whatever it was; otherwise as [`Database::history`].
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn history_by(
         &self,
         client_id: u64,

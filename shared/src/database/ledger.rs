@@ -34,9 +34,6 @@ const NEWEST: u64 = 25;
 
 impl Database {
     /// A client's balances; all zero where nothing was ever posted.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn balances(&self, client_id: u64, currency: Currency) -> Result<Balances, Fault> {
         let balances = self
             .get(
@@ -49,9 +46,6 @@ impl Database {
     }
 
     /// A client's balances in every currency that anything was posted in.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn all_balances(&self, client_id: u64) -> Result<Vec<(Currency, Balances)>, Fault> {
         #[derive(serde::Deserialize)]
         struct Row {
@@ -74,9 +68,6 @@ impl Database {
     }
 
     /// A posting by its id.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn posting(
         &self,
         client_id: u64,
@@ -91,9 +82,6 @@ impl Database {
     }
 
     /// A page of a client's invoices, newest first, beginning below the number `before`.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn invoice_page(
         &self,
         client_id: u64,
@@ -118,9 +106,6 @@ impl Database {
 
     /// A page of everybody's invoices in some currencies, newest first, beginning below the number `before`; and the number below which the
     /// next page begins.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn anybodys_invoice_page(
         &self,
         currencies: &[Currency],
@@ -161,9 +146,6 @@ impl Database {
     }
 
     /// An invoice by its number, in one of some currencies, whosever it is.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn anybodys_invoice(
         &self,
         currencies: &[Currency],
@@ -198,9 +180,6 @@ impl Database {
 
     /// Posts what came in, pays open invoices with it, and writes history and events; the conflicts when this posting was made before, or
     /// the invoices or the balances are not what they were any more.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn post(
         &self,
         posting: &Posting,
@@ -216,9 +195,6 @@ impl Database {
     /// Posts a payment, as [`Database::post`] does, and has its reference stand for this client alone, so that one payment is not noted for
     /// two: another's is [`Conflict::ReferenceUsed`]. With no `reference` to keep, it may stand for others too. With a currency, only as
     /// long as the client is billed in it: else it is [`Conflict::CurrencyChanged`].
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn post_payment(
         &self,
         posting: &Posting,
@@ -278,9 +254,6 @@ impl Database {
     /// Gives a place in a client's series of invoices to what causes one: the same place to the same cause, until its invoice is issued.
     /// How many come before it. A place that was given back comes first, so that the series has no gaps. A number that an invoice has
     /// already is not given again, though somebody may have set the counter back.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn take_place(
         &self,
         client_id: u64,
@@ -467,9 +440,6 @@ impl Database {
     }
 
     /// Takes a place back from a cause that came to nothing; the next one gets it. Nothing is done when its invoice was issued.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn return_place(
         &self,
         client_id: u64,
@@ -501,9 +471,6 @@ impl Database {
     }
 
     /// The places of a client's series that have no invoice, or not yet.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn series(&self, client_id: u64, currency: Currency) -> Result<Series, Fault> {
         let row: Option<BTreeMap<String, Value>> = self
             .get(
@@ -516,9 +483,6 @@ impl Database {
     }
 
     /// Sets the counter of a client's series to the highest number given, if it is below it.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn raise_series(
         &self,
         client_id: u64,
@@ -556,17 +520,11 @@ impl Database {
     }
 
     /// A client's whole journal, in no order that matters.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn postings(&self, client_id: u64) -> Result<Vec<Posting>, Fault> {
         self.ledger_rows(client_id, keys::POSTINGS).await
     }
 
     /// A client's invoices, oldest first.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn invoices(&self, client_id: u64) -> Result<Vec<Invoice>, Fault> {
         self.ledger_rows(client_id, keys::INVOICES).await
     }

@@ -14,7 +14,7 @@ use crate::config::Rules;
 use crate::domain::account::Account;
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
-use crate::domain::ledger::Posting;
+use crate::domain::ledger::{Cause, Posting};
 use crate::domain::order::{IdempotencyRecord, Order, Payment, Refusal, State};
 use crate::error::Fault;
 
@@ -23,18 +23,12 @@ const IDEMPOTENCY_SECONDS: i64 = 24 * 3600;
 
 impl Database {
     /// An order by its identifier.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn order(&self, order_id: &str) -> Result<Option<Order>, Fault> {
         self.get(&self.tables.orders, keys::order(order_id), None)
             .await
     }
 
     /// What an idempotency key was used for within the last day.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn idempotency_record(
         &self,
         client_id: u64,
@@ -57,9 +51,6 @@ impl Database {
 
     /// Begins an order: records it, reserves the bucket name, counts the account against the client's limits, holds the price, and
     /// keeps the idempotency key. All of it or nothing.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn begin_order(
         &self,
         order: &Order,
@@ -118,9 +109,6 @@ impl Database {
     }
 
     /// Takes an open order up, for `lease_seconds`, unless somebody else has it.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn take_order_up(
         &self,
         order_id: &str,
@@ -150,9 +138,6 @@ impl Database {
     }
 
     /// Turns an order back: from now on it is being undone. `No` when it has ended already.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn turn_order_back(
         &self,
         order: &Order,
@@ -177,9 +162,6 @@ impl Database {
 
     /// Fulfils an order: the account begins, the money moves, the invoice is issued, history is written. All of it, once; the
     /// conflicts when the order has ended already or the client's invoice series has moved on.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn fulfil_order(
         &self,
         order: &Order,
@@ -212,9 +194,6 @@ impl Database {
 
     /// Ends an order that came to nothing: what its beginning took is given back. `No` when it has ended already. Where something may
     /// still be made of it at the cluster, it is found again at `look_again_at`.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn finish_undoing(
         &self,
         order: &Order,
@@ -267,9 +246,6 @@ impl Database {
     }
 
     /// Forgets an order that came to nothing, and of which nothing can come any more.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn leave_order(&self, order_id: &str) -> Result<(), Fault> {
         let table = &self.tables.orders;
         let sent = self
@@ -305,9 +281,6 @@ impl Database {
     }
 
     /// Open orders that nobody has a lease on at `now`, and undone ones that are to be looked at again, oldest first, at most `limit`.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn abandoned_orders(&self, now: Timestamp, limit: i32) -> Result<Vec<Order>, Fault> {
         let table = &self.tables.orders;
         let query = self
@@ -326,11 +299,13 @@ impl Database {
 
 /// What an order's beginning holds.
 fn hold_of(order: &Order) -> Posting {
-    Posting::hold(
-        &order.order_id,
-        (order.client_id, order.currency),
+    let payer = (order.client_id, order.currency);
+    Posting::new(
+        Cause::Hold(&order.order_id),
+        payer,
         order.created_at,
         order.amount_minor,
+        Vec::new(),
     )
 }
 

@@ -10,9 +10,6 @@ use crate::error::Fault;
 
 impl Database {
     /// A plan as it is sold now.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn plan(&self, plan_id: u64) -> Result<Option<Plan>, Fault> {
         self.get(
             &self.tables.plans,
@@ -23,9 +20,6 @@ impl Database {
     }
 
     /// A plan as it was or is sold, in one version.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn plan_version(&self, plan_id: u64, version: u32) -> Result<Option<Plan>, Fault> {
         self.get(
             &self.tables.plans,
@@ -36,9 +30,6 @@ impl Database {
     }
 
     /// All plans as they are sold now, by number.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn plans(&self) -> Result<Vec<Plan>, Fault> {
         let table = &self.tables.plans;
         let query = self
@@ -52,9 +43,6 @@ impl Database {
 
     /// Adds a plan, or the next version of one. The version must follow on the one sold now; else nothing is written and the answer
     /// is `No`.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn put_plan(&self, plan: &Plan, entry: &Entry) -> Result<Written, Fault> {
         let table = &self.tables.plans;
         let mut transaction = self.transaction();

@@ -32,9 +32,6 @@ pub enum Started {
 impl Database {
     /// Asks for a task, or joins the same work under way. `entry` goes into history with a new task's record, so that it stands
     /// there once, whoever dies and whoever asks again.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn start_task(&self, task: Task, entry: Option<&Entry>) -> Result<Started, Fault> {
         // Tasks end without ceremony, so between the refused write and the read the other's may be gone: then try again.
         let mut tries = Tries::of(3);
@@ -97,9 +94,6 @@ impl Database {
     }
 
     /// A task by its id.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn task(&self, task_id: &str) -> Result<Option<Task>, Fault> {
         self.get(&self.tables.tasks, keys::task(task_id), None)
             .await
@@ -107,9 +101,6 @@ impl Database {
 
     /// Records one more step of a task, and what stands in its way; `None` when that step was recorded before, so that this is a
     /// repetition.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn record_step(
         &self,
         task_id: &str,
@@ -150,9 +141,6 @@ impl Database {
 
     /// Records that a step of a task could not be taken, and why, with the history entry that tells of it. A task that has gone on since
     /// is left as it is.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn record_obstacle(
         &self,
         task_id: &str,
@@ -183,9 +171,6 @@ impl Database {
 
     /// A page of the clean-ups under way, the one that was worked on longest ago first, and where the next begins: all of them, or those
     /// that something stands in the way of.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn open_tasks(
         &self,
         only_with_obstacle: bool,
@@ -224,9 +209,6 @@ impl Database {
     }
 
     /// Notes that a task was handed to the queue again.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn touch_task(&self, task_id: &str, now: Timestamp) -> Result<(), Fault> {
         let table = &self.tables.tasks;
         let sent = self
@@ -246,9 +228,6 @@ impl Database {
 
     /// Answers a task: for everybody who asked at `requested_at` or before. For callback keys the answer is kept by itself, since the
     /// task's record takes the next one; first, so that it is there whoever dies.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn answer_task(
         &self,
         task_id: &str,
@@ -289,9 +268,6 @@ impl Database {
     }
 
     /// Clean-ups under way that nothing was heard of since `before`, oldest first, at most `limit`.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn silent_tasks(&self, before: Timestamp, limit: i32) -> Result<Vec<Task>, Fault> {
         let table = &self.tables.tasks;
         let query = self
@@ -308,9 +284,6 @@ impl Database {
     }
 
     /// The answer that was kept for a request of this moment.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn kept_answer(
         &self,
         task_id: &str,
@@ -326,9 +299,6 @@ impl Database {
     }
 
     /// Keeps a callback key, by its hash.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn put_callback(
         &self,
         callback_key: &str,
@@ -352,9 +322,6 @@ impl Database {
     }
 
     /// What a callback key stands for.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn callback(&self, callback_key: &str) -> Result<Option<Callback>, Fault> {
         let table = &self.tables.tasks;
         let callback = self.get(table, keys::callback(callback_key), None).await?;
@@ -366,9 +333,6 @@ impl Database {
     }
 
     /// Uses a callback key up; `No` when somebody else did first.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn take_callback(
         &self,
         callback_key: &str,

@@ -109,9 +109,6 @@ pub struct AccountUsage {
 
 impl Database {
     /// What is stored of these accounts for a day and its month, by account; accounts with neither are absent.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn usage_on(
         &self,
         s3uids: &[&str],
@@ -147,9 +144,6 @@ impl Database {
     }
 
     /// Sets a day of an account that is still as it was read: `before`. `No` when somebody else set it since.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn replace_day(
         &self,
         s3uid: &str,
@@ -179,9 +173,6 @@ impl Database {
     }
 
     /// Sets an account's totals for the month that `date` is in.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn set_month(&self, date: Date, month: &MonthUsage) -> Result<(), Fault> {
         let table = &self.tables.usage;
         self.client
@@ -199,9 +190,6 @@ impl Database {
     }
 
     /// An account's totals for the months that the days from `from` to `to` are in, by the month's first day.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn months(
         &self,
         s3uid: &str,
@@ -235,9 +223,6 @@ impl Database {
 
     /// A page of the accounts of some groups, ranked by their totals for the month that `date` is in. The page's order is one of traffic
     /// and peak storage: numbers have their own listing.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn month_ranking(
         &self,
         groups: &[Group],
@@ -267,9 +252,6 @@ impl Database {
     }
 
     /// Takes an account out of the rankings of all months.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn leave_rankings(&self, s3uid: &str) -> Result<(), Fault> {
         let table = &self.tables.usage;
         let mut rows = self
@@ -300,9 +282,6 @@ impl Database {
     }
 
     /// Whether it was told in the period that begins on `period_from` that an account's traffic reached its limit, this one or a larger.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn is_traffic_limit_told(
         &self,
         s3uid: &str,
@@ -318,9 +297,6 @@ impl Database {
     /// Tells that an account's traffic reached its plan's limit, once in the period that begins on `period_from` and for that limit; and
     /// stops its keys, where `stop` has the account as it was read, its service then, and the history entry of that. `No` when
     /// somebody else told of it, or changed the account since.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn tell_traffic_limit(
         &self,
         s3uid: &str,
@@ -351,9 +327,6 @@ impl Database {
 
     /// Adds to what Wharfage itself called in an account's bucket in an hour. It is added twice where DynamoDB's answer is lost and the SDK
     /// tries again: a listing's few kilobytes then, which are charged to nobody.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     #[allow(
         clippy::too_many_arguments,
         reason = "each is part of the key, or what is added"
@@ -388,9 +361,6 @@ impl Database {
     }
 
     /// What Wharfage itself called in an hour in the buckets of a shard's accounts, by account and bucket.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn own_calls(
         &self,
         location: &str,
@@ -416,9 +386,6 @@ impl Database {
     }
 
     /// Traffic of a shard's accounts without what Wharfage itself called.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn without_own_calls(
         &self,
         location: &str,
@@ -445,9 +412,6 @@ impl Database {
     }
 
     /// Sets a day of an account.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn set_day(&self, s3uid: &str, date: Date, day: &Day) -> Result<(), Fault> {
         let table = &self.tables.usage;
         let row = Row {
@@ -469,9 +433,6 @@ impl Database {
     }
 
     /// An account's days from `from` to `to`, both included.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn days(
         &self,
         s3uid: &str,
@@ -493,9 +454,6 @@ impl Database {
     }
 
     /// What an account had stored at the end of the last day before `date` that tells.
-    ///
-    /// # Errors
-    /// When DynamoDB cannot answer.
     pub async fn stored_before(&self, s3uid: &str, date: Date) -> Result<u64, Fault> {
         let table = &self.tables.usage;
         let mut rows = self

@@ -2,12 +2,25 @@
 //! sent from there, so none is lost; one may be sent twice, under the same id.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use strum::Display;
+use strum::{Display, EnumMessage, VariantArray};
 
 /// What happened. The text is the event's `detail-type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    Display,
+    JsonSchema,
+    VariantArray,
+    EnumMessage,
+)]
 pub enum Kind {
     /// An order came to an account.
     #[serde(rename = "order.fulfilled")]
@@ -67,8 +80,16 @@ pub enum Kind {
     LedgerDifference,
 }
 
+impl Kind {
+    /// What happened, in a line.
+    #[must_use]
+    pub fn summary(self) -> &'static str {
+        self.get_documentation().unwrap_or_default()
+    }
+}
+
 /// An event.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Unique; the same when it is sent twice.
     pub event_id: String,
@@ -81,5 +102,6 @@ pub struct Event {
     /// To which account.
     pub s3uid: Option<String>,
     /// What else is worth knowing; never a secret.
+    #[schemars(with = "serde_json::Map<String, Value>")]
     pub detail: Value,
 }

@@ -10,6 +10,8 @@
 //! | `receivable` | what the client owes on open invoices | negative |
 //! | `revenue` | what was invoiced | positive |
 //! | `funding` | what came in from outside | negative |
+//!
+//! What may be posted, and what moves then, is the table in [`Cause`].
 
 use std::collections::BTreeMap;
 
@@ -57,179 +59,103 @@ pub struct Posting {
     pub taken_off: Vec<TakenOff>,
 }
 
+/// What causes a posting.
+///
+/// | cause | moves |
+/// |---|---|
+/// | money comes in | `funding` → `credit` |
+/// | an order sets its price aside | `credit` → `held` |
+/// | an order that comes to nothing gives it back | `held` → `credit` |
+/// | an order that is fulfilled is paid | `held` → `revenue` |
+/// | an invoice is issued and paid at once | `credit` → `revenue` |
+/// | an invoice is issued, and open | `receivable` → `revenue` |
+/// | open invoices are paid from credit | `credit` → `receivable` |
+/// | a credit note is issued | `revenue` → `credit` |
+///
+/// Where money comes in, or an invoice or a credit note is issued, what is taken off invoices is so much less credit and so much less owed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause<'a> {
+    /// Money comes in, under a reference.
+    TopUp(&'a str),
+    /// An order sets its price aside.
+    Hold(&'a str),
+    /// An order that comes to nothing gives it back.
+    Release(&'a str),
+    /// An order that is fulfilled is paid.
+    Capture(&'a str),
+    /// An invoice is issued and paid at once.
+    Pay(u64),
+    /// An invoice is issued, and open, maybe in part.
+    Owe(u64),
+    /// Open invoices are paid from credit, in full or in part.
+    Settle {
+        /// The first of them.
+        first: u64,
+        /// How often something was taken off it before.
+        before: u32,
+    },
+    /// A credit note takes something off open invoices; the rest was paid, and is given back.
+    Refund(u64),
+}
+
+impl Cause<'_> {
+    /// The id of its posting.
+    #[must_use]
+    pub fn id(self) -> String {
+        match self {
+            Cause::TopUp(reference) => format!("top_up:{reference}"),
+            Cause::Hold(order_id) => format!("hold:{order_id}"),
+            Cause::Release(order_id) => format!("release:{order_id}"),
+            Cause::Capture(order_id) => format!("capture:{order_id}"),
+            Cause::Pay(invoice_id) => format!("pay:{invoice_id}"),
+            Cause::Owe(invoice_id) => format!("owe:{invoice_id}"),
+            Cause::Settle { first, before } => format!("settle:{first}:{before}"),
+            Cause::Refund(invoice_id) => format!("refund:{invoice_id}"),
+        }
+    }
+
+    /// From where and to where its amount moves, and whether what is taken off invoices is so much less credit and so much less owed.
+    fn moves(self) -> (LedgerAccount, LedgerAccount, bool) {
+        use LedgerAccount::{Credit, Funding, Held, Receivable, Revenue};
+        match self {
+            Cause::TopUp(_) => (Funding, Credit, true),
+            Cause::Hold(_) => (Credit, Held, false),
+            Cause::Release(_) => (Held, Credit, false),
+            Cause::Capture(_) => (Held, Revenue, false),
+            Cause::Pay(_) => (Credit, Revenue, false),
+            Cause::Owe(_) => (Receivable, Revenue, true),
+            Cause::Settle { .. } => (Credit, Receivable, false),
+            Cause::Refund(_) => (Revenue, Credit, true),
+        }
+    }
+}
+
 impl Posting {
-    fn transfer(
-        id: String,
-        payer: (u64, Currency),
+    /// What a cause moves, and takes off which invoices.
+    #[must_use]
+    pub fn new(
+        cause: Cause<'_>,
+        (client_id, currency): (u64, Currency),
         at: Timestamp,
         amount_minor: i64,
-        from: LedgerAccount,
-        to: LedgerAccount,
+        taken_off: Vec<TakenOff>,
     ) -> Posting {
-        let (client_id, currency) = payer;
+        let (from, to, lowers) = cause.moves();
+        let mut amounts_minor = BTreeMap::from([(from, -amount_minor), (to, amount_minor)]);
+        let off_minor: i64 = taken_off.iter().map(|taken| taken.amount_minor).sum();
+        if lowers && off_minor > 0 {
+            *amounts_minor.entry(LedgerAccount::Credit).or_default() -= off_minor;
+            *amounts_minor.entry(LedgerAccount::Receivable).or_default() += off_minor;
+            amounts_minor.retain(|_, amount_minor| *amount_minor != 0);
+        }
         Posting {
-            id,
+            id: cause.id(),
             client_id,
             currency,
             at,
-            amounts_minor: BTreeMap::from([(from, -amount_minor), (to, amount_minor)]),
-            taken_off: Vec::new(),
-        }
-    }
-
-    /// The id of the posting of money that came in under a reference.
-    #[must_use]
-    pub fn top_up_id(reference: &str) -> String {
-        format!("top_up:{reference}")
-    }
-
-    /// Money comes in: `funding` → `credit`, and what pays open invoices at once `funding` → `receivable`.
-    #[must_use]
-    pub fn top_up(
-        reference: &str,
-        payer: (u64, Currency),
-        at: Timestamp,
-        amount_minor: i64,
-        taken_off: Vec<TakenOff>,
-    ) -> Posting {
-        let id = Posting::top_up_id(reference);
-        let (from, to) = (LedgerAccount::Funding, LedgerAccount::Credit);
-        Posting::transfer(id, payer, at, amount_minor, from, to).less(to, taken_off)
-    }
-
-    /// An order sets its price aside: `credit` → `held`.
-    #[must_use]
-    pub fn hold(
-        order_id: &str,
-        payer: (u64, Currency),
-        at: Timestamp,
-        amount_minor: i64,
-    ) -> Posting {
-        let id = format!("hold:{order_id}");
-        let (from, to) = (LedgerAccount::Credit, LedgerAccount::Held);
-        Posting::transfer(id, payer, at, amount_minor, from, to)
-    }
-
-    /// An order that comes to nothing gives it back: `held` → `credit`.
-    #[must_use]
-    pub fn release(
-        order_id: &str,
-        payer: (u64, Currency),
-        at: Timestamp,
-        amount_minor: i64,
-    ) -> Posting {
-        let id = format!("release:{order_id}");
-        let (from, to) = (LedgerAccount::Held, LedgerAccount::Credit);
-        Posting::transfer(id, payer, at, amount_minor, from, to)
-    }
-
-    /// An order that is fulfilled is paid: `held` → `revenue`.
-    #[must_use]
-    pub fn capture(
-        order_id: &str,
-        payer: (u64, Currency),
-        at: Timestamp,
-        invoice_id: u64,
-        amount_minor: i64,
-    ) -> Posting {
-        let id = format!("capture:{order_id}");
-        let (from, to) = (LedgerAccount::Held, LedgerAccount::Revenue);
-        Posting {
-            taken_off: vec![TakenOff {
-                invoice_id,
-                amount_minor,
-            }],
-            ..Posting::transfer(id, payer, at, amount_minor, from, to)
-        }
-    }
-
-    /// An invoice is issued: `receivable` → `revenue`, and what is paid of it at once `credit` → `revenue`.
-    #[must_use]
-    pub fn issue(
-        invoice_id: u64,
-        payer: (u64, Currency),
-        at: Timestamp,
-        amount_minor: i64,
-        paid_minor: i64,
-    ) -> Posting {
-        let (credit, receivable) = (LedgerAccount::Credit, LedgerAccount::Receivable);
-        if paid_minor == amount_minor {
-            let id = format!("pay:{invoice_id}");
-            return Posting {
-                taken_off: vec![TakenOff {
-                    invoice_id,
-                    amount_minor,
-                }],
-                ..Posting::transfer(id, payer, at, amount_minor, credit, LedgerAccount::Revenue)
-            };
-        }
-        let id = format!("owe:{invoice_id}");
-        let mut posting = Posting::transfer(
-            id,
-            payer,
-            at,
-            amount_minor,
-            receivable,
-            LedgerAccount::Revenue,
-        );
-        if paid_minor > 0 {
-            posting.amounts_minor.insert(credit, -paid_minor);
-            posting
-                .amounts_minor
-                .insert(receivable, paid_minor - amount_minor);
-            posting.taken_off = vec![TakenOff {
-                invoice_id,
-                amount_minor: paid_minor,
-            }];
-        }
-        posting
-    }
-
-    /// Open invoices are paid from credit, in full or in part: `credit` → `receivable`. The id is made of the first one and how often
-    /// something was taken off it before.
-    #[must_use]
-    pub fn settle(
-        payer: (u64, Currency),
-        at: Timestamp,
-        before: u32,
-        taken_off: Vec<TakenOff>,
-    ) -> Posting {
-        let first = taken_off.first().map_or(0, |taken| taken.invoice_id);
-        let id = format!("settle:{first}:{before}");
-        let amount_minor = taken_off.iter().map(|taken| taken.amount_minor).sum();
-        let (from, to) = (LedgerAccount::Credit, LedgerAccount::Receivable);
-        Posting {
+            amounts_minor,
             taken_off,
-            ..Posting::transfer(id, payer, at, amount_minor, from, to)
         }
-    }
-
-    /// A credit note takes something off open invoices: `revenue` → `receivable`; the rest was paid, and is given back: `revenue` →
-    /// `credit`.
-    #[must_use]
-    pub fn refund(
-        invoice_id: u64,
-        payer: (u64, Currency),
-        at: Timestamp,
-        amount_minor: i64,
-        taken_off: Vec<TakenOff>,
-    ) -> Posting {
-        let id = format!("refund:{invoice_id}");
-        let (from, to) = (LedgerAccount::Revenue, LedgerAccount::Credit);
-        Posting::transfer(id, payer, at, amount_minor, from, to).less(to, taken_off)
-    }
-
-    /// The same, with what is taken off invoices not credited to `account` but to what is owed.
-    fn less(mut self, account: LedgerAccount, taken_off: Vec<TakenOff>) -> Posting {
-        let off: i64 = taken_off.iter().map(|taken| taken.amount_minor).sum();
-        if off > 0 {
-            *self.amounts_minor.entry(account).or_default() -= off;
-            self.amounts_minor.insert(LedgerAccount::Receivable, off);
-            self.amounts_minor
-                .retain(|_, amount_minor| *amount_minor != 0);
-        }
-        self.taken_off = taken_off;
-        self
     }
 }
 
@@ -307,21 +233,60 @@ mod tests {
                 0 => Vec::new(),
                 amount_minor => vec![TakenOff { invoice_id: 1, amount_minor }],
             };
-            let posting = match kind {
-                0 => Posting::top_up("x", payer, at, amount_minor, off),
-                1 => Posting::hold("x", payer, at, amount_minor),
-                2 => Posting::release("x", payer, at, amount_minor),
-                3 => Posting::capture("x", payer, at, 1, amount_minor),
-                4 => Posting::issue(1, payer, at, amount_minor, part),
-                5 => Posting::issue(1, payer, at, amount_minor, amount_minor),
-                6 => Posting::refund(1, payer, at, amount_minor, off),
-                _ => Posting::settle(payer, at, 0, vec![TakenOff { invoice_id: 1, amount_minor }]),
+            let all = vec![TakenOff { invoice_id: 1, amount_minor }];
+            let (cause, taken_off) = match kind {
+                0 => (Cause::TopUp("x"), off),
+                1 => (Cause::Hold("x"), Vec::new()),
+                2 => (Cause::Release("x"), Vec::new()),
+                3 => (Cause::Capture("x"), all),
+                4 => (Cause::Owe(1), off),
+                5 => (Cause::Pay(1), all),
+                6 => (Cause::Refund(1), off),
+                _ => (Cause::Settle { first: 1, before: 0 }, all),
             };
+            let posting = Posting::new(cause, payer, at, amount_minor, taken_off);
             prop_assert_eq!(posting.amounts_minor.values().sum::<i64>(), 0);
             prop_assert!((2..=3).contains(&posting.amounts_minor.len()));
             let mut balances = Balances::default();
             balances.apply(&posting);
             prop_assert_eq!(balances.sum_minor(), 0);
         }
+    }
+
+    #[test]
+    fn what_pays_invoices_is_less_credit_and_less_owed() {
+        use LedgerAccount::{Credit, Funding, Receivable, Revenue};
+        let payer = (1, Currency::from_code("EUR").expect("EUR"));
+        let moved = |cause, amount_minor| {
+            let taken_off = vec![TakenOff {
+                invoice_id: 1,
+                amount_minor: 30,
+            }];
+            let at = Timestamp::UNIX_EPOCH;
+            let posting = Posting::new(cause, payer, at, amount_minor, taken_off);
+            Vec::from_iter(posting.amounts_minor)
+        };
+        assert_eq!(
+            moved(Cause::TopUp("x"), 100),
+            [(Credit, 70), (Receivable, 30), (Funding, -100)]
+        );
+        assert_eq!(
+            moved(Cause::TopUp("x"), 30),
+            [(Receivable, 30), (Funding, -30)]
+        );
+        assert_eq!(
+            moved(Cause::Owe(1), 100),
+            [(Credit, -30), (Receivable, -70), (Revenue, 100)]
+        );
+        assert_eq!(
+            moved(Cause::Refund(2), 100),
+            [(Credit, 70), (Receivable, 30), (Revenue, -100)]
+        );
+        let settle = Cause::Settle {
+            first: 1,
+            before: 0,
+        };
+        assert_eq!(moved(settle, 30), [(Credit, -30), (Receivable, 30)]);
+        assert_eq!(moved(Cause::Pay(1), 30), [(Credit, -30), (Revenue, 30)]);
     }
 }

@@ -12,6 +12,7 @@ use strum::Display;
 
 use crate::domain::history::Actor;
 use crate::domain::money::Currency;
+use crate::domain::reason::Reason;
 
 /// How an order is paid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display)]
@@ -114,6 +115,13 @@ pub struct Order {
 pub struct Refusal {
     /// The HTTP status of the answer.
     pub status: u16,
+    /// Its reason. Orders that were undone by a version before have none.
+    #[serde(
+        default,
+        deserialize_with = "Reason::stored",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub reason: Option<Reason>,
     /// Its text.
     pub text: String,
 }

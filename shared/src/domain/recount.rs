@@ -316,6 +316,7 @@ mod tests {
     use super::*;
     use crate::domain::closing::PlanVersion;
     use crate::domain::invoice::{Basis, Line, TakenOff};
+    use crate::domain::ledger::Cause;
 
     fn eur() -> Currency {
         Currency::from_code("EUR").expect("EUR")
@@ -350,23 +351,27 @@ mod tests {
         }
     }
 
+    fn post(cause: Cause<'_>, amount_minor: i64, taken_off: Vec<TakenOff>) -> Posting {
+        let at = Timestamp::UNIX_EPOCH;
+        Posting::new(cause, (1, eur()), at, amount_minor, taken_off)
+    }
+
     /// An order that was paid, an invoice that is open in part, a credit note that lowered it, an order under way, and a place taken.
     fn sound() -> Books {
-        let (payer, at) = ((1, eur()), Timestamp::UNIX_EPOCH);
-        let off = |amount_minor| {
+        let off = |invoice_id, amount_minor| {
             vec![TakenOff {
-                invoice_id: 2,
+                invoice_id,
                 amount_minor,
             }]
         };
         let postings = vec![
-            Posting::top_up("first", payer, at, 1_000, Vec::new()),
-            Posting::hold("paid", payer, at, 300),
-            Posting::capture("paid", payer, at, 1, 300),
-            Posting::hold("under way", payer, at, 700),
-            Posting::issue(2, payer, at, 500, 0),
-            Posting::top_up("second", payer, at, 100, off(100)),
-            Posting::refund(3, payer, at, 50, off(50)),
+            post(Cause::TopUp("first"), 1_000, Vec::new()),
+            post(Cause::Hold("paid"), 300, Vec::new()),
+            post(Cause::Capture("paid"), 300, off(1, 300)),
+            post(Cause::Hold("under way"), 700, Vec::new()),
+            post(Cause::Owe(2), 500, Vec::new()),
+            post(Cause::TopUp("second"), 100, off(2, 100)),
+            post(Cause::Refund(3), 50, off(2, 50)),
         ];
         let mut balances = Balances::default();
         for posting in &postings {
@@ -470,7 +475,7 @@ mod tests {
         let ended = of(|books| books.orders.clear());
         assert_eq!(ended, ["hold without an order under way"]);
         let beside = of(|books| {
-            let top_up = Posting::top_up("third", (1, eur()), Timestamp::UNIX_EPOCH, 9, Vec::new());
+            let top_up = post(Cause::TopUp("third"), 9, Vec::new());
             books.balances[0].1.apply(&top_up);
             books.postings.push(top_up);
         });
@@ -479,14 +484,12 @@ mod tests {
 
     #[test]
     fn what_is_held_is_outstanding_until_it_is_paid_or_given_back() {
-        let payer = (1, eur());
-        let at = Timestamp::UNIX_EPOCH;
         let postings = [
-            Posting::hold("a", payer, at, 1),
-            Posting::hold("b", payer, at, 2),
-            Posting::hold("c", payer, at, 3),
-            Posting::capture("a", payer, at, 1, 1),
-            Posting::release("c", payer, at, 3),
+            post(Cause::Hold("a"), 1, Vec::new()),
+            post(Cause::Hold("b"), 2, Vec::new()),
+            post(Cause::Hold("c"), 3, Vec::new()),
+            post(Cause::Capture("a"), 1, Vec::new()),
+            post(Cause::Release("c"), 3, Vec::new()),
         ];
         let holds: Vec<&str> = outstanding_holds(&postings).into_keys().collect();
         assert_eq!(holds, ["b"]);

@@ -1,12 +1,16 @@
 //! Answers and errors as responses.
 
-use ::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use ::http::{HeaderValue, StatusCode};
+use std::str::FromStr;
+
+use ::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER, VARY};
+use ::http::{HeaderMap, HeaderValue, StatusCode};
+use headers_accept::Accept;
 use lambda_http::{Body, Response};
+use mediatype::{MediaType, Name, ReadParams, names};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::error::{Error, Fault, Rejection};
+use crate::error::{Error, Fault, Reason, Rejection};
 
 /// Seconds after which to repeat a request that met a passing fault of ours.
 const RETRY_AFTER_FAULT_SECONDS: u32 = 5;
@@ -116,12 +120,38 @@ pub fn with_head(action: &str, fields: Map<String, Value>) -> Value {
     Value::Object(body)
 }
 
-/// A failure as a response: `{"code": -1, "message": …}`. A fault shows nothing but the request id, under which its log line is found.
+/// The media type of a problem document, RFC 9457.
+const PROBLEM: MediaType<'_> = MediaType::from_parts(
+    names::APPLICATION,
+    Name::new_unchecked("problem"),
+    Some(names::JSON),
+    &[],
+);
+
+/// Whether a caller asks for failures as problem documents: by name, for `*/*` is what everybody sends.
+pub(super) fn asks_for_problems(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter();
+    accepted
+        .filter_map(|header| header.to_str().ok())
+        .any(|header| {
+            Accept::from_str(header).is_ok_and(|accept| {
+                accept.media_types().any(|media_type| {
+                    let quality = media_type.get_param(names::Q);
+                    let is_unwanted = quality.is_some_and(|q| q.as_str().parse() == Ok(0.0));
+                    media_type.essence() == PROBLEM && !is_unwanted
+                })
+            })
+        })
+}
+
+/// A failure as a response: `{"code": -1, "message": …}`, or a problem document where the caller asks for those. A fault shows nothing but
+/// the request id, under which its log line is found.
 pub(super) fn failure(
     module: &str,
     speaks_as: Option<&str>,
     error: &Error,
     request_id: &str,
+    as_problem: bool,
 ) -> Response<Body> {
     let rejection = match error {
         Error::Rejection(rejection) => rejection.clone(),
@@ -129,37 +159,55 @@ pub(super) fn failure(
             tracing::error!(request_id, module, action = speaks_as, error = %fault, "a request failed");
             let text = format!("internal error, request {request_id}");
             if fault.retryable {
-                Rejection::unavailable(text, RETRY_AFTER_FAULT_SECONDS)
+                Rejection::new(Reason::TemporarilyUnavailable, text)
+                    .retry_after(RETRY_AFTER_FAULT_SECONDS)
             } else {
-                Rejection {
-                    status: StatusCode::INTERNAL_SERVER_ERROR,
-                    ..Rejection::bad_request(text)
-                }
+                Rejection::new(Reason::InternalError, text)
             }
         }
     };
     let message = match speaks_as {
-        _ if rejection.bare => rejection.text,
+        _ if rejection.bare => rejection.text.clone(),
         Some(action) => format!("{module}/{action}: {}", rejection.text),
         None => format!("{module}: {}", rejection.text),
     };
-    let mut response = respond(rejection.status, &json!({ "code": -1, "message": message }));
+    let mut response = if as_problem {
+        let mut response = respond(rejection.status(), &problem(&rejection, &message));
+        response.headers_mut().insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        response
+    } else {
+        let body = json!({ "code": -1, "message": message });
+        respond(rejection.status(), &body)
+    };
+    let headers = response.headers_mut();
+    // What lies between here and the caller must not give one kind for the other.
+    headers.insert(VARY, HeaderValue::from_static("accept"));
+    headers.insert(REASON, HeaderValue::from_static(rejection.reason.name()));
     if let Some(seconds) = rejection.retry_after_seconds {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    if let Some(reason) = rejection.reason {
-        response
-            .headers_mut()
-            .insert(REASON, HeaderValue::from_static(reason.into()));
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if let Some(methods) = rejection.allow {
-        response
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static(methods));
+        headers.insert(ALLOW, HeaderValue::from_static(methods));
     }
     response
+}
+
+/// A refusal as a problem document. Its type leads to what is said of the reason in the documents that are served.
+fn problem(rejection: &Rejection, message: &str) -> Value {
+    let mut problem = json!({
+        "type": format!("/docs#{}", rejection.reason.name()),
+        "title": rejection.reason.title(),
+        "status": rejection.status().as_u16(),
+        "detail": message,
+        "reason": rejection.reason,
+    });
+    if let Some(parameter) = &rejection.parameter {
+        problem["parameter"] = parameter.as_str().into();
+    }
+    problem
 }
 
 fn respond(status: StatusCode, body: &Value) -> Response<Body> {

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::domain::account::Account;
-use crate::error::{Error, Rejection};
+use crate::domain::client::Client;
+use crate::error::{Error, Reason, Rejection};
 use crate::http::tokens::{Caller, account_of, authenticate, token};
 use crate::http::typed;
 use crate::http::values::{Id, S3uid, Whole};
@@ -38,20 +39,24 @@ pub trait Subject: Sized + Send {
     /// The parameters that name it.
     type Names: DeserializeOwned + JsonSchema + Send + Sync;
 
+    /// Why it may not be found, beside a token that is none.
+    const REFUSES: &'static [Reason];
+
     /// Refuses what names nothing, before anything is asked of AWS.
     ///
     /// # Errors
     /// 400.
     fn check(names: &Self::Names) -> Result<(), Rejection>;
 
-    /// Finds it, and who calls. What is somebody else's is answered as what does not exist.
+    /// Finds it, and who calls, of whom it is told `who` may. What is somebody else's is answered as what does not exist.
     ///
     /// # Errors
-    /// 401, 404.
+    /// 401, 403, 404.
     fn find(
         context: &Context,
         call: &super::Call,
         names: &Self::Names,
+        who: Who,
     ) -> impl Future<Output = Result<(Caller, Self), Error>> + Send;
 }
 
@@ -101,7 +106,7 @@ impl<P: DeserializeOwned, S: Subject> Asked<P, S> {
         call: &super::Call,
         who: Who,
     ) -> Result<(Caller, S), Error> {
-        let (caller, about) = S::find(context, call, &self.names).await?;
+        let (caller, about) = S::find(context, call, &self.names, who).await?;
         who.check(&caller)?;
         Ok((caller, about))
     }
@@ -123,6 +128,7 @@ pub struct Nothing {}
 
 impl Subject for () {
     type Names = Nothing;
+    const REFUSES: &'static [Reason] = &[];
 
     fn check(_: &Nothing) -> Result<(), Rejection> {
         Ok(())
@@ -132,6 +138,7 @@ impl Subject for () {
         context: &Context,
         call: &super::Call,
         _: &Nothing,
+        _: Who,
     ) -> Result<(Caller, ()), Error> {
         Ok((authenticate(context, call).await?, ()))
     }
@@ -157,6 +164,7 @@ pub struct NamesAccount {
 
 impl Subject for Account {
     type Names = NamesAccount;
+    const REFUSES: &'static [Reason] = &[Reason::AccountNotFound];
 
     fn check(names: &NamesAccount) -> Result<(), Rejection> {
         match (&names.s3uid, names.account_id) {
@@ -169,8 +177,9 @@ impl Subject for Account {
         context: &Context,
         call: &super::Call,
         names: &NamesAccount,
+        who: Who,
     ) -> Result<(Caller, Account), Error> {
-        let (caller, AnyAccount(account)) = AnyAccount::find(context, call, names).await?;
+        let (caller, AnyAccount(account)) = AnyAccount::find(context, call, names, who).await?;
         match account.is_visible() {
             true => Ok((caller, account)),
             false => Err(Rejection::account_not_found().into()),
@@ -184,6 +193,7 @@ pub struct BareAccount(pub Account);
 
 impl Subject for BareAccount {
     type Names = NamesAccount;
+    const REFUSES: &'static [Reason] = &[Reason::AccountNotFound];
 
     fn check(names: &NamesAccount) -> Result<(), Rejection> {
         Account::check(names)
@@ -193,8 +203,9 @@ impl Subject for BareAccount {
         context: &Context,
         call: &super::Call,
         names: &NamesAccount,
+        who: Who,
     ) -> Result<(Caller, BareAccount), Error> {
-        match Account::find(context, call, names).await {
+        match Account::find(context, call, names, who).await {
             Ok((caller, account)) => Ok((caller, BareAccount(account))),
             Err(Error::Rejection(rejection)) if rejection == Rejection::account_not_found() => {
                 Err(rejection.bare().into())
@@ -210,6 +221,7 @@ pub struct AnyAccount(pub Account);
 
 impl Subject for AnyAccount {
     type Names = NamesAccount;
+    const REFUSES: &'static [Reason] = &[Reason::AccountNotFound];
 
     fn check(names: &NamesAccount) -> Result<(), Rejection> {
         Account::check(names)
@@ -220,6 +232,7 @@ impl Subject for AnyAccount {
         context: &Context,
         call: &super::Call,
         names: &NamesAccount,
+        _: Who,
     ) -> Result<(Caller, AnyAccount), Error> {
         let named = names.id.map(|Whole(id)| id);
         let (caller, account, client_id) = match (&names.s3uid, names.account_id) {
@@ -244,5 +257,35 @@ impl Subject for AnyAccount {
             }
             _ => Err(Rejection::account_not_found().into()),
         }
+    }
+}
+
+/// How a call names a client.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct NamesClient {
+    /// The client.
+    id: Id,
+}
+
+impl Subject for Client {
+    type Names = NamesClient;
+    const REFUSES: &'static [Reason] = &[Reason::ClientNotFound];
+
+    fn check(_: &NamesClient) -> Result<(), Rejection> {
+        Ok(())
+    }
+
+    /// Caller and client are looked up at once. Whoever may not call is not told which clients there are.
+    async fn find(
+        context: &Context,
+        call: &super::Call,
+        names: &NamesClient,
+        who: Who,
+    ) -> Result<(Caller, Client), Error> {
+        let client = async { Ok(context.database.client(names.id.0).await?) };
+        let (caller, client) = futures::try_join!(authenticate(context, call), client)?;
+        who.check(&caller)?;
+        let client = client.ok_or_else(Rejection::client_not_found)?;
+        Ok((caller, client))
     }
 }

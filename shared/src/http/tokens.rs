@@ -1,21 +1,14 @@
-//! Who calls, for whom, and about which account.
+//! Who calls, and for whom.
 
 use crate::context::Context;
 use crate::domain::account::Account;
 use crate::domain::client::Role;
 use crate::domain::credential::{Access, Session, hash};
 use crate::domain::history::{Actor, Entry};
-use crate::error::{Error, Fault, Rejection};
+use crate::error::{Error, Fault, Reason, Rejection};
 use crate::http::Call;
-use crate::http::parameters::ID;
+use crate::http::takes::TOKEN;
 use crate::telemetry;
-
-/// The name of a token.
-pub const TOKEN: &[&str] = &["token"];
-/// The names by which a call names an account: see [`account_name`] and [`Caller::client_named`].
-pub const ACCOUNT: &[&str] = &["s3uid", "account_id", "id"];
-/// The names of a bucket's name.
-pub const BUCKET: &[&str] = &["bucket_name", "bucket"];
 
 /// Somebody with a session.
 #[derive(Debug, Clone)]
@@ -47,7 +40,10 @@ impl Caller {
         if self.is_admin() {
             return Ok(());
         }
-        Err(Rejection::forbidden("allowed to administrators only"))
+        Err(Rejection::new(
+            Reason::AdministratorsOnly,
+            "allowed to administrators only",
+        ))
     }
 
     /// Refuses whoever's access has ended meanwhile. For when a write that hangs on it did not take place.
@@ -67,28 +63,11 @@ impl Caller {
         Actor::person(self.client_id, &self.email, self.role, self.ip.clone())
     }
 
-    /// The client it acts for: an admin the one that `id` names, and without one himself; everybody else themselves. Another's number in a
-    /// client's `id` is answered as an account that does not exist.
+    /// Whose things a call is about, by the number that stood in `id`: everybody but an admin is about their own. `None` for an admin who
+    /// names nobody: then it is whoever has what the call names, or everybody.
     ///
     /// # Errors
-    /// When `id` is malformed or another's.
-    pub fn acts_for(&self, call: &Call) -> Result<u64, Rejection> {
-        Ok(self.client_named(call)?.unwrap_or(self.client_id))
-    }
-
-    /// Whose things a call is about: everybody but an admin is about their own. `None` for an admin who names nobody by `id`: then it is
-    /// whoever has what the call names, or everybody.
-    ///
-    /// # Errors
-    /// When `id` is malformed or another's.
-    pub fn client_named(&self, call: &Call) -> Result<Option<u64>, Rejection> {
-        self.client_of(call.parameters.number(&["id"], ID)?)
-    }
-
-    /// As [`Caller::client_named`], of the number that stood in `id`.
-    ///
-    /// # Errors
-    /// When it is another's.
+    /// When it is another's: as an account that does not exist.
     pub fn client_of(&self, named: Option<u64>) -> Result<Option<u64>, Rejection> {
         match named {
             None if self.is_admin() => Ok(None),
@@ -124,7 +103,7 @@ impl Caller {
 /// # Errors
 /// When it carries none.
 pub fn token(call: &Call) -> Result<String, Rejection> {
-    match call.parameters.raw_text(&["token"]) {
+    match call.parameters.raw_text(TOKEN) {
         Ok(Some(token)) => Ok(token),
         Ok(None) => Err(Rejection::missing_token()),
         Err(_) => Err(Rejection::invalid_token()),
@@ -168,108 +147,7 @@ pub async fn authenticate(context: &Context, call: &Call) -> Result<Caller, Erro
     })
 }
 
-/// Who calls, if it is an administrator.
-///
-/// # Errors
-/// 401 as for [`authenticate`], 403 for everybody else.
-pub async fn authenticate_admin(context: &Context, call: &Call) -> Result<Caller, Error> {
-    let caller = authenticate(context, call).await?;
-    caller.must_be_admin()?;
-    Ok(caller)
-}
-
-/// How a call names an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AccountName {
-    /// By `s3uid`.
-    S3uid(String),
-    /// By the number that `get_users` shows: published clients send `account_id`.
-    Number(u64),
-}
-
-/// The account a call names.
-///
-/// # Errors
-/// When it names none, or malformed.
-pub fn account_name(call: &Call) -> Result<AccountName, Rejection> {
-    if let Some(s3uid) = s3uid(call)? {
-        return Ok(AccountName::S3uid(s3uid));
-    }
-    match call.parameters.number(&["account_id"], ID)? {
-        Some(id) => Ok(AccountName::Number(id)),
-        None => Err(Rejection::missing("s3uid or account_id")),
-    }
-}
-
-/// The parameter `s3uid`, if it is there.
-///
-/// # Errors
-/// When it is malformed.
-pub fn s3uid(call: &Call) -> Result<Option<String>, Rejection> {
-    let s3uid = call.parameters.text(&["s3uid"])?;
-    let is_well_formed = |s3uid: &String| {
-        s3uid.len() == 32 && s3uid.bytes().all(|byte| byte.is_ascii_alphanumeric())
-    };
-    match s3uid {
-        Some(s3uid) if !is_well_formed(&s3uid) => Err(Rejection::invalid(
-            "s3uid",
-            "must be 32 characters of A-Z, a-z and 0-9",
-        )),
-        s3uid => Ok(s3uid),
-    }
-}
-
-/// Who calls, and the account the call names, if it is one the caller may act on; else the answer is that of an account that does
-/// not exist. The two are looked up at once where the account is named by its s3uid.
-///
-/// # Errors
-/// 400, 401 or 404.
-pub async fn caller_and_account(
-    context: &Context,
-    call: &Call,
-) -> Result<(Caller, Account), Error> {
-    let (caller, account) = caller_and_any_account(context, call).await?;
-    if !account.is_visible() {
-        return Err(Rejection::account_not_found().into());
-    }
-    Ok((caller, account))
-}
-
-/// As [`caller_and_account`], terminated accounts included: their history can still be read.
-///
-/// # Errors
-/// 400, 401 or 404.
-pub async fn caller_and_any_account(
-    context: &Context,
-    call: &Call,
-) -> Result<(Caller, Account), Error> {
-    token(call)?;
-    let name = account_name(call)?;
-    let (caller, account) = match name {
-        AccountName::S3uid(s3uid) => {
-            let account = async { Ok(context.database.account(&s3uid).await?) };
-            futures::try_join!(authenticate(context, call), account)?
-        }
-        AccountName::Number(id) => {
-            let caller = authenticate(context, call).await?;
-            let client_id = caller.client_named(call)?;
-            (caller, account_of(context, client_id, id).await?)
-        }
-    };
-    let client_id = caller.client_named(call)?;
-    match account {
-        Some(account) if client_id.is_none_or(|client_id| client_id == account.client_id) => {
-            telemetry::set_account(&account.s3uid);
-            Ok((caller, account))
-        }
-        _ => Err(Rejection::account_not_found().into()),
-    }
-}
-
 /// An account by its number: a client's, or whosever it is.
-///
-/// # Errors
-/// When DynamoDB cannot answer.
 pub async fn account_of(
     context: &Context,
     client_id: Option<u64>,

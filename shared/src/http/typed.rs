@@ -40,8 +40,8 @@ pub fn read<T: DeserializeOwned>(parameters: &Parameters) -> Result<T, Rejection
         Ok(read) => Ok(read),
         Err(Problem::Refused(rejection)) => Err(rejection),
         // A field names itself, so this is a type that is no struct of parameters.
-        Err(Problem::Rule(rule)) => Err(Rejection::bad_request(rule)),
-        Err(Problem::Missing) => Err(Rejection::bad_request("a parameter is missing")),
+        Err(Problem::Rule(rule)) => Err(Rejection::unreadable(rule)),
+        Err(Problem::Missing) => Err(Rejection::unreadable("a parameter is missing")),
     }
 }
 
@@ -501,6 +501,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::http::values::{Id, Whole};
 
     #[derive(Debug, Deserialize, JsonSchema, PartialEq)]
     #[serde(rename_all = "lowercase")]
@@ -607,6 +608,34 @@ mod tests {
             ),
         ] {
             assert_eq!(asked(value), Err(text.into()));
+        }
+    }
+
+    #[test]
+    fn json_numbers_and_texts_are_both_whole_numbers() {
+        #[derive(Debug, Deserialize, PartialEq)]
+        struct Numbered {
+            plan_id: Id,
+        }
+        let numbered = |plan_id| read::<Numbered>(&parameters(json!({ "plan_id": plan_id })));
+        for value in [json!(5), json!("5")] {
+            assert_eq!(numbered(value), Ok(Numbered { plan_id: Whole(5) }));
+        }
+        for value in [
+            json!(-1),
+            json!(0),
+            json!(1.5),
+            json!("1e3"),
+            json!("99999999999999999999"),
+            json!("+5"),
+            json!(" 5"),
+            json!([5]),
+            json!(true),
+            json!({}),
+        ] {
+            let refused = numbered(value.clone()).map_err(|rejection| rejection.text);
+            let refused = refused.expect_err("no identifier");
+            assert!(refused.starts_with("invalid parameter plan_id"), "{value}");
         }
     }
 

@@ -1,0 +1,57 @@
+//! `GET /openapi.json` and `GET /docs`: the contract, for programs and for people. It takes no token: it is the same for everybody.
+
+mod page;
+pub mod rows;
+
+use std::sync::LazyLock;
+
+use lambda_http::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use lambda_http::http::{HeaderValue, Method, StatusCode};
+use lambda_http::{Body, Request, RequestExt as _, Response};
+use serde_json::Value;
+
+/// Its Lambda function.
+pub const FUNCTION: wharfage::runtime::Function = wharfage::runtime::Function {
+    name: "docs",
+    entry: wharfage::runtime::Entry::Http(|_, request| {
+        Box::pin(wharfage::telemetry::invoked("docs", async move {
+            answer(&request)
+        }))
+    }),
+};
+
+/// As a test sees to it that it is what the actions say.
+static CONTRACT: LazyLock<Value> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap_or_default()
+});
+static JSON: LazyLock<String> = LazyLock::new(|| CONTRACT.to_string());
+static PAGE: LazyLock<page::Page> = LazyLock::new(|| page::Page::of(&CONTRACT));
+
+fn answer(request: &Request) -> Response<Body> {
+    let is_read = [Method::GET, Method::HEAD].contains(request.method());
+    let mut response = match request.raw_http_path() {
+        _ if !is_read => {
+            let mut response = Response::new(Body::Empty);
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            let methods = HeaderValue::from_static("GET, HEAD");
+            response.headers_mut().insert(ALLOW, methods);
+            response
+        }
+        "/docs" => PAGE.response(),
+        _ => with_type("application/json", &JSON),
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=300"));
+    headers.insert(
+        "x-content-type-options",
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}
+
+fn with_type(kind: &'static str, body: &str) -> Response<Body> {
+    let mut response = Response::new(Body::Text(body.to_owned()));
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
