@@ -653,14 +653,26 @@ fn list_words(schema: &mut Schema) {
     schema.insert("description".into(), description.trim().into());
 }
 
-/// Null is no value: what is required is none. Several actions read what one of them requires by the same type.
+/// Null and an empty text are no value: what is required is neither. Several actions read what one of them requires by the same type.
 fn require_values(call: &mut Value) {
     let required = call["required"].as_array().cloned().unwrap_or_default();
     for name in required.iter().filter_map(Value::as_str) {
-        if let Some(kind) = call.pointer_mut(&format!("/properties/{name}/type"))
-            && let Some([only, _]) = kind.as_array().map(Vec::as_slice)
+        let parameter = call.pointer_mut(&format!("/properties/{name}"));
+        let Some(Value::Object(parameter)) = parameter else {
+            continue;
+        };
+        if let Some([only, _]) = parameter
+            .get("type")
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
         {
-            *kind = only.clone();
+            let only = only.clone();
+            parameter.insert("type".into(), only);
+        }
+        if parameter.get("type").is_some_and(|kind| kind == "string")
+            && !parameter.contains_key("pattern")
+        {
+            parameter.entry("minLength").or_insert(1.into());
         }
     }
 }
