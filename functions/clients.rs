@@ -88,6 +88,7 @@ pub struct Terms {
     currency: Option<CurrencyCode>,
     /// How much the client may owe, in its currency; empty for what the installation says.
     #[serde(default)]
+    #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?)?$", "examples" = ["250.00"]))]
     credit_limit: Given<String>,
     /// What the client's keys allow.
     role: Option<Role>,

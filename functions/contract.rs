@@ -219,7 +219,7 @@ impl<'a> Contract<'a> {
             "type": "object",
             "description": docs.join("\n"),
             "properties": {},
-            "required": ["action"],
+            "required": [],
         });
         call["properties"]["action"] = json!({ "type": "string", "const": action.name });
         if action.contract.who != Who::Anybody {
@@ -228,7 +228,7 @@ impl<'a> Contract<'a> {
                 "description": "What `auth.php` gave.",
                 "pattern": "^[0-9a-f]{32}$",
             });
-            call["required"] = json!(["action", "token"]);
+            call["required"] = json!(["token"]);
         }
         for parameters in action.contract.parameters {
             merge(&mut call, parameters(&mut self.sent));
@@ -296,6 +296,8 @@ impl<'a> Contract<'a> {
             json!({ "oneOf": references })
         };
         let mut call = one_of("Call");
+        // A path of its own says which action it is.
+        call["required"] = json!(["action"]);
         let mapping: Map<String, Value> = names("Call")
             .into_iter()
             .map(|(action, schema)| (action, format!("#{COMPONENTS}/{schema}").into()))
@@ -338,7 +340,10 @@ impl<'a> Contract<'a> {
             .map(|action| reference(&format!("{prefix}{}Call", typed_name(action.name))))
             .collect();
         if let [only] = by_get.as_slice() {
-            let schema = self.own_schema(only);
+            let mut schema = self.own_schema(only);
+            if let Some(required) = schema["required"].as_array_mut() {
+                required.push("action".into());
+            }
             let mut get = operation("_get", "The same by GET, for what changes nothing.");
             get["parameters"] = in_address(&schema);
             path["get"] = get;
@@ -648,14 +653,26 @@ fn list_words(schema: &mut Schema) {
     schema.insert("description".into(), description.trim().into());
 }
 
-/// Null is no value: what is required is none. Several actions read what one of them requires by the same type.
+/// Null and an empty text are no value: what is required is neither. Several actions read what one of them requires by the same type.
 fn require_values(call: &mut Value) {
     let required = call["required"].as_array().cloned().unwrap_or_default();
     for name in required.iter().filter_map(Value::as_str) {
-        if let Some(kind) = call.pointer_mut(&format!("/properties/{name}/type"))
-            && let Some([only, _]) = kind.as_array().map(Vec::as_slice)
+        let parameter = call.pointer_mut(&format!("/properties/{name}"));
+        let Some(Value::Object(parameter)) = parameter else {
+            continue;
+        };
+        if let Some([only, _]) = parameter
+            .get("type")
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
         {
-            *kind = only.clone();
+            let only = only.clone();
+            parameter.insert("type".into(), only);
+        }
+        if parameter.get("type").is_some_and(|kind| kind == "string")
+            && !parameter.contains_key("pattern")
+        {
+            parameter.entry("minLength").or_insert(1.into());
         }
     }
 }

@@ -10,16 +10,10 @@ import urllib.request
 from typing import TypeVar
 
 from wharfage_client import Client
-from wharfage_client.api.default import (
-    auth,
-    eq_callback,
-    s3_add_credit,
+from wharfage_client.api.accounts import (
     s3_cancel_payment_account_deletion,
-    s3_change_plan,
     s3_create_account,
-    s3_create_client,
     s3_create_order,
-    s3_create_plan,
     s3_delete_account,
     s3_delete_payment_account,
     s3_get_buckets,
@@ -31,6 +25,13 @@ from wharfage_client.api.default import (
     s3_list_plans,
     s3_show_key,
 )
+from wharfage_client.api.administration import (
+    s3_add_credit,
+    s3_change_plan,
+    s3_create_client,
+    s3_create_plan,
+)
+from wharfage_client.api.sessions import auth, eq_callback
 from wharfage_client.models import (
     AddCreditAnswer,
     AddCreditCall,
@@ -101,8 +102,8 @@ def move_time(advance: str) -> None:
 
 
 def keys_of(token: str, s3uid: str) -> str:
-    access = expect(ShowKeyAnswer, s3_show_key.sync(client=client, body=ShowKeyCall("show_key", token, "access_key", s3uid=s3uid)))
-    secret = expect(ShowKeyAnswer, s3_show_key.sync(client=client, body=ShowKeyCall("show_key", token, "secret_key", s3uid=s3uid)))
+    access = expect(ShowKeyAnswer, s3_show_key.sync(client=client, body=ShowKeyCall(token=token, s3_key="access_key", s3uid=s3uid)))
+    secret = expect(ShowKeyAnswer, s3_show_key.sync(client=client, body=ShowKeyCall(token=token, s3_key="secret_key", s3uid=s3uid)))
     return f"{access.access_key}:{secret.secret_key}"
 
 
@@ -113,50 +114,50 @@ def put(keys: str, file: pathlib.Path, to: str) -> bool:
 
 
 def users(token: str, client_id: int) -> GetUsersAnswer:
-    return expect(GetUsersAnswer, s3_get_users.sync(client=client, body=GetUsersCall("get_users", token, id=client_id)))
+    return expect(GetUsersAnswer, s3_get_users.sync(client=client, body=GetUsersCall(token=token, id=client_id)))
 
 
 def history(token: str, s3uid: str) -> list[str]:
-    answer = s3_history.sync(client=client, body=HistoryCall("history", token, s3uid=s3uid))
+    answer = s3_history.sync(client=client, body=HistoryCall(token=token, s3uid=s3uid))
     return [entry.action for entry in expect(HistoryAnswer, answer).history]
 
 
 def order_upload_delete() -> None:
-    refused = expect(Refusal, auth.sync(client=client, body=AuthLoginCall("login", "nobody")))
+    refused = expect(Refusal, auth.sync(client=client, body=AuthLoginCall(action="login", key="nobody")))
     assert refused.code == -1 and refused.message == "auth/login: invalid key", refused
     token = log_in(os.environ["CLIENT_KEY"])
-    plans = expect(ListPlansAnswer, s3_list_plans.sync(client=client, body=ListPlansCall("list_plans", token))).plans
+    plans = expect(ListPlansAnswer, s3_list_plans.sync(client=client, body=ListPlansCall(token=token))).plans
     assert (plans[0].id, plans[0].name) == (1, "Free"), plans
 
-    order = s3_create_order.sync(client=client, body=CreateOrderCall("create_order", token, plan_id=2, bucket_name="my-first-bucket"))
+    order = s3_create_order.sync(client=client, body=CreateOrderCall(token=token, plan_id=2, bucket_name="my-first-bucket"))
     ordered = expect(CreateOrderAnswer, order)
     assert (ordered.status, ordered.location, ordered.bucket_name) == ("active", "NL", "my-first-bucket"), ordered
     s3uid = ordered.s3uid
-    twice = s3_create_order.sync(client=client, body=CreateOrderCall("create_order", token, plan_id=2, bucket_name="my-first-bucket"))
+    twice = s3_create_order.sync(client=client, body=CreateOrderCall(token=token, plan_id=2, bucket_name="my-first-bucket"))
     assert expect(Refusal, twice).message == "s3/create_order: bucket name is already taken", twice
 
     assert put(keys_of(token, s3uid), REPOSITORY / "LICENSE", "my-first-bucket/docs/LICENSE")
-    search = GetFilesCall("get_files", token, bucket_name="my-first-bucket", s3uid=s3uid, search="license")
+    search = GetFilesCall(token=token, bucket_name="my-first-bucket", s3uid=s3uid, search="license")
     [file] = expect(GetFilesAnswer, s3_get_files.sync(client=client, body=search)).files.files
     assert (file.key, file.size) == ("docs/LICENSE", (REPOSITORY / "LICENSE").stat().st_size), file
-    buckets = expect(GetBucketsAnswer, s3_get_buckets.sync(client=client, body=GetBucketsCall("get_buckets", token, s3uid=s3uid)))
+    buckets = expect(GetBucketsAnswer, s3_get_buckets.sync(client=client, body=GetBucketsCall(token=token, s3uid=s3uid)))
     assert [(bucket.name, bucket.objects) for bucket in buckets.message] == [("my-first-bucket", 1)], buckets
-    mine = expect(GetUsersAnswer, s3_get_users.sync(client=client, body=GetUsersCall("get_users", token))).s3_users
+    mine = expect(GetUsersAnswer, s3_get_users.sync(client=client, body=GetUsersCall(token=token))).s3_users
     assert [account.s3uid for account in mine] == [s3uid], mine
 
-    cancel = s3_delete_payment_account.sync(client=client, body=DeletePaymentAccountCall("delete_payment_account", token, s3uid=s3uid))
+    cancel = s3_delete_payment_account.sync(client=client, body=DeletePaymentAccountCall(token=token, s3uid=s3uid))
     cancelled = expect(DeletePaymentAccountAnswer, cancel).service
     assert cancelled.status == "cancelling" and cancelled.cancellation_date and cancelled.termination_date, cancelled
-    keep = CancelPaymentAccountDeletionCall("cancel_payment_account_deletion", token, s3uid=s3uid)
+    keep = CancelPaymentAccountDeletionCall(token=token, s3uid=s3uid)
     kept = expect(CancelPaymentAccountDeletionAnswer, s3_cancel_payment_account_deletion.sync(client=client, body=keep))
     assert kept.service.status == "active" and kept.service.cancellation_date is None, kept
     entries = history(token, s3uid)
     assert entries[:2] == ["cancel_payment_account_deletion", "delete_payment_account"], entries
 
-    delete = s3_delete_account.sync(client=client, body=DeleteAccountCall("delete_account", token, s3uid=s3uid, reason="finished"))
+    delete = s3_delete_account.sync(client=client, body=DeleteAccountCall(token=token, s3uid=s3uid, reason="finished"))
     callback = expect(DeleteAccountAnswer, delete).callback
     for _ in range(60):
-        answer = eq_callback.sync(client=client, body=EqCallbackCheckCall("check", callback))
+        answer = eq_callback.sync(client=client, body=EqCallbackCheckCall(action="check", key=callback))
         if expect(EqCallbackCheckAnswer, answer).result == "OK":
             break
         time.sleep(1)
@@ -170,19 +171,19 @@ def bill_remind_suspend_correct() -> None:
 
     token = staff()
     small = CreatePlanCall(
-        "create_plan", token, name="Small", storage_type="Standard", locations="NL", quota=1, bandwidth_limit=10
+        token=token, name="Small", storage_type="Standard", locations="NL", quota=1, bandwidth_limit=10
     )
     # The contract has these as patterns of names, one for each currency.
     small["monthly_eur"] = "3.00"
     small["storage_overage_price_eur"] = small["traffic_overage_price_eur"] = "0.50"
     plan = expect(CreatePlanAnswer, s3_create_plan.sync(client=client, body=small)).plan
-    ann = CreateClientCall("create_client", token, email="ann@example.com", billing="main", currency="EUR")
+    ann = CreateClientCall(token=token, email="ann@example.com", billing="main", currency="EUR")
     client_id = expect(CreateClientAnswer, s3_create_client.sync(client=client, body=ann)).client.client_id
-    paid = AddCreditCall("add_credit", token, amount=5.0, reference="bank-1", id=client_id)
+    paid = AddCreditCall(token=token, amount=5.0, reference="bank-1", id=client_id)
     credit = expect(AddCreditAnswer, s3_add_credit.sync(client=client, body=paid))
     assert (credit.credit, credit.owed, credit.paid) == (5.0, 0.0, []), credit
 
-    account = CreateAccountCall("create_account", token, plan_id=plan.id, id=client_id, bucket_name="ann-data")
+    account = CreateAccountCall(token=token, plan_id=plan.id, id=client_id, bucket_name="ann-data")
     s3uid = expect(CreateAccountAnswer, s3_create_account.sync(client=client, body=account)).s3uid
     assert [account.s3uid for account in users(token, client_id).s3_users] == [s3uid]
     keys = keys_of(token, s3uid)
@@ -194,9 +195,9 @@ def bill_remind_suspend_correct() -> None:
 
     move_time("P1M")
     token = staff()
-    still_open = ListInvoicesCall("list_invoices", token, id=client_id, status="open")
+    still_open = ListInvoicesCall(token=token, id=client_id, status="open")
     [open_invoice] = expect(ListInvoicesAnswer, s3_list_invoices.sync(client=client, body=still_open)).invoices
-    ask = GetInvoiceCall("get_invoice", token, invoice_id=open_invoice.invoice_id)
+    ask = GetInvoiceCall(token=token, invoice_id=open_invoice.invoice_id)
     invoice = expect(GetInvoiceAnswer, s3_get_invoice.sync(client=client, body=ask)).invoice
     assert 3.0 < invoice.amount <= 3.5 and round(invoice.amount - invoice.open_, 2) == 2.0, invoice
     [overage] = [line.basis for line in invoice.lines if isinstance(line.basis, BasisShownType2)]
@@ -211,12 +212,12 @@ def bill_remind_suspend_correct() -> None:
     assert not put(keys, REPOSITORY / "LICENSE", "ann-data/LICENSE")
 
     for _ in range(2):
-        more = AddCreditCall("add_credit", token, amount=10.0, reference="bank-2", id=client_id)
+        more = AddCreditCall(token=token, amount=10.0, reference="bank-2", id=client_id)
         credit = expect(AddCreditAnswer, s3_add_credit.sync(client=client, body=more))
         assert credit.owed == 0.0 and 0 < credit.credit < 10, credit
     assert put(keys, REPOSITORY / "LICENSE", "ann-data/LICENSE")
 
-    to_free = ChangePlanCall("change_plan", token, plan_id=1, s3uid=s3uid, when="now")
+    to_free = ChangePlanCall(token=token, plan_id=1, s3uid=s3uid, when="now")
     changed = expect(ChangePlanAnswer, s3_change_plan.sync(client=client, body=to_free))
     assert changed.plan_id == 1 and isinstance(changed.amount, float) and changed.amount < 0, changed
     entries = history(token, s3uid)

@@ -147,6 +147,8 @@ impl JsonSchema for PerCurrency {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": ["number", "string"],
+            "minimum": 0,
+            "pattern": r"^([0-9]{1,18}(\.[0-9]{1,9})?)?$",
             "description": "A decimal number, not negative, with at most 9 places.",
             "examples": ["15.00"],
         })
