@@ -81,8 +81,10 @@ schema!(Tags, "Tags", { "type": "string", "examples": ["partners,beta"] });
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct Terms {
     /// The email, which no other client has.
+    #[schemars(extend("examples" = ["jane@example.com"]))]
     email: Option<Email>,
     /// The billing group: accounts are listed by it.
+    #[schemars(extend("examples" = ["main"]))]
     billing: Option<BillingGroup>,
     /// The currency that the client is billed in.
     currency: Option<CurrencyCode>,

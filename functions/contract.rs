@@ -183,14 +183,50 @@ impl<'a> Contract<'a> {
             Who::Everybody => ("For everybody with a token.", "accounts"),
             Who::Administrators => ("For administrators.", "administration"),
         };
+        let mut body = request(&reference(&format!("{name}Call")));
+        let example = self.example_call(&format!("{name}Call"));
+        body["content"]["application/json"]["example"] = example;
         json!({
             "operationId": format!("{}_{}", action.module, action.name),
             "tags": [tag],
             "summary": docs.first(),
             "description": docs.iter().skip(1).chain([&"", &who]).copied().collect::<Vec<_>>().join("\n").trim(),
-            "requestBody": request(&reference(&format!("{name}Call"))),
+            "requestBody": body,
             "responses": responses,
         })
+    }
+
+    /// The least that a call says: of each parameter the first example.
+    fn example_call(&self, name: &str) -> Value {
+        let schema = &self.own[name];
+        let mut example = Map::new();
+        let required = [&schema["required"], &schema["if"]["required"]];
+        for name in required.into_iter().filter_map(Value::as_array).flatten() {
+            let name = name.as_str().unwrap_or_default();
+            let value = self.example_of(&schema["properties"][name]);
+            example.insert(name.to_owned(), value);
+        }
+        let patterns = schema["patternProperties"].as_object();
+        if let Some((pattern, schema)) = patterns.and_then(|patterns| patterns.iter().next()) {
+            let name = pattern.trim_matches(['^', '$']).replace("[a-z]{3}", "eur");
+            example.insert(name, self.example_of(schema));
+        }
+        example.into()
+    }
+
+    fn example_of(&self, schema: &Value) -> Value {
+        let shared = schema["$ref"]
+            .as_str()
+            .and_then(|path| path.rsplit('/').next());
+        let shared = shared.and_then(|name| self.sent.definitions().get(name));
+        let schema = shared.unwrap_or(schema);
+        let first = |name: &str| schema[name].get(0);
+        let value = first("examples").or_else(|| first("enum"));
+        let value = value.or_else(|| schema["oneOf"][0].get("const"));
+        value
+            .or_else(|| schema.get("const"))
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// What an action answers at once, with what some calls were answered.
@@ -227,6 +263,7 @@ impl<'a> Contract<'a> {
                 "type": "string",
                 "description": "What `auth.php` gave.",
                 "pattern": "^[0-9a-f]{32}$",
+                "examples": ["0f8a3c5b7d9e1f20436587a9cbedf012"],
             });
             call["required"] = json!(["token"]);
         }

@@ -23,6 +23,7 @@ const LARGEST_GB: u64 = 1 << 40;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct Terms {
     /// What the plan is called.
+    #[schemars(extend("examples" = ["Archive 5 TB"]))]
     name: Option<String>,
     /// 1 if it can be ordered by everybody, 0 if only by clients with a tag of its name.
     active: Option<Whole<0, 1>>,
@@ -39,6 +40,7 @@ pub struct Terms {
     /// 1 if the keys stop when the traffic is used up.
     stop_at_bandwidth_limit: Option<Whole<0, 1>>,
     /// The codes of the locations where it is offered, with commas between.
+    #[schemars(extend("examples" = ["NL,DE"]))]
     locations: Option<String>,
     /// The price of a month, in each currency that the plan is sold in.
     #[serde(rename = "monthly_*")]

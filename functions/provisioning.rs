@@ -67,8 +67,10 @@ pub struct Asked {
     /// The name of the first bucket. Where the installation makes names up, it may be left out.
     bucket_name: Option<BucketName>,
     /// Where; without it at the default location.
+    #[schemars(extend("examples" = ["NL"]))]
     location: Option<String>,
     /// Names the order: sent again within a day, it is the same order. The header `Idempotency-Key` does the same.
+    #[schemars(extend("examples" = ["order-2026-0017"]))]
     idempotency_key: Option<String>,
     /// The client who orders, if an administrator asks.
     id: Option<Id>,
@@ -82,8 +84,10 @@ pub struct Answered {
     /// Its number.
     id: u64,
     /// Where it is.
+    #[schemars(extend("examples" = ["NL"]))]
     location: String,
     /// The name of its first bucket.
+    #[schemars(extend("examples" = ["my-first-bucket"]))]
     bucket_name: String,
     /// The invoice; null for a plan that costs nothing.
     invoice_id: Option<InvoiceId>,

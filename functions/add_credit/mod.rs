@@ -41,6 +41,7 @@ const MOST_DIGITS: usize = 18;
 pub struct Asked {
     /// How much, in the currency's own units.
     #[schemars(with = "f64", extend("exclusiveMinimum" = 0))]
+    #[schemars(extend("examples" = [25.0]))]
     amount: String,
     /// The payment's own reference: the same money is never added twice, however often the call is sent.
     reference: Reference,

@@ -90,6 +90,7 @@ const DEFAULT_TTL_SECONDS: u64 = 3_600;
 #[derive(Deserialize, JsonSchema)]
 struct Login {
     /// The API key.
+    #[schemars(extend("examples" = ["fpvdym82zhxwc82xd9ofes2rs9ikij66"]))]
     key: RawText,
     /// How long the session is to last, in seconds; brought to the nearest limit.
     ttl: Option<Ttl>,

@@ -21,6 +21,7 @@ pub struct Asked {
     /// What the key is for, in words.
     #[serde(default)]
     #[schemars(extend("default" = "API key"))]
+    #[schemars(extend("examples" = ["Portal"]))]
     name: Option<String>,
 }
 

@@ -25,6 +25,7 @@ pub struct Asked {
     terms: Terms,
     /// The kind of storage, by which accounts are listed.
     #[schemars(extend("default" = "Standard"))]
+    #[schemars(extend("examples" = ["Standard"]))]
     storage_type: Option<String>,
 }
 

@@ -27,6 +27,7 @@ crate::action! {
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
     /// The name of the bucket. It may be one that no new bucket could have.
+    #[schemars(extend("examples" = ["my-first-bucket"]))]
     bucket_name: String,
 }
 

@@ -36,6 +36,8 @@ struct Shown<'a> {
     /// The path that it shares with others.
     shared_path: &'static str,
     tag: &'a str,
+    /// What a call may say.
+    example: Option<&'a Value>,
     call: &'a Value,
     call_name: String,
     answer_name: String,
@@ -125,6 +127,7 @@ fn calls(document: &Value) -> Vec<Shown<'_>> {
                 path: is_own.then_some(own),
                 shared_path: path,
                 tag,
+                example: operation["requestBody"]["content"]["application/json"].get("example"),
                 call,
                 call_name: call_name.to_owned(),
                 answer_name: format!("{}Answer", call_name.trim_end_matches("Call")),
@@ -161,9 +164,15 @@ fn section(document: &Value, shown: &Shown<'_>) -> Markup {
                     }
                 }
             }
+            @if let Some(example) = shown.example {
+                details {
+                    summary { "Example of a call" }
+                    pre tabindex="0" { (serde_json::to_string_pretty(example).unwrap_or_default()) }
+                }
+            }
             @for (name, example) in examples.into_iter().flatten() {
                 details {
-                    summary { "Example: " (name.replace('_', " ")) }
+                    summary { "Example of an answer: " (name.replace('_', " ")) }
                     pre tabindex="0" { (serde_json::to_string_pretty(&example["value"]).unwrap_or_default()) }
                 }
             }

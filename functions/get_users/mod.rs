@@ -59,14 +59,19 @@ pub struct Asked {
     /// Only this account, by its name for ever.
     s3uid: Option<S3uid>,
     /// Only of the client with this email.
+    #[schemars(extend("examples" = ["jane@example.com"]))]
     email: Option<String>,
     /// Only in this billing group.
+    #[schemars(extend("examples" = ["main"]))]
     billing: Option<String>,
     /// Only the accounts that have a bucket of this name.
+    #[schemars(extend("examples" = ["my-first-bucket"]))]
     bucket_name: Option<String>,
     /// Only with this kind of storage.
+    #[schemars(extend("examples" = ["Standard"]))]
     storage_type: Option<String>,
     /// Only at this location.
+    #[schemars(extend("examples" = ["NL"]))]
     location: Option<String>,
     /// Only those that stand so.
     status: Option<Shown>,

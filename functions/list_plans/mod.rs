@@ -23,6 +23,7 @@ pub struct Asked {
     /// Only this plan, if an administrator asks. Published clients send it without need.
     id: Option<Id>,
     /// Only the plans that are offered there.
+    #[schemars(extend("examples" = ["NL"]))]
     location: Option<String>,
 }
 

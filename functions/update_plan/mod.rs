@@ -25,6 +25,7 @@ pub struct Asked {
     #[schemars(flatten)]
     terms: Terms,
     /// The same in all versions of a plan: it is refused.
+    #[schemars(extend("examples" = ["Standard"]))]
     storage_type: Option<String>,
 }
 

@@ -3,7 +3,7 @@
 use functions::contract::{self, Examples};
 use http::Method;
 use serde_json::{Value, json};
-use tests::answers::Received;
+use tests::answers::{self, Received};
 use tests::api;
 
 fn answered(path: &str, status: u16) -> Received<'_> {
@@ -120,5 +120,15 @@ fn the_contract_has_every_action_with_what_it_takes() {
         let reference = reference.split('"').next().expect("it ends");
         let found: Option<&Value> = document.pointer(reference.trim_start_matches('#'));
         assert!(found.is_some(), "{reference}");
+    }
+}
+
+#[test]
+fn every_call_has_an_example_that_is_as_the_contract_says() {
+    let document = contract::document(&Examples::new());
+    for action in functions::ACTIONS {
+        let path = format!("/s3/{}", action.name);
+        let call = &document["paths"][path]["post"]["requestBody"]["content"]["application/json"];
+        assert_eq!(answers::is_as(&call["example"], &call["schema"]), Ok(()), "{}", action.name);
     }
 }

@@ -28,7 +28,11 @@ fn close(schema: &mut Value) {
             if is_object && !fields.contains_key("additionalProperties") {
                 fields.insert("additionalProperties".into(), false.into());
             }
-            fields.values_mut().for_each(close);
+            // A condition looks at some of the fields only.
+            let parts = fields
+                .iter_mut()
+                .filter(|(name, _)| !["if", "else"].contains(&name.as_str()));
+            parts.for_each(|(_, part)| close(part));
         }
         Value::Array(items) => items.iter_mut().for_each(close),
         _ => {}
@@ -39,7 +43,7 @@ fn close(schema: &mut Value) {
 ///
 /// # Errors
 /// Says where not.
-fn is_as(value: &Value, schema: &Value) -> Result<(), String> {
+pub fn is_as(value: &Value, schema: &Value) -> Result<(), String> {
     let key = schema.to_string();
     let known = VALIDATORS
         .lock()

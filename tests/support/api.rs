@@ -172,13 +172,16 @@ fn section(document: &Value, action: &Action) -> String {
     if !own.is_empty() {
         let _ = write!(text, "\nRefused with {}.\n", own.join(", "));
     }
+    let example = &operation["requestBody"]["content"]["application/json"]["example"];
+    let example = serde_json::to_string_pretty(example).expect("JSON");
+    let _ = write!(text, "\n```json\n{example}\n```\n");
     let examples = &operation["responses"]["200"]["content"]["application/json"]["examples"];
     if let Some((_, example)) = examples
         .as_object()
         .and_then(|examples| examples.iter().next())
     {
         let example = serde_json::to_string_pretty(&shortened(&example["value"])).expect("JSON");
-        let _ = write!(text, "\n```json\n{example}\n```\n");
+        let _ = write!(text, "\nanswers\n\n```json\n{example}\n```\n");
     }
     text
 }

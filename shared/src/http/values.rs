@@ -88,7 +88,12 @@ impl<const MIN: u64, const MAX: u64> JsonSchema for Whole<MIN, MAX> {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "integer", "minimum": MIN, "maximum": MAX })
+        json_schema!({
+            "type": "integer",
+            "minimum": MIN,
+            "maximum": MAX,
+            "examples": [MIN.max(1)],
+        })
     }
 }
 
@@ -256,7 +261,11 @@ from_line!(KeyHash, |text| {
         false => Err("must be 64 hexadecimal digits"),
     }
 });
-schema!(KeyHash, "KeyHash", { "type": "string", "pattern": "^[0-9a-fA-F]{64}$" });
+schema!(KeyHash, "KeyHash", {
+    "type": "string",
+    "pattern": "^[0-9a-fA-F]{64}$",
+    "examples": ["98ea6e4f216f2fb4b69fff9b3a44842c38686ca685f3f55dc48c5d3fb1107be4"],
+});
 
 /// A currency by its code, in letters of either size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
