@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tests::contract::{Contract, masked, text};
 use tests::tap::Moment;
+use tests::usage::SetDay;
 use tests::{TestAccount, TestApp};
 use wharfage::domain::account::Account;
 use wharfage::domain::event::{Event, Kind};

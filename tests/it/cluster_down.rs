@@ -3,6 +3,7 @@
 use jiff::civil::date;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tests::usage::AccountSamples;
 use tests::{Reply, TestAccount, TestApp};
 use wharfage::domain::history::Actor;
 

@@ -4,6 +4,7 @@ use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, masked, text};
+use tests::usage::SetDay;
 use wharfage::domain::usage::{Day, Moved, Stored};
 
 const ACTION: &str = "get_invoice";

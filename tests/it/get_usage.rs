@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 use tests::contract::{Contract, masked};
+use tests::usage::SetDay;
 use tests::{TestAccount, TestApp};
 use wharfage::domain::usage::{Day, Moved, Stored};
 

@@ -5,6 +5,7 @@ use jiff::civil::{Date, date};
 use jiff::{Span, ToSpan};
 use serde_json::{Value, json};
 use tests::contract::{Contract, masked, text};
+use tests::usage::SetDay;
 use tests::{TestAccount, TestApp};
 use wharfage::domain::figures::GB_BYTES;
 use wharfage::domain::usage::{Day, Moved, Stored};

@@ -4,6 +4,7 @@ use insta::assert_json_snapshot;
 use serde_json::json;
 use tests::TestApp;
 use tests::contract::{Contract, masked};
+use tests::usage::SetDay;
 use wharfage::domain::usage::{Day, Moved, Stored};
 
 const ACTION: &str = "preview_invoice";

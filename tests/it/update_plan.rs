@@ -6,6 +6,7 @@ use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, text};
+use tests::usage::SetDay;
 use wharfage::domain::usage::{Day, Stored};
 
 const ACTION: &str = "update_plan";
