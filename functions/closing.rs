@@ -206,28 +206,12 @@ pub(crate) async fn close_period(
         let cause = format!("{s3uid}:{}", period.from);
         let bill = Bill::on(&account, period.currency, closing.lines.clone(), id, cause);
         let draft = draft(context, bill, now).await?;
-        let mut after = account.clone();
-        // What its cluster is to be told.
-        let mut due = Parts::default();
-        if closing.is_renewed {
-            let is_free = is_free_for(sold, &account.location, period.currency)
-                .map_err(|e| Fault::permanent(format!("closing a period of {s3uid}"), e))?;
-            after = account.on_plan(sold, is_free, PlanChanges::default());
-            if sold.id != account.plan_id {
-                context.database.put_group(&after.group()).await?;
-            }
-            // After a change within the period, whoever made it may have died before the cluster heard of it.
-            let is_limit_due = account.plan_changes.latest.is_some()
-                || sold.storage_limit_bytes() != period.rated_by.storage_limit_bytes();
-            after.service = closing.service.clone();
-            due = Parts {
-                storage_limit: is_limit_due,
-                suspension: after.are_keys_stopped() != account.are_keys_stopped(),
-                keys: false,
-            };
-            if due != Parts::default() {
-                after = after.unsettled_in(due, now);
-            }
+        let (after, due) = match closing.is_renewed {
+            true => renewed(&account, &period, &closing, sold, now)?,
+            false => (account.clone(), Parts::default()),
+        };
+        if after.plan_id != account.plan_id {
+            context.database.put_group(&after.group()).await?;
         }
         let mut details = closing_details(&period, &closing, draft.as_ref());
         if after.plan_id != account.plan_id {
@@ -287,6 +271,42 @@ pub(crate) async fn close_period(
             return Ok(());
         }
         lost = draft;
+    }
+}
+
+/// An account whose period is renewed on a plan, and what of it its cluster is to be told.
+fn renewed(
+    account: &Account,
+    period: &Period,
+    closing: &Closing,
+    sold: &Plan,
+    now: Timestamp,
+) -> Result<(Account, Parts), Fault> {
+    let is_free = is_free_for(sold, &account.location, period.currency)
+        .map_err(|e| Fault::permanent(format!("closing a period of {}", account.s3uid), e))?;
+    let mut after = account.on_plan(sold, is_free, PlanChanges::default());
+    after.service = closing.service.clone();
+    Ok(marked(account, after, (&period.rated_by, sold), now))
+}
+
+/// An account as it is `after` it went from one plan to another, marked where its cluster is to be told of that, and of what.
+pub(crate) fn marked(
+    account: &Account,
+    after: Account,
+    (old, new): (&Plan, &Plan),
+    now: Timestamp,
+) -> (Account, Parts) {
+    // After an earlier change within the period, whoever made it may have died before the cluster heard of it.
+    let is_limit_due = account.plan_changes.latest.is_some()
+        || new.storage_limit_bytes() != old.storage_limit_bytes();
+    let due = Parts {
+        storage_limit: is_limit_due,
+        suspension: after.are_keys_stopped() != account.are_keys_stopped(),
+        keys: false,
+    };
+    match due == Parts::default() {
+        true => (after, due),
+        false => (after.unsettled_in(due, now), due),
     }
 }
 

@@ -154,17 +154,7 @@ pub(crate) async fn place(
     let now = context.now();
     // An order whose name is made up is the same order when it comes again, and its name the first one.
     let named = bucket_name.as_deref().unwrap_or_default();
-    let fingerprint = Fingerprint {
-        own: format!(
-            "{FINGERPRINT}{}",
-            hash(&format!("{action}\n{plan_id}\n{named}\n{location}"))
-        ),
-        of_the_text: hash(&format!(
-            "{action}\n{}",
-            raw.parameters
-                .canonical_without(&["token", "action", "idempotency_key"])
-        )),
-    };
+    let fingerprint = Fingerprint::of(raw, action, (plan_id, named, &location));
     let (client, used) = futures::try_join!(context.database.client(client_id), async {
         match &idempotency_key {
             Some(key) => {
@@ -183,25 +173,7 @@ pub(crate) async fn place(
     let plan = plan
         .filter(|plan| caller.is_admin() || plan.is_visible_to(&client.tags))
         .ok_or_else(Rejection::plan_not_found)?;
-    if !plan.locations.contains(&location) {
-        let rule = format!(
-            "must be {}, where the plan is offered",
-            plan.locations.join(" or ")
-        );
-        return Err(Rejection::invalid("location", &rule).into());
-    }
-    check_counted(context, &plan, &location)?;
-    let price = plan
-        .monthly_price(&location, client.currency)
-        .map_err(|_| {
-            Rejection::new(
-                Reason::PlanNotAvailable,
-                format!("the plan is not sold in {}", client.currency),
-            )
-        })?;
-    let amount_minor = to_minor(price, client.currency)
-        .map_err(|e| Fault::permanent(format!("pricing plan {plan_id}"), e))?;
-
+    let amount_minor = price_minor(context, &plan, &location, client.currency)?;
     let s3uid = context.random.s3uid();
     let keys = Keys {
         access_key: context.random.access_key(),
@@ -265,24 +237,56 @@ pub(crate) async fn place(
         refusal: None,
         answer: None,
     };
-    let begin = || {
-        context
-            .database
-            .begin_order(&order, &fingerprint.own, &context.rules)
-    };
-    let mut begun = begin().await?;
-    if let Written::No(conflicts) = &begun
-        && *conflicts == [Conflict::Balances]
-        && !pay_open(context, client_id).await?.is_empty()
-    {
-        // There was credit beside a debt, which comes first: what is left of it may suffice.
-        begun = begin().await?;
-    }
-    if let Written::No(conflicts) = begun {
+    if let Written::No(conflicts) = begin(context, &order, &fingerprint).await? {
         return refused(context, &order, &conflicts, &fingerprint).await;
     }
     let outcome = carry_on(context, order, Some(keys), &Carrier::Request).await?;
     answer(outcome)
+}
+
+/// What a month of a plan costs at a location, where it can be ordered there.
+fn price_minor(
+    context: &Context,
+    plan: &Plan,
+    location: &str,
+    currency: Currency,
+) -> Result<i64, Error> {
+    if !plan.locations.iter().any(|code| code == location) {
+        let offered = plan.locations.join(" or ");
+        let rule = format!("must be {offered}, where the plan is offered");
+        return Err(Rejection::invalid("location", &rule).into());
+    }
+    check_counted(context, plan, location)?;
+    let price = plan.monthly_price(location, currency).map_err(|_| {
+        Rejection::new(
+            Reason::PlanNotAvailable,
+            format!("the plan is not sold in {currency}"),
+        )
+    })?;
+    let price_minor = to_minor(price, currency);
+    Ok(price_minor.map_err(|e| Fault::permanent(format!("pricing plan {}", plan.id), e))?)
+}
+
+/// Begins an order, if need be after what is owed was paid.
+async fn begin(
+    context: &Context,
+    order: &Order,
+    fingerprint: &Fingerprint,
+) -> Result<Written, Fault> {
+    let begin = || {
+        context
+            .database
+            .begin_order(order, &fingerprint.own, &context.rules)
+    };
+    let begun = begin().await?;
+    if let Written::No(conflicts) = &begun
+        && *conflicts == [Conflict::Balances]
+        && !pay_open(context, order.client_id).await?.is_empty()
+    {
+        // There was credit beside a debt, which comes first: what is left of it may suffice.
+        return begin().await;
+    }
+    Ok(begun)
 }
 
 /// What an order is known by when it comes again with its idempotency key.
@@ -294,6 +298,21 @@ struct Fingerprint {
 }
 
 impl Fingerprint {
+    fn of(
+        call: &wharfage::http::Call,
+        action: &str,
+        (plan_id, bucket_name, location): (u64, &str, &str),
+    ) -> Fingerprint {
+        let ordered = format!("{action}\n{plan_id}\n{bucket_name}\n{location}");
+        let parameters = call
+            .parameters
+            .canonical_without(&["token", "action", "idempotency_key"]);
+        Fingerprint {
+            own: format!("{FINGERPRINT}{}", hash(&ordered)),
+            of_the_text: hash(&format!("{action}\n{parameters}")),
+        }
+    }
+
     fn is(&self, kept: &str) -> bool {
         kept == self.own || kept == self.of_the_text
     }

@@ -164,19 +164,7 @@ async fn now(
     invoice_id: &mut Option<InvoiceId>,
 ) -> Result<Option<Answered>, Error> {
     if plan_id == account.plan_id {
-        // Asked for again: whoever asked may not have heard the answer, nor the cluster its limit.
-        let Some(latest) = &account.plan_changes.latest else {
-            return Err(rejection(Refused::SamePlan).into());
-        };
-        if let Some(unsettled) = &account.unsettled {
-            let due = Parts {
-                suspension: unsettled.parts.suspension,
-                ..Parts::STORAGE_LIMIT
-            };
-            suspension::settle_again(context, account.clone(), due).await?;
-        }
-        spend(context, account, latest).await?;
-        return Ok(Some(answer(account, latest)));
+        return asked_again(context, account).await.map(Some);
     }
     let now = context.now();
     let (from, to) = account.service.period();
@@ -229,20 +217,10 @@ async fn now(
         latest: Some(latest.clone()),
     };
     let mut after = account.on_plan(&plan, is_free, plan_changes);
-    // After an earlier change, the cluster may not have heard of that one either.
-    let is_limit_due = account.plan_changes.latest.is_some()
-        || plan.storage_limit_bytes() != old.storage_limit_bytes();
     if is_traffic_again(account, &plan) {
         after.service = account.service.traffic_again();
     }
-    let due = Parts {
-        storage_limit: is_limit_due,
-        suspension: after.are_keys_stopped() != account.are_keys_stopped(),
-        keys: false,
-    };
-    if due != Parts::default() {
-        after = after.unsettled_in(due, now);
-    }
+    let (after, due) = closing::marked(account, after, (&old, &plan), now);
     context.database.put_group(&after.group()).await?;
     let details = json!({
         "when": "now",
@@ -276,6 +254,22 @@ async fn now(
     }
     spend(context, &after, &latest).await?;
     Ok(Some(answer(&after, &latest)))
+}
+
+/// Answers a change that was made before: whoever asked may not have heard the answer, nor the cluster its limit.
+async fn asked_again(context: &Context, account: &Account) -> Result<Answered, Error> {
+    let Some(latest) = &account.plan_changes.latest else {
+        return Err(rejection(Refused::SamePlan).into());
+    };
+    if let Some(unsettled) = &account.unsettled {
+        let due = Parts {
+            suspension: unsettled.parts.suspension,
+            ..Parts::STORAGE_LIMIT
+        };
+        suspension::settle_again(context, account.clone(), due).await?;
+    }
+    spend(context, account, latest).await?;
+    Ok(answer(account, latest))
 }
 
 /// Whether an account whose keys stopped when its period's traffic was used up may send more on a plan.

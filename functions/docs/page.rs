@@ -191,8 +191,8 @@ fn table(of: &str, rows: &[Row], is_call: bool) -> Markup {
                             td { code { (row.name) } }
                             td { (markdown_line(&row.kind)) }
                             @if is_call {
-                                td { (if row.is_required { "yes" } else { "" }) }
-                                td { (markdown_line(row.default.as_deref().unwrap_or_default())) }
+                                td data-label="Required" { (if row.is_required { "yes" } else { "" }) }
+                                td data-label="Default" { (markdown_line(row.default.as_deref().unwrap_or_default())) }
                             }
                             td { (markdown(&row.meaning)) }
                         }

@@ -213,26 +213,6 @@ impl Segments {
         self.range(location, shard, from, until).await
     }
 
-    /// One account's samples in the hours `[from, until)`, by hour. It reads a segment an hour: days are what to read for everyday use.
-    ///
-    /// # Errors
-    /// When S3 cannot answer.
-    pub async fn account_samples(
-        &self,
-        location: &str,
-        shard: u64,
-        s3uid: &str,
-        from: Timestamp,
-        until: Timestamp,
-    ) -> Result<Vec<Sample>, Fault> {
-        let segments = self.range(location, shard, from, until).await?;
-        let samples = segments.iter().flat_map(|segment| segment.iter());
-        Ok(samples
-            .filter(|sample| sample.s3uid == s3uid)
-            .cloned()
-            .collect())
-    }
-
     fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,6 +6,7 @@ use jiff::civil::date;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tests::tap::Moment;
+use tests::usage::SetDay;
 use tests::{Reply, TestAccount, TestApp};
 use wharfage::database::OpenInvoice;
 use wharfage::domain::account::{Account, Status, Suspension};

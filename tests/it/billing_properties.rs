@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::json;
 use tests::tap::Moment;
+use tests::usage::SetDay;
 use tests::{TestAccount, TestApp, property};
 use wharfage::domain::account::Service;
 use wharfage::domain::billing::BillingWork;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tests::contract::{Contract, masked, text};
 use tests::examples::{Example, GoodCall, Preparation};
 use tests::tap::Moment;
+use tests::usage::SetDay;
 use tests::{TestAccount, TestApp};
 use wharfage::domain::account::Account;
 use wharfage::domain::event::{Event, Kind};

@@ -5,6 +5,7 @@ use jiff::civil::date;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tests::examples::Example;
+use tests::usage::AccountSamples;
 use tests::{Reply, TestAccount, TestApp};
 use wharfage::domain::history::Actor;
 

@@ -4,6 +4,7 @@ use jiff::civil::date;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tests::tap::Moment;
+use tests::usage::{AccountSamples, SetDay};
 use tests::{TestAccount, TestApp};
 use wharfage::domain::usage::{Day, Moved, Sample, Stored, Usage, days_of};
 use wharfage::segments::SegmentKey;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tests::clusters::{Garage, Subject, code};
+use tests::usage::AccountSamples;
 use tests::{TestAccount, TestApp};
 use wharfage::domain::account::Status;
 use wharfage::domain::period::hour_of;

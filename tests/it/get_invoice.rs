@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, masked, text};
 use tests::examples::{Attack, Example, GoodCall, NO_CLIENT_ID, NO_INVOICE_ID, Preparation};
+use tests::usage::SetDay;
 use wharfage::domain::usage::{Day, Moved, Stored};
 
 const ACTION: &str = "get_invoice";

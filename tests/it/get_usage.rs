@@ -6,6 +6,7 @@ use jiff::civil::Date;
 use serde_json::{Value, json};
 use tests::contract::{Contract, masked};
 use tests::examples::Example;
+use tests::usage::SetDay;
 use tests::{TestAccount, TestApp};
 use wharfage::domain::usage::{Day, Moved, Stored};
 

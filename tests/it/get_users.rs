@@ -8,6 +8,7 @@ use tests::contract::{Contract, NO_S3UID, masked, text};
 use tests::examples::{
     Attack, Example, GoodCall, NO_ACCOUNT_ID, NO_BUCKET, NO_CLIENT_ID, Preparation, Scene,
 };
+use tests::usage::SetDay;
 use tests::{TestAccount, TestApp};
 use wharfage::domain::figures::GB_BYTES;
 use wharfage::domain::usage::{Day, Moved, Stored};

@@ -3,6 +3,7 @@
 use jiff::civil::date;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tests::usage::AccountSamples;
 use tests::{TestAccount, TestApp};
 use wharfage::domain::usage::{Moved, OwnCalls, RequestClasses, Sample};
 

@@ -6,6 +6,7 @@ use functions::replay::{ReplayError, Replayed, Which, replay};
 use jiff::civil::{Date, date};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use tests::usage::SetDay;
 use tests::{TestAccount, TestApp};
 use wharfage::domain::figures::GB_BYTES;
 use wharfage::domain::usage::{Day, OwnCalls, Sample, Stored};

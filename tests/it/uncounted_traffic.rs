@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tests::usage::AccountSamples;
 use tests::{TestAccount, TestApp};
 use wharfage::context::Context;
 use wharfage::runtime::Entry;

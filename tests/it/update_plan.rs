@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, text};
 use tests::examples::{Example, GoodCall, Scene};
+use tests::usage::SetDay;
 use wharfage::domain::usage::{Day, Stored};
 
 const ACTION: &str = "update_plan";

@@ -13,6 +13,7 @@ pub mod property;
 pub mod proxy;
 pub mod tap;
 pub mod template;
+pub mod usage;
 pub mod world;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! Empties buckets and accounts, a bounded step a message. Every step may be repeated, and each hands the next one to the queue, so
 //! that a clean-up of any size goes on where it was, whoever dies.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use wharfage::cluster::{ClusterError, PurgeStep, StorageProvider};
 use wharfage::context::Context;
 use wharfage::domain::account::{Account, Parts, Status};
@@ -243,35 +243,7 @@ async fn remove_account(
     }
     if account.service.status != Status::Terminating {
         // Whoever asked for it died before the account was stopped.
-        let service = suspension::stopped(context, account);
-        let details = json!({ "reason": reason });
-        let entry = context.account_entry(
-            account.client_id,
-            &account.s3uid,
-            "delete_account",
-            task.requested_by.clone(),
-            details.clone(),
-        );
-        let event = context.account_event(
-            Kind::AccountChanged,
-            account.client_id,
-            &account.s3uid,
-            details,
-        );
-        if !context
-            .database
-            .change_service(account, &service, &entry, &[event])
-            .await?
-            .is_yes()
-        {
-            return Err(Fault::retryable(
-                "stopping an account",
-                "somebody else is changing it",
-            ));
-        }
-        // The keys stop before anything goes. Dying in between repeats this step, which then finds the account stopped.
-        let stopped = account.with_service(&service, entry.at);
-        suspension::settle(context, stopped, Parts::SUSPENSION).await?;
+        stop(context, account, task.requested_by.clone(), reason).await?;
         // The account as it is now has another revision: the next step reads it.
         step.is_last = false;
         return Ok(step);
@@ -311,6 +283,40 @@ async fn remove_account(
         "entries_removed": task.entries_removed + step.entries_removed,
         "bytes_removed": task.bytes_removed + step.bytes_removed,
     });
+    end(context, account, details).await?;
+    Ok(step)
+}
+
+/// Stops an account's keys, before anything of it goes. Dying in between repeats it, and then finds the account stopped.
+async fn stop(
+    context: &Context,
+    account: &Account,
+    actor: Actor,
+    reason: Option<&str>,
+) -> Result<(), Fault> {
+    let service = suspension::stopped(context, account);
+    let details = json!({ "reason": reason });
+    let (client_id, s3uid) = (account.client_id, &account.s3uid);
+    let entry = context.account_entry(client_id, s3uid, "delete_account", actor, details.clone());
+    let event = context.account_event(Kind::AccountChanged, client_id, s3uid, details);
+    if !context
+        .database
+        .change_service(account, &service, &entry, &[event])
+        .await?
+        .is_yes()
+    {
+        return Err(Fault::retryable(
+            "stopping an account",
+            "somebody else is changing it",
+        ));
+    }
+    let stopped = account.with_service(&service, entry.at);
+    suspension::settle(context, stopped, Parts::SUSPENSION).await?;
+    Ok(())
+}
+
+/// Ends an account of which nothing is left on its cluster.
+async fn end(context: &Context, account: &Account, details: Value) -> Result<(), Fault> {
     let entry = context.account_entry(
         account.client_id,
         &account.s3uid,
@@ -336,8 +342,7 @@ async fn remove_account(
             "somebody else is changing it",
         ));
     }
-    context.database.leave_rankings(&account.s3uid).await?;
-    Ok(step)
+    context.database.leave_rankings(&account.s3uid).await
 }
 
 /// Stops the account's keys, in the first step, and names its buckets.

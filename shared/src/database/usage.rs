@@ -412,27 +412,6 @@ impl Database {
         Ok(traffic.collect())
     }
 
-    /// Sets a day of an account.
-    pub async fn set_day(&self, s3uid: &str, date: Date, day: &Day) -> Result<(), Fault> {
-        let table = &self.tables.usage;
-        let row = Row {
-            date,
-            day: day.clone(),
-        };
-        self.client
-            .put_item()
-            .table_name(table)
-            .set_item(Some(item(
-                keys::account(s3uid),
-                Some(keys::day(date)),
-                &row,
-            )?))
-            .send()
-            .await
-            .map_err(|e| fault("PutItem", table, e))?;
-        Ok(())
-    }
-
     /// An account's days from `from` to `to`, both included.
     pub async fn days(
         &self,
