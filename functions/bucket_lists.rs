@@ -49,7 +49,7 @@ impl BucketList {
                 .buckets
                 .iter()
                 .map(|bucket| ListedBucket {
-                    name: bucket.name.clone(),
+                    name: (&bucket.name).into(),
                     created_at: format!("{:.0}", bucket.created_at),
                     stored_bytes: bucket.stored_bytes,
                     objects: bucket.objects,
@@ -134,7 +134,7 @@ impl From<&ListedBucket> for Figures {
 impl From<&ListedBucket> for BucketRow {
     fn from(bucket: &ListedBucket) -> BucketRow {
         BucketRow {
-            name: bucket.name.clone(),
+            name: (&bucket.name).into(),
             creation_date: bucket.created_at.clone(),
             figures: bucket.into(),
         }
@@ -144,7 +144,7 @@ impl From<&ListedBucket> for BucketRow {
 impl From<&ListedBucket> for OlderBucketRow {
     fn from(bucket: &ListedBucket) -> OlderBucketRow {
         OlderBucketRow {
-            name: bucket.name.clone(),
+            name: (&bucket.name).into(),
             created: bucket.created_at.clone(),
             figures: bucket.into(),
         }

@@ -13,6 +13,7 @@ use wharfage::domain::account::Account;
 use wharfage::domain::dunning::{NextStep, Step, is_overdue};
 use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
+use wharfage::domain::invoice::InvoiceId;
 use wharfage::domain::period::date_of;
 use wharfage::error::Fault;
 
@@ -105,7 +106,7 @@ pub(crate) async fn chase(
     context: &Context,
     client_id: u64,
     due_on: Date,
-    invoice_id: u64,
+    invoice_id: InvoiceId,
 ) -> Result<(), Fault> {
     // A cluster that keeps another account of the client suspended does not keep this invoice from its step.
     let (_, lifted) = settle(context, client_id).await?;
@@ -117,7 +118,7 @@ async fn step_of_chasing(
     context: &Context,
     client_id: u64,
     due_on: Date,
-    invoice_id: u64,
+    invoice_id: InvoiceId,
 ) -> Result<(), Fault> {
     let today = date_of(context.now());
     let database = &context.database;

@@ -21,7 +21,7 @@ use wharfage::tries::Tries;
 
 use crate::allowance::opened_anew;
 use crate::billing::TRIES;
-use crate::invoicing::{Bill, Draft, draft, issue_events};
+use crate::invoicing::{Bill, Draft, draft, draw_id, issue_events};
 use crate::metering::quota_event;
 use crate::suspension;
 
@@ -201,12 +201,7 @@ pub(crate) async fn close_period(
             period.currency,
         )
         .map_err(|e| Fault::permanent(format!("closing a period of {s3uid}"), e))?;
-        let id = match invoice_id {
-            Some(id) => id,
-            None if closing.lines.is_empty() => 0,
-            None => context.database.next_invoice_id().await?,
-        };
-        invoice_id = (id != 0).then_some(id);
+        let id = draw_id(context, &closing.lines, &mut invoice_id).await?;
         let now = context.now();
         let cause = format!("{s3uid}:{}", period.from);
         let bill = Bill::on(&account, period.currency, closing.lines.clone(), id, cause);

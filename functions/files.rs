@@ -4,6 +4,7 @@ use wharfage::cluster::files::Counter;
 use wharfage::cluster::{Cluster, ClusterError, Keys};
 use wharfage::context::Context;
 use wharfage::domain::account::Account;
+use wharfage::domain::bucket_name::BucketName;
 use wharfage::domain::period::hour_of;
 use wharfage::domain::usage::OwnCalls;
 use wharfage::error::{Error, Fault, Reason, Rejection};
@@ -26,7 +27,7 @@ pub(crate) async fn note_own_calls(
     context: &Context,
     account: &Account,
     cluster: &Cluster,
-    bucket_name: &str,
+    bucket_name: &BucketName,
     counter: &Counter,
 ) -> Result<(), Fault> {
     let own = counter.counted();

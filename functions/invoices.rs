@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use wharfage::context::Context;
 use wharfage::domain::figures::gb;
-use wharfage::domain::invoice::{Basis, Invoice, InvoiceStatus, Line};
+use wharfage::domain::invoice::{Basis, Invoice, InvoiceId, InvoiceStatus, Line};
 use wharfage::domain::money::{Currency, to_major};
 use wharfage::error::Fault;
 use wharfage::http::values::{ByteHours, Number, Second};
@@ -26,7 +26,7 @@ pub(crate) async fn currencies(context: &Context) -> Result<Vec<Currency>, Fault
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct InvoiceShown {
     /// Its number in the API.
-    invoice_id: u64,
+    invoice_id: InvoiceId,
     /// Its number on paper.
     number: String,
     /// Whose it is.

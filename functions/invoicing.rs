@@ -6,7 +6,7 @@ use wharfage::context::Context;
 use wharfage::database::{Guard, Issue, Lowered, OpenInvoice, Place};
 use wharfage::domain::account::Account;
 use wharfage::domain::event::{Event, Kind};
-use wharfage::domain::invoice::{Invoice, Line, TakenOff};
+use wharfage::domain::invoice::{Invoice, InvoiceId, Line, TakenOff};
 use wharfage::domain::ledger::{Cause, Posting};
 use wharfage::domain::money::Currency;
 use wharfage::domain::period::date_of;
@@ -54,7 +54,7 @@ pub(crate) struct Bill {
     /// What is charged, or given back.
     pub lines: Vec<Line>,
     /// Its identifier.
-    pub invoice_id: u64,
+    pub invoice_id: InvoiceId,
     /// What causes it: whoever issues it again for the same cause has the same place in the series.
     pub cause: String,
 }
@@ -65,7 +65,7 @@ impl Bill {
         account: &Account,
         currency: Currency,
         lines: Vec<Line>,
-        invoice_id: u64,
+        invoice_id: InvoiceId,
         cause: String,
     ) -> Bill {
         Bill {
@@ -126,6 +126,18 @@ impl Draft {
         }
         self
     }
+}
+
+/// The id of an invoice of these lines. It is drawn at the first try, and kept in `drawn` for further ones; nothing to charge takes none.
+pub(crate) async fn draw_id(
+    context: &Context,
+    lines: &[Line],
+    drawn: &mut Option<InvoiceId>,
+) -> Result<InvoiceId, Fault> {
+    if drawn.is_none() && !lines.is_empty() {
+        *drawn = Some(context.database.next_invoice_id().await?);
+    }
+    Ok(drawn.unwrap_or(InvoiceId(0)))
 }
 
 /// Drafts an invoice. `None` when there is nothing to charge.

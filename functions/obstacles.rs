@@ -28,7 +28,7 @@ impl From<&Obstacle> for ObstacleShown {
         ObstacleShown {
             text: obstacle.text.clone(),
             since: Second(obstacle.since),
-            bucket_name: locked.map(|locked| locked.bucket_name.clone()),
+            bucket_name: locked.map(|locked| (&locked.bucket_name).into()),
             filename: locked.map(|locked| locked.key.clone()),
             version_id: locked.and_then(|locked| locked.version_id.clone()),
             until: locked.and_then(|locked| locked.until).map(Second),

@@ -8,7 +8,7 @@ use wharfage::context::Context;
 use wharfage::database::{Guard, Lowered, OpenInvoice, Written};
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::history::{Actor, Entry};
-use wharfage::domain::invoice::TakenOff;
+use wharfage::domain::invoice::{InvoiceId, TakenOff};
 use wharfage::domain::ledger::{Cause, Posting};
 use wharfage::domain::money::Currency;
 use wharfage::domain::settling::allocate;
@@ -22,7 +22,7 @@ pub(crate) const MOST_LOWERED: usize = 20;
 /// Something that was taken off an open invoice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PaidPart {
-    pub invoice_id: u64,
+    pub invoice_id: InvoiceId,
     pub amount_minor: i64,
     /// What is left of the invoice.
     pub open_minor: i64,
@@ -71,15 +71,15 @@ pub(crate) async fn pay_open(context: &Context, client_id: u64) -> Result<Vec<Pa
             let balances = context.database.balances(client_id, currency).await?;
             let count = open.len();
             let (touched, left) = distribute(balances.credit_minor, open);
-            if touched.is_empty() {
+            let Some((first, _)) = touched.first() else {
                 continue;
-            }
-            let (first, before) = touched
-                .first()
-                .map_or((0, 0), |(open, _)| (open.invoice_id, open.parts));
+            };
+            let cause = Cause::Settle {
+                first: first.invoice_id,
+                before: first.parts,
+            };
             let taken_off: Vec<TakenOff> = touched.iter().map(|(_, taken)| *taken).collect();
             let now = context.now();
-            let cause = Cause::Settle { first, before };
             let amount_minor = taken_off.iter().map(|taken| taken.amount_minor).sum();
             let payer = (client_id, currency);
             let posting = Posting::new(cause, payer, now, amount_minor, taken_off);

@@ -26,7 +26,7 @@ use wharfage::domain::credential::hash;
 use wharfage::domain::dunning::is_overdue;
 use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
-use wharfage::domain::invoice::{Basis, Line};
+use wharfage::domain::invoice::{Basis, InvoiceId, Line};
 use wharfage::domain::ledger::{Cause, Posting};
 use wharfage::domain::money::{Currency, to_major, to_minor};
 use wharfage::domain::order::{IdempotencyRecord, Order, Payment, Refusal, State};
@@ -86,7 +86,7 @@ pub struct Answered {
     /// The name of its first bucket.
     bucket_name: String,
     /// The invoice; null for a plan that costs nothing.
-    invoice_id: Option<u64>,
+    invoice_id: Option<InvoiceId>,
     /// Where it stands.
     status: Status,
 }
@@ -302,9 +302,6 @@ pub(crate) const REFUSALS: &[Reason] = &[
     Reason::ClientNotFound,
     Reason::PlanNotFound,
     Reason::PlanNotAvailable,
-    Reason::NotEnoughCredit,
-    Reason::CreditLimitReached,
-    Reason::InvoiceOverdue,
     Reason::AccountLimitReached,
     Reason::FreeAccountLimitReached,
     Reason::BucketNameTaken,
@@ -389,7 +386,7 @@ fn answer(outcome: Outcome) -> Result<Answered, Error> {
             // Orders that were undone by a version before have no reason.
             let reason = refusal.reason.unwrap_or(match refusal.status {
                 503 => Reason::StorageUnavailable,
-                402 => Reason::NotEnoughCredit,
+                402 => Reason::CreditLimitReached,
                 _ => Reason::StorageRefused,
             });
             let rejection = Rejection::new(reason, refusal.text);

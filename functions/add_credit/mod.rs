@@ -10,7 +10,7 @@ use wharfage::domain::billing::BillingWork;
 use wharfage::domain::client::Client;
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::history::{Actor, Entity};
-use wharfage::domain::invoice::TakenOff;
+use wharfage::domain::invoice::{InvoiceId, TakenOff};
 use wharfage::domain::ledger::{Cause, LedgerAccount, Posting};
 use wharfage::domain::money::{Currency, to_major, to_minor};
 use wharfage::error::{Error, Fault, Reason, Rejection};
@@ -101,7 +101,7 @@ pub struct Answered {
 #[derive(Debug, Serialize, JsonSchema)]
 struct PaidInvoice {
     /// The invoice.
-    invoice_id: u64,
+    invoice_id: InvoiceId,
     /// How much went to it.
     amount: Number,
     /// What of it is open now.

@@ -10,6 +10,7 @@ use wharfage::context::Context;
 use wharfage::domain::account::{Account, Parts};
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::client::Client;
+use wharfage::domain::invoice::InvoiceId;
 use wharfage::domain::money::{Currency, to_major};
 use wharfage::domain::period::{hour_of, start_of};
 use wharfage::domain::plan::Plan;
@@ -82,7 +83,7 @@ pub struct Answered {
 #[derive(Debug, Serialize, JsonSchema)]
 struct Money {
     /// The invoice or credit note; null where nothing is charged or given back.
-    invoice_id: Option<u64>,
+    invoice_id: Option<InvoiceId>,
     /// What it comes to; less than nothing for a credit note.
     amount: Number,
     /// The currency of the amount.
@@ -160,7 +161,7 @@ async fn now(
     caller: &Caller,
     account: &Account,
     plan_id: u64,
-    invoice_id: &mut Option<u64>,
+    invoice_id: &mut Option<InvoiceId>,
 ) -> Result<Option<Answered>, Error> {
     if plan_id == account.plan_id {
         // Asked for again: whoever asked may not have heard the answer, nor the cluster its limit.
@@ -212,12 +213,7 @@ async fn now(
         false => prorated_lines(&account.location, (from, to), at, &old, &plan, currency)
             .map_err(rejection)?,
     };
-    let id = match *invoice_id {
-        Some(id) => id,
-        None if lines.is_empty() => 0,
-        None => context.database.next_invoice_id().await?,
-    };
-    *invoice_id = (id != 0).then_some(id);
+    let id = invoicing::draw_id(context, &lines, invoice_id).await?;
     let cause = format!("{}@{}", account.s3uid, account.revision);
     let bill = Bill::on(account, currency, lines, id, cause);
     let draft = invoicing::draft(context, bill, now).await?;

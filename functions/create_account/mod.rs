@@ -12,6 +12,7 @@ crate::action! {
     ///
     /// Its errors speak as those of `create_order`.
     "create_account" speaks as "create_order" of Everybody, about (), with ordered,
+        refuses [CreditLimitReached, InvoiceOverdue],
         refuses like crate::provisioning::REFUSALS
 }
 

@@ -66,6 +66,6 @@ async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Ans
     context.database.put_history(&entry).await?;
     Ok(Answered {
         s3uid: account.s3uid,
-        bucket_name,
+        bucket_name: bucket_name.into(),
     })
 }

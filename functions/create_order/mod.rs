@@ -12,6 +12,7 @@ crate::action! {
     ///
     /// Where the credit does not suffice, nothing is ordered.
     "create_order" of Everybody, about (), with ordered,
+        refuses [NotEnoughCredit],
         refuses like crate::provisioning::REFUSALS
 }
 

@@ -18,8 +18,7 @@ crate::action! {
     /// Stops an account at once, and removes it with all of its data.
     ///
     /// The answer has a callback key: `eq_callback.php` tells when everything is gone.
-    "delete_account" of Everybody, about BareAccount,
-        refuses [AccountTerminating, ChangedMeanwhile, StorageUnavailable]
+    "delete_account" of Everybody, about BareAccount
 }
 
 const REASON_LIMIT_CHARACTERS: usize = 500;

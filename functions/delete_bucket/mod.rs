@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
 use wharfage::domain::account::Account;
+use wharfage::domain::bucket_name::BucketName;
 use wharfage::domain::task::Work;
 use wharfage::error::{Error, Reason, Rejection};
 use wharfage::http::subject::Call;
@@ -43,7 +44,7 @@ pub struct Answered {
 
 async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Answered, Error> {
     let (caller, account) = (call.caller, call.about);
-    let bucket_name = call.parameters.bucket_name;
+    let bucket_name = BucketName::from(call.parameters.bucket_name);
     check_in_use(&account)?;
     let row = bucket_row(&account, &bucket_name);
     let provider = &context.clusters.of(&account.location)?.provider;
@@ -53,7 +54,7 @@ async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Ans
     };
     let answered = |callback| Answered {
         s3uid: account.s3uid.clone(),
-        bucket_name: bucket_name.clone(),
+        bucket_name: String::from(&bucket_name),
         callback,
     };
     match provider.delete_bucket(&account.s3uid, &bucket_name).await {

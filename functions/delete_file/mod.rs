@@ -15,8 +15,7 @@ use crate::files;
 crate::action! {
     /// Deletes a file, as the account itself would.
     "delete_file" of Everybody, about Account,
-        refuses [AccessDenied, StorageRefused, StorageUnavailable],
-        refuses like crate::services::NOT_IN_USE
+        refuses [AccessDenied, StorageRefused, StorageUnavailable]
 }
 
 /// What it takes.
@@ -58,7 +57,7 @@ async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Ans
     futures::try_join!(context.database.put_history(&entry), noting)?;
     Ok(Answered {
         s3uid: account.s3uid,
-        bucket_name,
+        bucket_name: bucket_name.into(),
         filename,
     })
 }

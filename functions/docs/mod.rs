@@ -5,7 +5,7 @@ pub mod rows;
 
 use std::sync::LazyLock;
 
-use lambda_http::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use lambda_http::http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use lambda_http::http::{HeaderValue, Method, StatusCode};
 use lambda_http::{Body, Request, RequestExt as _, Response};
 use serde_json::Value;
@@ -25,7 +25,7 @@ static CONTRACT: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap_or_default()
 });
 static JSON: LazyLock<String> = LazyLock::new(|| CONTRACT.to_string());
-static PAGE: LazyLock<page::Page> = LazyLock::new(|| page::Page::of(&CONTRACT));
+static PAGE: LazyLock<String> = LazyLock::new(|| page::html(&CONTRACT));
 
 fn answer(request: &Request) -> Response<Body> {
     let is_read = [Method::GET, Method::HEAD].contains(request.method());
@@ -37,7 +37,12 @@ fn answer(request: &Request) -> Response<Body> {
             response.headers_mut().insert(ALLOW, methods);
             response
         }
-        "/docs" => PAGE.response(),
+        "/docs" => {
+            let mut response = with_type("text/html; charset=utf-8", &PAGE);
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_SECURITY_POLICY, page::policy());
+            response
+        }
         _ => with_type("application/json", &JSON),
     };
     let headers = response.headers_mut();

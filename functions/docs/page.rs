@@ -3,8 +3,6 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lambda_http::http::HeaderValue;
-use lambda_http::http::header::CONTENT_SECURITY_POLICY;
-use lambda_http::{Body, Response};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use pulldown_cmark::Parser;
 use serde_json::Value;
@@ -14,31 +12,18 @@ use super::rows::{Row, resolve, rows};
 
 const STYLE: &str = include_str!("page.css");
 
-/// The page, with the policy that it is shown under.
-pub(super) struct Page {
-    html: String,
-    policy: HeaderValue,
+/// The page.
+pub(super) fn html(document: &Value) -> String {
+    page(document).into_string()
 }
 
-impl Page {
-    pub(super) fn of(document: &Value) -> Page {
-        let style = STANDARD.encode(Sha256::digest(STYLE));
-        let policy = format!(
-            "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        );
-        Page {
-            html: page(document).into_string(),
-            policy: HeaderValue::from_str(&policy)
-                .unwrap_or(HeaderValue::from_static("default-src 'none'")),
-        }
-    }
-
-    pub(super) fn response(&self) -> Response<Body> {
-        let mut response = super::with_type("text/html; charset=utf-8", &self.html);
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_SECURITY_POLICY, self.policy.clone());
-        response
-    }
+/// The policy that the page is shown under.
+pub(super) fn policy() -> HeaderValue {
+    let style = STANDARD.encode(Sha256::digest(STYLE));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 }
 
 /// A call, as the page shows it.

@@ -8,6 +8,7 @@ use wharfage::cluster::files::{Counter, File};
 use wharfage::cluster::{Cluster, Keys};
 use wharfage::context::Context;
 use wharfage::domain::account::Account;
+use wharfage::domain::bucket_name;
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::values::{BucketName, Id, RawText, Second, Whole};
@@ -19,8 +20,7 @@ crate::action! {
     ///
     /// A search looks at a bounded number of files and may answer a short page. Where `next_token` is absent, it was the last.
     "get_files" of Everybody, about Account, with start,
-        refuses [AccessDenied, StorageRefused, StorageUnavailable],
-        refuses like crate::services::NOT_IN_USE
+        refuses [AccessDenied, StorageRefused, StorageUnavailable]
 }
 
 /// What it takes.
@@ -224,7 +224,7 @@ struct Wanted<'a> {
 struct Bucket<'a> {
     cluster: &'a Cluster,
     keys: &'a Keys,
-    name: &'a str,
+    name: &'a bucket_name::BucketName,
     counter: &'a Counter,
 }
 

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
+use wharfage::domain::invoice::InvoiceId;
 use wharfage::error::{Error, Reason, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::values::{Id, Whole};
@@ -42,6 +43,7 @@ struct WholeInvoice {
 
 async fn handle(context: &Context, call: Call<'_, Asked>) -> Result<Answered, Error> {
     let Whole(invoice_id) = call.parameters.invoice_id;
+    let invoice_id = InvoiceId(invoice_id);
     let database = &context.database;
     // A number is unique: staff need not know whose invoice it is.
     let invoice = match call

@@ -388,7 +388,9 @@ async fn candidates(
             .map(|cluster| cluster.location.code.clone())
             .filter(|code| query.location.as_ref().is_none_or(|wanted| wanted == code))
             .collect();
-        let owners = database.bucket_owners(&locations, bucket_name).await?;
+        let owners = database
+            .bucket_owners(&locations, &bucket_name.as_str().into())
+            .await?;
         let accounts =
             try_join_all(owners.iter().map(|row| database.account(&row.bucket_owner))).await?;
         let is_seen =

@@ -108,7 +108,7 @@ fn decode(text: &str) -> Result<(String, String), Rejection> {
 impl CleanupShown {
     fn new(task: &Task, account: Option<&Account>) -> CleanupShown {
         let bucket_name = match &task.work {
-            Work::RemoveBucket { bucket_name, .. } => Some(bucket_name.clone()),
+            Work::RemoveBucket { bucket_name, .. } => Some(bucket_name.into()),
             Work::RemoveAccount { .. } | Work::ListBuckets { .. } => None,
         };
         CleanupShown {

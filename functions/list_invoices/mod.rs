@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
-use wharfage::domain::invoice::InvoiceStatus;
+use wharfage::domain::invoice::{InvoiceId, InvoiceStatus};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::tokens::account_of;
@@ -52,7 +52,8 @@ async fn handle(context: &Context, call: Call<'_, Asked>) -> Result<Answered, Er
     let number = |id: Option<Id>| id.map(|Whole(id)| id);
     let mut s3uid = asked.s3uid.map(|S3uid(s3uid)| s3uid);
     let account_id = number(asked.account_id);
-    let (Limit(limit), before, status) = (asked.limit, number(asked.next_token), asked.status);
+    let (Limit(limit), status) = (asked.limit, asked.status);
+    let before = number(asked.next_token).map(InvoiceId);
     let mut client_id = call.caller.client_of(number(asked.id))?;
     // An account is some client's: staff need not know whose.
     if s3uid.is_none()
@@ -66,18 +67,18 @@ async fn handle(context: &Context, call: Call<'_, Asked>) -> Result<Answered, Er
         let account = context.database.account(s3uid).await?;
         client_id = Some(account.ok_or_else(Rejection::account_not_found)?.client_id);
     }
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     // A page is what was looked at: one with a filter may be short, an absent next_token alone is the end.
     let database = &context.database;
     let (page, next) = match client_id {
         Some(client_id) => {
             let page = database.invoice_page(client_id, before, limit).await?;
-            let is_full = page.len() as u64 == limit;
+            let is_full = page.len() == limit;
             let last = page.last().map(|invoice| invoice.invoice_id);
             (page, last.filter(|_| is_full))
         }
         None => {
             let currencies = invoices::currencies(context).await?;
-            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             let page = database.anybodys_invoice_page(&currencies, before, limit);
             page.await?
         }

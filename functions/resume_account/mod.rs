@@ -21,7 +21,7 @@ crate::action! {
     ///
     /// An unpaid account is given time: on the day `until` it is suspended again if something is still overdue.
     "resume_account" of Administrators, about Account, with check,
-        refuses [AccountNotSuspended, AccountNotOverdue, ChangedMeanwhile, StorageRefused, StorageUnavailable]
+        refuses [AccountNotSuspended, AccountNotOverdue, StorageRefused, StorageUnavailable]
 }
 
 /// What it takes.

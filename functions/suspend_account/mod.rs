@@ -13,7 +13,7 @@ use crate::suspension;
 crate::action! {
     /// Stops an account's keys. Its data is kept.
     "suspend_account" of Administrators, about Account,
-        refuses [AccountTerminating, ChangedMeanwhile, StorageRefused, StorageUnavailable]
+        refuses [AccountTerminating, StorageRefused, StorageUnavailable]
 }
 
 /// It takes nothing else.

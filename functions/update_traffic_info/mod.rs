@@ -12,7 +12,8 @@ use crate::metering::{Metering, look};
 
 crate::action! {
     /// Collects one account's figures now.
-    "update_traffic_info" of Administrators, about Account
+    "update_traffic_info" of Administrators, about Account,
+        refuses [StorageRefused, StorageUnavailable]
 }
 
 /// It takes nothing else.

@@ -17,6 +17,7 @@ use secrecy::SecretString;
 
 use self::secrets::Secrets;
 use crate::config::{Location, Provider};
+use crate::domain::bucket_name::BucketName;
 use crate::domain::task::LockedObject;
 use crate::domain::usage::TrafficHour;
 use crate::error::{Error, Fault, Reason, Rejection};
@@ -108,7 +109,7 @@ pub struct Keys {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bucket {
     /// Its name.
-    pub name: String,
+    pub name: BucketName,
     /// When it was made.
     pub created_at: Timestamp,
     /// All bytes it takes: current and old versions, and unfinished multipart uploads.
@@ -186,11 +187,19 @@ pub trait StorageProvider: Send + Sync {
     async fn set_suspended(&self, s3uid: &str, is_suspended: bool) -> Result<(), ClusterError>;
 
     /// Makes a bucket. A name that another account has is refused with `BucketAlreadyExists`.
-    async fn create_bucket(&self, s3uid: &str, bucket_name: &str) -> Result<(), ClusterError>;
+    async fn create_bucket(
+        &self,
+        s3uid: &str,
+        bucket_name: &BucketName,
+    ) -> Result<(), ClusterError>;
 
     /// Removes an empty bucket of an account. One with anything in it is refused with `BucketNotEmpty`; one that is not there, or
     /// another account's, with `NoSuchBucket`.
-    async fn delete_bucket(&self, s3uid: &str, bucket_name: &str) -> Result<(), ClusterError>;
+    async fn delete_bucket(
+        &self,
+        s3uid: &str,
+        bucket_name: &BucketName,
+    ) -> Result<(), ClusterError>;
 
     /// An account's buckets, by name.
     async fn buckets(&self, s3uid: &str) -> Result<Vec<Bucket>, ClusterError>;
@@ -203,7 +212,7 @@ pub trait StorageProvider: Send + Sync {
     async fn purge_bucket(
         &self,
         s3uid: &str,
-        bucket_name: &str,
+        bucket_name: &BucketName,
         max_entries: u32,
     ) -> Result<PurgeStep, ClusterError>;
 

@@ -4,11 +4,25 @@ use insta::assert_json_snapshot;
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
 use tests::contract::{Contract, text};
+use tests::examples::{Example, GoodCall};
 use tests::tap::Moment;
 use tests::{TestAccount, TestApp};
 use wharfage::domain::account::Suspension;
 
 const ACTION: &str = "add_credit";
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |prepare| {
+            let id = prepare.app.client_id("client");
+            let parameters = json!({ "id": id, "amount": 1, "reference": prepare.name });
+            Box::pin(async { GoodCall::by_admin(parameters) })
+        },
+        |scene| scene.on_clients_for_admins(json!({ "amount": 1, "reference": "x" })),
+    )
+    .on_own(|scene| json!({ "id": scene.own_client_id, "amount": 1, "reference": "x" }))
+);
 
 async fn add(app: &TestApp, amount: Value, reference: &str) -> Value {
     let parameters =

@@ -188,7 +188,7 @@ async fn auth_refuses_what_is_wrong() {
         NO_TOKEN,
     ] {
         let reply = app.auth("login", json!({ "key": wrong })).await;
-        assert_eq!(reply.reason, None);
+        assert_eq!(reply.reason.as_deref(), Some("key_invalid"));
         assert_eq!(reply.refused(401), "auth/login: invalid key");
     }
     assert_eq!(

@@ -1,15 +1,16 @@
 //! Whatever is sent, to whatever action: a refusal in two fields, never a fault.
 
 use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 
-use functions::auth_php::is_for_administrators;
 use http::{Method, Request};
 use lambda_http::Body;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 use tests::contract::{NO_S3UID, NO_TOKEN};
-use tests::{Reply, TestAccount, TestApp};
+use tests::examples::{Example, shown_values, with};
+use tests::{Reply, TestApp};
 use wharfage::http::Action;
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -275,74 +276,15 @@ async fn other_methods_are_refused() {
     }
 }
 
-/// All names that any action reads.
-const NAMES: [&str; 65] = [
-    "page",
-    "suspension",
-    "blocked",
-    "until",
-    "credit_limit",
-    "charge_suspended",
-    "token",
-    "action",
-    "id",
-    "s3uid",
-    "account_id",
-    "plan_id",
-    "bucket_name",
-    "bucket",
-    "location",
-    "idempotency_key",
-    "reason",
-    "filename",
-    "file",
-    "s3_key",
-    "key_type",
-    "continuation_token",
-    "max_keys",
-    "limit",
-    "search",
-    "email",
-    "billing",
-    "storage_type",
-    "period_from",
-    "period_to",
-    "order",
-    "order_by",
-    "offset",
-    "next_token",
-    "key",
-    "ttl",
-    "fix_ip",
-    "name",
-    "active",
-    "quota",
-    "storage_limit",
-    "bandwidth_limit",
-    "locations",
-    "monthly_eur",
-    "monthly_",
-    "traffic_overage_price_usd",
-    "storage_overage_price_eur",
-    "price",
-    "currency",
-    "role",
-    "tags",
-    "api_key_id",
-    "amount",
-    "reference",
-    "reference_scope",
-    "status",
-    "invoice_id",
-    "by",
-    "confirm",
-    "demote",
-    "successor",
-    "actor_id",
-    "when",
-    "client_id",
-    "unknown",
-];
+/// All names that any action reads, those of `auth.php` and `eq_callback.php` too, and one that none does.
+fn all_names() -> Vec<String> {
+    let own = functions::ACTIONS
+        .iter()
+        .flat_map(|action| names_of(action));
+    let others = ["action", "key", "ttl", "fix_ip"].map(str::to_owned);
+    let names: BTreeSet<String> = own.chain(others).collect();
+    names.into_iter().collect()
+}
 
 fn odd_values() -> Vec<Value> {
     let mut values: Vec<Value> = [
@@ -441,15 +383,6 @@ fn is_an_answer(reply: &Reply) -> Result<(), String> {
     }
 }
 
-/// Parameters that an action takes gladly, so that one of them can be wrong at a time.
-fn good_parameters(account: &TestAccount) -> Value {
-    json!({
-        "s3uid": account.s3uid, "bucket_name": account.bucket_name, "filename": "x", "s3_key": "access_key", "plan_id": 3,
-        "name": "x", "quota": 1, "monthly_eur": 1, "email": "x@example.com", "currency": "EUR", "amount": 1, "reference": "x",
-        "invoice_id": 1, "api_key_id": "0".repeat(64),
-    })
-}
-
 /// The parameters an action takes, and one it does not.
 fn names_of(action: &Action) -> Vec<String> {
     let taken = action.takes.all().into_iter();
@@ -462,36 +395,25 @@ fn names_of(action: &Action) -> Vec<String> {
         .collect()
 }
 
-/// Of some parameters those that an action takes.
-fn taken(action: &Action, parameters: Value) -> Value {
-    let mut parameters = parameters;
-    let fields = parameters.as_object_mut().expect("an object");
-    fields.retain(|name, _| action.takes.has(name));
-    parameters
-}
-
 #[tokio::test]
 async fn no_value_of_any_parameter_of_any_action_is_a_fault() {
     for action in functions::ACTIONS {
         let app = TestApp::start_idle(&[("BucketListWaitMs", "0")]).await;
-        let account = app.order("client", "my-bucket").await;
+        let call = Example::of(action).prepare(&app, "my-bucket").await;
         let path = format!("/s3/{}", action.name);
-        let whose = if is_for_administrators(action) {
-            "admin"
-        } else {
-            "client"
-        };
         for name in names_of(action) {
-            for values in odd_values().chunks(4) {
+            let mut values = odd_values();
+            values.extend(
+                shown_values(action)
+                    .get(&name)
+                    .into_iter()
+                    .flatten()
+                    .cloned(),
+            );
+            for values in values.chunks(4) {
                 let sent = values.iter().map(|value| {
-                    let mut parameters = taken(action, good_parameters(&account));
-                    if ["create_order", "create_account", "create_bucket"].contains(&action.name) {
-                        parameters["bucket_name"] = "new-bucket".into();
-                    }
-                    if whose == "admin" && action.takes.has("id") {
-                        parameters["id"] = app.client_id("client").into();
-                    }
-                    parameters["token"] = app.token(whose).into();
+                    let mut parameters = call.full();
+                    parameters["token"] = app.token(call.who).into();
                     parameters[name.as_str()] = value.clone();
                     let (app, path) = (&app, &path);
                     async move { (value, app.post_json(path, &parameters).await) }
@@ -569,9 +491,14 @@ enum Sent {
 
 /// A value out of what actions know: `$0`, `$1` … stand for the accounts of the system under test.
 fn values() -> impl Strategy<Value = Value> + Clone {
+    let shown = functions::ACTIONS
+        .iter()
+        .flat_map(|action| shown_values(action).values().flatten());
+    let shown: Vec<Value> = shown.cloned().collect();
     prop_oneof![
         3 => prop::sample::select(vec!["$0", "$1", "$2", "$3"]).prop_map(Value::from),
         2 => prop::sample::select(vec!["bucket-0", "bucket-1", "no-bucket", "NL", "DE", "access_key", "secret_key", "ASC", "DESC", "Cold", "total_storage_peak_gb", "2026-01-15", "client@example.com", "whmcs"]).prop_map(Value::from),
+        2 => prop::sample::select(shown),
         2 => (0_u64..6).prop_map(Value::from),
         1 => any::<i64>().prop_map(Value::from),
         1 => any::<f64>().prop_map(Value::from),
@@ -584,7 +511,7 @@ fn values() -> impl Strategy<Value = Value> + Clone {
 }
 
 fn sent() -> impl Strategy<Value = Sent> {
-    let name = prop_oneof![9 => prop::sample::select(NAMES.to_vec()).prop_map(str::to_owned), 1 => any::<String>()];
+    let name = prop_oneof![9 => prop::sample::select(all_names()), 1 => any::<String>()];
     let some = |most: usize| prop::collection::vec((name.clone(), values()), 0..most);
     prop_oneof![
         6 => (some(3), any::<bool>()).prop_map(|(parameters, as_json)| Sent::Changed(parameters, as_json)),
@@ -600,15 +527,22 @@ fn whatever_is_sent_is_answered() {
         .enable_all()
         .build()
         .expect("a runtime");
-    let (app, accounts) = runtime.block_on(async {
+    let (app, accounts, good) = runtime.block_on(async {
         let app =
             TestApp::start_idle(&[("BucketListWaitMs", "0"), ("FreeAccountsPerClient", "4")]).await;
+        app.top_up("client", "for many orders", 1_000_000).await;
         let mut accounts = Vec::new();
         for number in 0..4 {
             let order = json!({ "plan_id": 1, "bucket_name": format!("bucket-{number}") });
             accounts.push(app.order_with("client", order).await);
         }
-        (app, accounts)
+        let mut good = BTreeMap::new();
+        for action in functions::ACTIONS {
+            let name = action.name.replace('_', "-");
+            let call = Example::of(action).prepare(&app, &name).await;
+            good.insert(action.name, call.full());
+        }
+        (app, accounts, good)
     });
     let paths: Vec<String> = paths().into_iter().map(|(path, _)| path).collect();
     let names: Vec<&str> = functions::ACTIONS
@@ -649,18 +583,9 @@ fn whatever_is_sent_is_answered() {
         let is_sent = |name: &str| takes(name) || calls.get() % 8 == 0;
         let (parameters, as_json) = match sent {
             Sent::Changed(parameters, as_json) => {
-                let account = &accounts[calls.get() % accounts.len()];
-                for (name, value) in good_parameters(account).as_object().expect("an object") {
-                    if takes(name) {
-                        call[name] = value.clone();
-                    }
-                }
+                call = with(&good[action], call);
                 if action.starts_with("create") && takes("bucket_name") {
                     call["bucket_name"] = format!("new-bucket-{}", calls.get()).into();
-                }
-                if action == "delete_account" {
-                    // Few of the accounts are to go.
-                    call["s3uid"] = accounts[0].s3uid.as_str().into();
                 }
                 if who == "admin" && takes("id") {
                     call["id"] = app.client_id("client").into();

@@ -13,7 +13,7 @@ use wharfage::domain::billing::BillingWork;
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::figures::GB_BYTES;
 use wharfage::domain::history::Entity;
-use wharfage::domain::invoice::Invoice;
+use wharfage::domain::invoice::{Invoice, InvoiceId};
 use wharfage::domain::usage::{Day, Moved, Stored};
 use wharfage::error::Fault;
 
@@ -222,7 +222,7 @@ async fn assert_books_are_right(app: &TestApp, events: &[Event], when: &str) {
     assert_eq!(balances.held_minor, 0, "{when}");
     assert!(balances.credit_minor >= 0, "{when}");
 
-    let open: BTreeMap<u64, &OpenInvoice> = open.iter().map(|o| (o.invoice_id, o)).collect();
+    let open: BTreeMap<InvoiceId, &OpenInvoice> = open.iter().map(|o| (o.invoice_id, o)).collect();
     let mut charged = BTreeSet::new();
     for invoice in &invoices {
         let id = invoice.invoice_id;
@@ -237,7 +237,7 @@ async fn assert_books_are_right(app: &TestApp, events: &[Event], when: &str) {
         }
         let count = |kind: Kind| {
             let events = events.iter().filter(|event| event.kind == kind);
-            events.filter(|e| e.detail["invoice_id"] == id).count()
+            events.filter(|e| e.detail["invoice_id"] == id.0).count()
         };
         assert_eq!(count(Kind::InvoiceIssued), 1, "{when}: {invoice:?}");
         let payments = usize::from(!is_open);

@@ -4,8 +4,24 @@ use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, NO_S3UID, masked, text};
+use tests::examples::{Example, GoodCall, Preparation};
 
 const ACTION: &str = "cancel_payment_account_deletion";
+
+inventory::submit!(Example::new(
+    ACTION,
+    |prepare| Box::pin(cancelled(prepare)),
+    |scene| scene.on_accounts(json!({})),
+));
+
+async fn cancelled(prepare: &Preparation<'_>) -> GoodCall {
+    let call = prepare.with_account(json!({})).await;
+    let delete = prepare
+        .app
+        .call(call.who, "delete_payment_account", call.parameters.clone());
+    delete.await.ok();
+    call
+}
 
 #[tokio::test]
 async fn cancel_payment_account_deletion_lets_the_service_go_on() {

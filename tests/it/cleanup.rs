@@ -158,7 +158,7 @@ async fn name_is_free(app: &TestApp, bucket_name: &str) -> bool {
     let names = app
         .context()
         .database
-        .bucket_owners(&["NL".into()], bucket_name)
+        .bucket_owners(&["NL".into()], &bucket_name.into())
         .await;
     names.expect("names").is_empty()
 }

@@ -1,8 +1,10 @@
 //! One of two clusters is switched off, and on again: only its own accounts notice, and nothing is lost.
 
+use functions::ACTIONS;
 use jiff::civil::date;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tests::examples::Example;
 use tests::{Reply, TestAccount, TestApp};
 use wharfage::domain::history::Actor;
 
@@ -32,7 +34,7 @@ fn assert_comes_later(action: &str, reply: Reply) {
     reply.refused(503);
 }
 
-/// Every action that asks the cluster of an account, in an order in which each can succeed.
+/// What may be done with one account at its cluster, in an order in which all of it can succeed.
 fn asking(account: &TestAccount, client_id: u64) -> Vec<(&'static str, &'static str, Value)> {
     let own = |more: Value| {
         let mut parameters = more;
@@ -60,7 +62,7 @@ fn asking(account: &TestAccount, client_id: u64) -> Vec<(&'static str, &'static 
 }
 
 #[tokio::test]
-async fn every_action_on_its_accounts_comes_later_and_on_others_goes_on() {
+async fn what_is_done_with_its_accounts_comes_later_and_with_others_goes_on() {
     let app = TestApp::start().await;
     let client_id = app.client_id("client");
     let here = order_at(&app, "NL", "in-nl").await;
@@ -80,16 +82,48 @@ async fn every_action_on_its_accounts_comes_later_and_on_others_goes_on() {
         assert_comes_later(action, app.call("client", action, order).await);
         order_at(&app, "NL", &bucket_name).await;
     }
-    // What does not need the cluster works.
-    for action in ["get_users", "get_usage", "history", "preview_invoice"] {
-        let own = json!({ "s3uid": there.s3uid });
-        app.call("client", action, own).await.ok();
-    }
     // Everything that was refused can be had once it is back; some of it was begun.
     let cluster = &app.stack.clusters()["DE"];
     cluster.start(&cluster.admin_token).expect("started");
     for (who, action, parameters) in asking(&there, client_id) {
         let reply = app.call(who, action, parameters).await;
+        assert_eq!(reply.status, 200, "{action}: {:#}", reply.body);
+    }
+}
+
+#[tokio::test]
+async fn every_action_that_needs_it_comes_later_and_every_other_works() {
+    let app = TestApp::start().await;
+    app.top_up("client", "for many orders", 1_000_000).await;
+    let mut calls = Vec::new();
+    for action in ACTIONS {
+        for location in ["NL", "DE"] {
+            let name = format!("{}-{location}", action.name.replace('_', "-")).to_lowercase();
+            let example = Example::of(action);
+            let call = example.prepare_at(&app, &name, Some(location)).await;
+            calls.push((action.name, location, example.needs_the_cluster, call));
+        }
+    }
+    app.stack.drain().await.expect("the queues empty");
+    let cluster = &app.stack.clusters()["DE"];
+    cluster.stop().await;
+    let mut later = Vec::new();
+    for (action, location, needs_the_cluster, call) in calls {
+        let reply = app.call(call.who, action, call.full()).await;
+        if location == "DE" && needs_the_cluster {
+            assert_comes_later(action, reply);
+            later.push((action, call));
+        } else {
+            assert_eq!(reply.status, 200, "{action} {location}: {:#}", reply.body);
+        }
+    }
+    assert!(!later.is_empty());
+    cluster.start(&cluster.admin_token).expect("started");
+    // An order that came to nothing is undone at its cluster too.
+    app.let_pass(SignedDuration::from_secs(61));
+    app.stack.run_job("resume_orders").await.expect("resumed");
+    for (action, call) in later {
+        let reply = app.call(call.who, action, call.full()).await;
         assert_eq!(reply.status, 200, "{action}: {:#}", reply.body);
     }
 }

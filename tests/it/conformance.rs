@@ -167,7 +167,7 @@ async fn a_user_is_made_once_however_often_it_is_asked_for(subject: Subject) {
         .create_user(&s3uid, &keys, Some(5_000))
         .await
         .expect("repeated");
-    let bucket_name = subject.name("user-bucket");
+    let bucket_name = subject.bucket_name("user-bucket");
     cluster
         .create_bucket(&s3uid, &bucket_name)
         .await
@@ -250,7 +250,7 @@ async fn a_second_key_works_beside_the_first_until_one_is_removed(subject: Subje
 async fn what_an_account_may_store_is_kept_by_the_cluster(subject: Subject) {
     let cluster = subject.provider();
     let (s3uid, keys) = subject.user("user", Some(10_000)).await;
-    let (one, two) = (subject.name("one"), subject.name("two"));
+    let (one, two) = (subject.bucket_name("one"), subject.bucket_name("two"));
     for bucket_name in [&one, &two] {
         cluster
             .create_bucket(&s3uid, bucket_name)
@@ -312,7 +312,7 @@ async fn buckets(subject: &Subject, s3uid: &str) -> Vec<Bucket> {
 async fn a_suspended_account_opens_for_nobody_until_it_is_resumed(subject: Subject) {
     let cluster = subject.provider();
     let (s3uid, keys) = subject.user("user", None).await;
-    let bucket_name = subject.name("bucket");
+    let bucket_name = subject.bucket_name("bucket");
     cluster
         .create_bucket(&s3uid, &bucket_name)
         .await
@@ -362,7 +362,7 @@ async fn a_bucket_belongs_to_who_made_it_first(subject: Subject) {
     let cluster = subject.provider();
     let (s3uid, keys) = subject.user("user", None).await;
     let (other, others) = subject.user("other", None).await;
-    let bucket_name = subject.name("bucket");
+    let bucket_name = subject.bucket_name("bucket");
     for _ in 0..2 {
         cluster
             .create_bucket(&s3uid, &bucket_name)
@@ -393,7 +393,7 @@ async fn a_bucket_belongs_to_who_made_it_first(subject: Subject) {
 async fn a_bucket_with_anything_in_it_is_not_deleted(subject: Subject) {
     let cluster = subject.provider();
     let (s3uid, keys) = subject.user("user", None).await;
-    let (full, begun) = (subject.name("full"), subject.name("begun"));
+    let (full, begun) = (subject.bucket_name("full"), subject.bucket_name("begun"));
     for bucket_name in [&full, &begun] {
         cluster
             .create_bucket(&s3uid, bucket_name)
@@ -431,7 +431,7 @@ async fn an_object_under_a_lock_is_named_and_holds_up_nothing_but_itself(subject
         return;
     }
     let (s3uid, keys) = subject.user("user", None).await;
-    let bucket_name = subject.name("bucket");
+    let bucket_name = subject.bucket_name("bucket");
     let s3 = subject.s3(&keys);
     let bucket = s3.create_bucket().bucket(&bucket_name);
     let bucket = bucket.object_lock_enabled_for_bucket(true);
@@ -469,7 +469,7 @@ async fn an_object_under_a_lock_is_named_and_holds_up_nothing_but_itself(subject
 async fn a_bucket_of_a_suspended_account_is_emptied_in_bounded_steps(subject: Subject) {
     let cluster = subject.provider();
     let (s3uid, keys) = subject.user("user", None).await;
-    let bucket_name = subject.name("bucket");
+    let bucket_name = subject.bucket_name("bucket");
     cluster
         .create_bucket(&s3uid, &bucket_name)
         .await
@@ -571,7 +571,7 @@ async fn the_buckets_of_many_are_those_of_each(subject: Subject) {
     for number in 0..10_usize {
         let (s3uid, keys) = subject.user(&format!("user-{number}"), None).await;
         for second in 0..number % 3 {
-            let bucket_name = subject.name(&format!("bucket-{number}-{second}"));
+            let bucket_name = subject.bucket_name(&format!("bucket-{number}-{second}"));
             cluster
                 .create_bucket(&s3uid, &bucket_name)
                 .await
@@ -592,7 +592,7 @@ async fn the_buckets_of_many_are_those_of_each(subject: Subject) {
         s3uids.push(s3uid);
     }
     let (stranger, _) = subject.user("stranger", None).await;
-    let strange = subject.name("strange");
+    let strange = subject.bucket_name("strange");
     cluster
         .create_bucket(&stranger, &strange)
         .await
@@ -639,7 +639,7 @@ async fn the_buckets_of_many_are_those_of_each(subject: Subject) {
 fn totals(hours: &[TrafficHour], s3uid: &str, bucket_name: &str) -> (u64, u64, u64) {
     hours
         .iter()
-        .filter(|hour| hour.s3uid == s3uid && hour.bucket_name == bucket_name)
+        .filter(|hour| hour.s3uid == s3uid && *hour.bucket_name == *bucket_name)
         .fold((0, 0, 0), |(sent, received, requests), hour| {
             (
                 sent + hour.bytes_sent,
@@ -660,7 +660,7 @@ async fn traffic_is_counted_in_its_hour_for_whose_bucket_it_is(subject: Subject)
     let mut users = Vec::new();
     for number in 0..10 {
         let (s3uid, keys) = subject.user(&format!("user-{number}"), None).await;
-        let bucket_name = subject.name(&format!("bucket-{number}"));
+        let bucket_name = subject.bucket_name(&format!("bucket-{number}"));
         cluster
             .create_bucket(&s3uid, &bucket_name)
             .await
@@ -767,7 +767,7 @@ async fn traffic_is_counted_in_its_hour_for_whose_bucket_it_is(subject: Subject)
 async fn who_is_not_there_is_told_so(subject: Subject) {
     let cluster = subject.provider();
     let nobody = subject.name("nobody");
-    let bucket_name = subject.name("bucket");
+    let bucket_name = subject.bucket_name("bucket");
     let keys = new_keys();
     for result in [
         cluster.set_suspended(&nobody, true).await,
@@ -834,7 +834,7 @@ async fn a_cluster_that_cannot_answer_is_asked_again_but_not_for_ever(subject: S
         unavailable(cluster.traffic(&["somebody"], now - HOUR, now).await);
     }
     unavailable(cluster.buckets_of(&["somebody"; 20]).await);
-    unavailable(cluster.purge_bucket("somebody", "bucket", 1).await);
+    unavailable(cluster.purge_bucket("somebody", &"bucket".into(), 1).await);
     // Nobody there at all.
     server.abort();
     let _ = server.await;

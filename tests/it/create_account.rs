@@ -6,11 +6,24 @@ use jiff::civil::date;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, masked, text};
+use tests::examples::{Example, GoodCall};
 use tests::tap::Moment;
 use wharfage::domain::money::Currency;
 
 const ACTION: &str = "create_account";
 const LEASE_AND_MORE: SignedDuration = SignedDuration::from_secs(61);
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |prepare| {
+            let order = prepare.order_parameters();
+            Box::pin(async { GoodCall::by_client(order) })
+        },
+        crate::create_order::on_orders,
+    )
+    .needs_the_cluster()
+);
 
 #[tokio::test]
 async fn create_account_leaves_its_invoice_open() {
@@ -42,7 +55,7 @@ async fn create_account_leaves_its_invoice_open() {
 
     let invoices = database.invoices(client_id).await.expect("invoices");
     assert_eq!(invoices.len(), 1);
-    assert_eq!(body["invoice_id"], invoices[0].invoice_id);
+    assert_eq!(body["invoice_id"], invoices[0].invoice_id.0);
     assert_eq!(
         (invoices[0].amount_minor, invoices[0].paid_at),
         (1_500, None)

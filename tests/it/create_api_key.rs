@@ -4,9 +4,22 @@ use insta::assert_json_snapshot;
 use serde_json::json;
 use tests::TestApp;
 use tests::contract::{Contract, masked, text};
+use tests::examples::{Example, GoodCall};
 use wharfage::domain::credential::hash;
 
 const ACTION: &str = "create_api_key";
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |prepare| {
+            let parameters = json!({ "id": prepare.app.client_id("client") });
+            Box::pin(async { GoodCall::by_admin(parameters) })
+        },
+        |scene| scene.on_clients_for_admins(json!({})),
+    )
+    .on_own(|scene| json!({ "id": scene.own_client_id }))
+);
 
 #[tokio::test]
 async fn create_api_key_makes_a_key_that_logs_in() {

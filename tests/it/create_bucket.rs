@@ -4,10 +4,23 @@ use insta::assert_json_snapshot;
 use serde_json::json;
 use tests::TestApp;
 use tests::contract::{Contract, masked, text};
+use tests::examples::Example;
 use wharfage::domain::account::{Service, Status, Suspension};
 use wharfage::domain::history::Actor;
 
 const ACTION: &str = "create_bucket";
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |prepare| {
+            let bucket_name = format!("{}-2", prepare.name);
+            Box::pin(prepare.with_account(json!({ "bucket_name": bucket_name })))
+        },
+        |scene| scene.on_accounts(json!({ "bucket_name": "a-new-bucket" })),
+    )
+    .needs_the_cluster()
+);
 
 #[tokio::test]
 async fn create_bucket_makes_a_further_bucket_for_the_account_s_keys() {

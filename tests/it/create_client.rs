@@ -4,8 +4,25 @@ use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, text};
+use tests::examples::{Example, GoodCall, Scene};
 
 const ACTION: &str = "create_client";
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |prepare| {
+            let email = format!("{}@example.com", prepare.name);
+            let parameters = json!({ "email": email, "currency": "EUR" });
+            Box::pin(async { GoodCall::by_admin(parameters) })
+        },
+        |_| {
+            let with = |email: &str| json!({ "email": email, "currency": "EUR" });
+            Scene::for_admins(with("client2@example.com"), with("nobody@example.com"))
+        },
+    )
+    .on_own(|_| json!({ "email": "mine@example.com", "currency": "EUR" }))
+);
 
 #[tokio::test]
 async fn create_client_makes_a_client_that_can_be_given_a_key() {

@@ -7,6 +7,7 @@ use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, json_request, masked, text};
+use tests::examples::{Attack, Example, GoodCall, NO_CLIENT_ID, Scene, with};
 use wharfage::domain::credential::hash;
 use wharfage::domain::event::Kind;
 use wharfage::domain::ledger::Balances;
@@ -14,6 +15,36 @@ use wharfage::domain::money::Currency;
 use wharfage::domain::plan::Plan;
 
 const ACTION: &str = "create_order";
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |prepare| {
+            let order = prepare.order_parameters();
+            Box::pin(async { GoodCall::by_client(order) })
+        },
+        on_orders,
+    )
+    .needs_the_cluster()
+);
+
+/// What a client tries with an order.
+pub(crate) fn on_orders(scene: &Scene) -> Vec<Attack> {
+    let order = json!({ "plan_id": 2, "bucket_name": "a-new-bucket" });
+    vec![
+        Attack::new(
+            with(&order, json!({ "id": scene.others_client_id })),
+            with(&order, json!({ "id": NO_CLIENT_ID })),
+            404,
+        ),
+        // A plan that is not offered is not there either.
+        Attack::new(
+            with(&order, json!({ "plan_id": 4 })),
+            with(&order, json!({ "plan_id": 444 })),
+            404,
+        ),
+    ]
+}
 
 async fn balances(app: &TestApp, who: &str, currency: &str) -> Balances {
     let currency = Currency::from_code(currency).expect("a currency");
@@ -122,7 +153,7 @@ async fn create_order_makes_a_whole_account_and_charges_it_once() {
         .expect("invoices");
     assert_eq!(invoices.len(), 1);
     let invoice = &invoices[0];
-    assert_eq!(body["invoice_id"], invoice.invoice_id);
+    assert_eq!(body["invoice_id"], invoice.invoice_id.0);
     assert_eq!(
         (invoice.amount_minor, invoice.paid_at),
         (1_500, Some(app.now()))

@@ -4,9 +4,25 @@ use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, text};
+use tests::examples::{Example, GoodCall, Scene};
 
 const ACTION: &str = "create_plan";
 const LARGEST_GB: u64 = 1 << 40;
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |_| {
+            let parameters = json!({ "name": "New", "quota": 1, "monthly_eur": 1 });
+            Box::pin(async { GoodCall::by_admin(parameters) })
+        },
+        |_| {
+            let plan = json!({ "name": "Mine", "quota": 1, "monthly_eur": 0 });
+            Scene::for_admins(plan.clone(), plan)
+        },
+    )
+    .on_own(|_| json!({ "name": "Mine", "quota": 1, "monthly_eur": 0 }))
+);
 
 /// What a plan needs.
 fn small() -> Value {

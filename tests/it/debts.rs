@@ -446,7 +446,7 @@ async fn debts_of_an_account_that_is_gone_are_paid_first_and_keep_no_other_for_e
     // Part by part, whoever is named by the parts.
     let invoices = app.context().database.invoices(1).await.expect("invoices");
     let whose = |invoice_id: &Value| {
-        let invoice = invoices.iter().find(|i| invoice_id == i.invoice_id);
+        let invoice = invoices.iter().find(|i| invoice_id == i.invoice_id.0);
         invoice.expect("the invoice").s3uid.clone()
     };
     let first = add(&app, "20.00", "the first part").await;

@@ -6,9 +6,16 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, NO_S3UID, masked, not_found};
+use tests::examples::Example;
 use tests::tap::Moment;
 
 const ACTION: &str = "delete_account";
+
+inventory::submit!(Example::new(
+    ACTION,
+    |prepare| Box::pin(prepare.with_account(json!({}))),
+    |scene| scene.on_accounts(json!({})),
+));
 
 /// The code that the cluster refuses with.
 async fn refusal(s3: &aws_sdk_s3::Client, bucket_name: &str) -> String {

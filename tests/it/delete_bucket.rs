@@ -4,8 +4,18 @@ use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, masked, text};
+use tests::examples::Example;
 
 const ACTION: &str = "delete_bucket";
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |prepare| Box::pin(prepare.with_bucket(json!({}))),
+        |scene| scene.on_buckets(json!({}), 404),
+    )
+    .needs_the_cluster()
+);
 
 async fn bucket_names(app: &TestApp, s3uid: &str) -> Value {
     let list = app

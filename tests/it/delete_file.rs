@@ -3,9 +3,28 @@
 use insta::assert_json_snapshot;
 use serde_json::json;
 use tests::contract::{Contract, masked, text};
+use tests::examples::{Example, GoodCall, Preparation};
 use tests::{TestAccount, TestApp};
 
 const ACTION: &str = "delete_file";
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |prepare| Box::pin(one_file(prepare)),
+        |scene| scene.on_buckets(json!({ "filename": "secret.txt" }), 403),
+    )
+    .needs_the_cluster()
+);
+
+async fn one_file(prepare: &Preparation<'_>) -> GoodCall {
+    let account = prepare.order().await;
+    let s3 = prepare.app.s3("client", &account).await;
+    prepare.app.put(&s3, prepare.name, "a file", 10).await;
+    GoodCall::by_client(json!({
+        "s3uid": account.s3uid, "bucket_name": prepare.name, "filename": "a file",
+    }))
+}
 
 /// Keys that some layer between a form and a bucket could get wrong.
 pub fn odd_keys() -> Vec<String> {

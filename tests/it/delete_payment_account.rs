@@ -5,8 +5,15 @@ use jiff::ToSpan;
 use serde_json::json;
 use tests::TestApp;
 use tests::contract::{Contract, masked, text};
+use tests::examples::Example;
 
 const ACTION: &str = "delete_payment_account";
+
+inventory::submit!(Example::new(
+    ACTION,
+    |prepare| Box::pin(prepare.with_account(json!({}))),
+    |scene| scene.on_accounts(json!({})),
+));
 
 #[tokio::test]
 async fn delete_payment_account_ends_the_service_with_the_paid_period() {

@@ -3,11 +3,33 @@
 use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 use tests::contract::{Contract, masked, text};
+use tests::examples::{Example, GoodCall, Preparation};
 use tests::tap::Moment;
 use tests::{Reply, TestApp};
 use wharfage::domain::client::Role;
 
 const ACTION: &str = "end_access";
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |prepare| Box::pin(with_a_key_and_a_session(prepare)),
+        |scene| scene.on_clients_for_admins(json!({})),
+    )
+    .on_own(|scene| json!({ "id": scene.own_client_id }))
+);
+
+async fn with_a_key_and_a_session(prepare: &Preparation<'_>) -> GoodCall {
+    let app = prepare.app;
+    let email = format!("{}@example.com", prepare.name);
+    let client = json!({ "email": email, "currency": "EUR" });
+    let client = app.call("admin", "create_client", client).await.ok();
+    let parameters = json!({ "id": client["client"]["client_id"] });
+    let key = app.call("admin", "create_api_key", parameters.clone());
+    let key = json!({ "key": key.await.ok()["api_key"] });
+    assert_eq!(app.auth("login", key).await.status, 200);
+    GoodCall::by_admin(parameters)
+}
 
 /// Somebody with a key, and a session that was opened with it.
 struct Person {

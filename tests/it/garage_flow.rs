@@ -121,7 +121,7 @@ async fn between_two_looks_each_bucket_can_take_what_was_left_and_no_more() {
     let subject = Subject::garage().await;
     let cluster = subject.provider();
     let (s3uid, keys) = subject.user("user", Some(10_000)).await;
-    let (one, two) = (subject.name("one"), subject.name("two"));
+    let (one, two) = (subject.bucket_name("one"), subject.bucket_name("two"));
     for bucket_name in [&one, &two] {
         let made = cluster.create_bucket(&s3uid, bucket_name).await;
         made.expect("made");

@@ -4,8 +4,21 @@ use insta::assert_json_snapshot;
 use serde_json::json;
 use tests::TestApp;
 use tests::contract::{Contract, masked};
+use tests::examples::{Attack, Example, GoodCall};
 
 const ACTION: &str = "get_available_locations";
+
+inventory::submit!(Example::new(
+    ACTION,
+    |prepare| {
+        Box::pin(async {
+            prepare.order().await;
+            GoodCall::by_client(json!({}))
+        })
+    },
+    // It names nobody.
+    |_| vec![Attack::new(json!({}), json!({}), 200)],
+));
 
 #[tokio::test]
 async fn get_available_locations_names_every_location_and_its_endpoint() {

@@ -5,10 +5,21 @@ use insta::assert_json_snapshot;
 use jiff::ToSpan;
 use serde_json::{Value, json};
 use tests::contract::{Contract, NO_S3UID, masked};
+use tests::examples::Example;
 use tests::tap::Moment;
 use tests::{TestAccount, TestApp};
 
 const ACTION: &str = "get_buckets";
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |prepare| Box::pin(prepare.with_account(json!({}))),
+        |scene| scene.on_accounts(json!({})),
+    )
+    .needs_the_cluster()
+    .waits_for_a_worker()
+);
 
 async fn version_bucket(s3: &aws_sdk_s3::Client, bucket_name: &str) {
     let status = VersioningConfiguration::builder()
@@ -327,7 +338,7 @@ async fn get_buckets_has_its_answer_whatever_call_its_worker_dies_at() {
             let database = &app.context().database;
             let rows = database.account_buckets(&account.s3uid).await;
             let rows = rows.expect("DynamoDB answers");
-            let names: Vec<&str> = rows.iter().map(|row| row.bucket_name.as_str()).collect();
+            let names: Vec<&str> = rows.iter().map(|row| &*row.bucket_name).collect();
             assert_eq!(names, [new.as_str()], "{when}");
             let kept = database.account(&account.s3uid).await;
             let kept = kept.expect("DynamoDB answers").expect("the account");

@@ -4,8 +4,19 @@ use insta::assert_json_snapshot;
 use serde_json::json;
 use tests::TestApp;
 use tests::contract::{Contract, NO_S3UID, masked};
+use tests::examples::Example;
 
 const ACTION: &str = "get_buckets_rmq";
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |prepare| Box::pin(prepare.with_account(json!({}))),
+        |scene| scene.on_accounts(json!({})),
+    )
+    .needs_the_cluster()
+    .waits_for_a_worker()
+);
 
 #[tokio::test]
 async fn get_buckets_rmq_lists_as_get_buckets_does_in_its_own_shape() {

@@ -6,11 +6,21 @@ use insta::assert_json_snapshot;
 use jiff::ToSpan;
 use serde_json::{Value, json};
 use tests::contract::{Contract, NO_S3UID, masked, text};
+use tests::examples::Example;
 use tests::{TestAccount, TestApp};
 
 use crate::delete_file::odd_keys;
 
 const ACTION: &str = "get_files";
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |prepare| Box::pin(prepare.with_bucket(json!({}))),
+        |scene| scene.on_buckets(json!({}), 403),
+    )
+    .needs_the_cluster()
+);
 
 fn keys(body: &Value) -> Vec<String> {
     let files = body["files"]["files"].as_array().expect("a list");

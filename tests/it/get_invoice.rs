@@ -4,9 +4,40 @@ use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, masked, text};
+use tests::examples::{Attack, Example, GoodCall, NO_CLIENT_ID, NO_INVOICE_ID, Preparation};
 use wharfage::domain::usage::{Day, Moved, Stored};
 
 const ACTION: &str = "get_invoice";
+
+inventory::submit!(Example::new(
+    ACTION,
+    |prepare| Box::pin(first_invoice(prepare)),
+    |scene| {
+        let (invoice_id, id) = (scene.others_invoice_id, scene.others_client_id);
+        vec![
+            Attack::new(
+                json!({ "invoice_id": invoice_id }),
+                json!({ "invoice_id": NO_INVOICE_ID }),
+                404,
+            ),
+            Attack::new(
+                json!({ "invoice_id": invoice_id, "id": id }),
+                json!({ "invoice_id": NO_INVOICE_ID, "id": NO_CLIENT_ID }),
+                404,
+            ),
+        ]
+    },
+));
+
+async fn first_invoice(prepare: &Preparation<'_>) -> GoodCall {
+    prepare.order().await;
+    let list = prepare
+        .app
+        .call("client", "list_invoices", json!({}))
+        .await
+        .ok();
+    GoodCall::by_client(json!({ "invoice_id": list["invoices"][0]["invoice_id"] }))
+}
 
 async fn newest(app: &TestApp, who: &str) -> Value {
     let list = app.call(who, "list_invoices", json!({})).await.ok();

@@ -5,10 +5,17 @@ use jiff::SignedDuration;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 use tests::contract::{Contract, masked};
+use tests::examples::Example;
 use tests::{TestAccount, TestApp};
 use wharfage::domain::usage::{Day, Moved, Stored};
 
 const ACTION: &str = "get_usage";
+
+inventory::submit!(Example::new(
+    ACTION,
+    |prepare| Box::pin(prepare.with_account(json!({}))),
+    |scene| scene.on_accounts(json!({})),
+));
 
 async fn set(
     app: &TestApp,

@@ -4,12 +4,59 @@ use insta::assert_json_snapshot;
 use jiff::civil::{Date, date};
 use jiff::{Span, ToSpan};
 use serde_json::{Value, json};
-use tests::contract::{Contract, masked, text};
+use tests::contract::{Contract, NO_S3UID, masked, text};
+use tests::examples::{
+    Attack, Example, GoodCall, NO_ACCOUNT_ID, NO_BUCKET, NO_CLIENT_ID, Preparation, Scene,
+};
 use tests::{TestAccount, TestApp};
 use wharfage::domain::figures::GB_BYTES;
 use wharfage::domain::usage::{Day, Moved, Stored};
 
 const ACTION: &str = "get_users";
+
+inventory::submit!(Example::new(
+    ACTION,
+    |prepare| Box::pin(one_account(prepare)),
+    on_filters,
+));
+
+async fn one_account(prepare: &Preparation<'_>) -> GoodCall {
+    let account = prepare.order().await;
+    GoodCall::by_client(json!({})).besides(json!({
+        "s3uid": account.s3uid, "bucket_name": account.bucket_name, "plan_id": 3, "email": "x@example.com",
+    }))
+}
+
+fn on_filters(scene: &Scene) -> Vec<Attack> {
+    let (s3uid, id, client_id) = (&scene.others.s3uid, scene.others.id, scene.others_client_id);
+    [
+        (json!({ "s3uid": s3uid }), json!({ "s3uid": NO_S3UID })),
+        (json!({ "id": id }), json!({ "id": NO_ACCOUNT_ID })),
+        (json!({ "id": client_id }), json!({ "id": NO_CLIENT_ID })),
+        (
+            json!({ "account_id": id }),
+            json!({ "account_id": NO_ACCOUNT_ID }),
+        ),
+        (
+            json!({ "email": "client2@example.com" }),
+            json!({ "email": "nobody@example.com" }),
+        ),
+        (
+            json!({ "billing": "direct" }),
+            json!({ "billing": "nobody" }),
+        ),
+        (
+            json!({ "bucket_name": "others-bucket" }),
+            json!({ "bucket_name": NO_BUCKET }),
+        ),
+        (
+            json!({ "bucket_name": "others-bucket", "location": "NL" }),
+            json!({ "bucket_name": NO_BUCKET, "location": "NL" }),
+        ),
+    ]
+    .map(|(parameters, on_nothing)| Attack::finds_nothing(parameters, on_nothing, "s3_users"))
+    .into()
+}
 
 fn rows(body: &Value) -> Vec<Value> {
     body["s3_users"].as_array().expect("a list").clone()

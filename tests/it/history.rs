@@ -5,9 +5,35 @@ use jiff::ToSpan;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, NO_S3UID, masked, text};
+use tests::examples::{Attack, Example, GoodCall, NO_ACCOUNT_ID, Preparation, Scene};
 use wharfage::domain::history::{Actor, Entry};
 
 const ACTION: &str = "history";
+
+inventory::submit!(Example::new(
+    ACTION,
+    |prepare| Box::pin(one_account(prepare)),
+    on_accounts,
+));
+
+async fn one_account(prepare: &Preparation<'_>) -> GoodCall {
+    let account = prepare.order().await;
+    GoodCall::by_client(json!({})).besides(json!({ "s3uid": account.s3uid }))
+}
+
+fn on_accounts(scene: &Scene) -> Vec<Attack> {
+    let (s3uid, id) = (&scene.others.s3uid, scene.others.id);
+    [
+        (json!({ "s3uid": s3uid }), json!({ "s3uid": NO_S3UID })),
+        (json!({ "id": id }), json!({ "id": NO_ACCOUNT_ID })),
+        (
+            json!({ "account_id": id }),
+            json!({ "account_id": NO_ACCOUNT_ID }),
+        ),
+    ]
+    .map(|(parameters, on_nothing)| Attack::new(parameters, on_nothing, 404))
+    .into()
+}
 
 fn actions(body: &Value) -> Vec<&str> {
     let entries = body["history"].as_array().expect("a list");

@@ -6,12 +6,31 @@ use insta::assert_json_snapshot;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tests::contract::{Contract, masked, text};
+use tests::examples::{Example, GoodCall, Preparation, Scene};
 use tests::{TestAccount, TestApp};
 use wharfage::domain::account::Status;
 
 const ACTION: &str = "list_cleanups";
 /// Longer than a task may be silent.
 const SILENCE_AND_MORE: SignedDuration = SignedDuration::from_mins(11);
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |prepare| Box::pin(one_cleanup(prepare)),
+        |_| Scene::for_admins(json!({}), json!({ "limit": 1 })),
+    )
+    .on_own(|_| json!({}))
+);
+
+async fn one_cleanup(prepare: &Preparation<'_>) -> GoodCall {
+    let delete = prepare.with_account(json!({})).await;
+    let deleted = prepare
+        .app
+        .call(delete.who, "delete_account", delete.parameters);
+    deleted.await.ok();
+    GoodCall::by_admin(json!({}))
+}
 
 /// Makes a bucket with these many objects, one of them locked until an instant.
 async fn bucket_with_a_lock(

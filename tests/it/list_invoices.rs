@@ -5,10 +5,40 @@ use jiff::ToSpan;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, NO_S3UID, masked, text};
+use tests::examples::{Attack, Example, GoodCall, NO_ACCOUNT_ID, NO_CLIENT_ID, Preparation};
 
 use crate::add_credit::{open_account, spend_all};
 
 const ACTION: &str = "list_invoices";
+
+inventory::submit!(Example::new(
+    ACTION,
+    |prepare| Box::pin(one_invoice(prepare)),
+    |scene| {
+        vec![
+            Attack::new(
+                json!({ "id": scene.others_client_id }),
+                json!({ "id": NO_CLIENT_ID }),
+                404,
+            ),
+            Attack::finds_nothing(
+                json!({ "s3uid": scene.others.s3uid }),
+                json!({ "s3uid": NO_S3UID }),
+                "invoices",
+            ),
+            Attack::new(
+                json!({ "account_id": scene.others.id }),
+                json!({ "account_id": NO_ACCOUNT_ID }),
+                404,
+            ),
+        ]
+    },
+));
+
+async fn one_invoice(prepare: &Preparation<'_>) -> GoodCall {
+    let account = prepare.order().await;
+    GoodCall::by_client(json!({})).besides(json!({ "s3uid": account.s3uid }))
+}
 
 fn numbers(body: &Value) -> Vec<u64> {
     let invoices = body["invoices"].as_array().expect("a list");

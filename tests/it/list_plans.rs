@@ -4,11 +4,24 @@ use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, text};
+use tests::examples::{Attack, Example, GoodCall};
 use wharfage::domain::client::{Client, Role};
 use wharfage::domain::credential::{ApiKey, hash};
 use wharfage::domain::money::Currency;
 
 const ACTION: &str = "list_plans";
+
+inventory::submit!(Example::new(
+    ACTION,
+    |prepare| {
+        Box::pin(async {
+            prepare.order().await;
+            GoodCall::by_client(json!({}))
+        })
+    },
+    // It names nobody; a client that says `id` is told what it would have been told without.
+    |_| vec![Attack::new(json!({ "id": 4 }), json!({}), 200)],
+));
 
 /// The token of a further client: one with the tag `s3_test`, billed in EUR, without credit.
 pub async fn tagged_client(app: &TestApp) -> String {

@@ -120,7 +120,7 @@ async fn assert_agrees_on(app: &TestApp, account: &Account, when: &str) {
     let names: BTreeSet<String> = names
         .expect("names")
         .into_iter()
-        .map(|row| row.bucket_name)
+        .map(|row| String::from(row.bucket_name))
         .collect();
     let buckets = app.cluster_buckets(&account.location, s3uid).await;
     assert_eq!(buckets, Some(names), "{when}: {s3uid}");
@@ -458,7 +458,7 @@ async fn of_orders() {
                 let names = app
                     .context()
                     .database
-                    .bucket_owners(&["NL".into()], bucket_name)
+                    .bucket_owners(&["NL".into()], &bucket_name.as_str().into())
                     .await;
                 let names = names.expect("names");
                 let name = names.first().map(|name| name.bucket_owner.clone());

@@ -372,7 +372,7 @@ impl Old {
         let open = self.app.context().database.open_invoices(1).await;
         let open = open.expect("DynamoDB answers");
         open.iter()
-            .map(|open| (open.invoice_id, open.open_minor()))
+            .map(|open| (open.invoice_id.0, open.open_minor()))
             .collect()
     }
 
@@ -511,7 +511,7 @@ async fn open_invoices_of_the_version_before_are_paid_in_part_and_in_full() {
     let invoices = old.app.context().database.invoices(1).await;
     for invoice in invoices.expect("DynamoDB answers") {
         assert_eq!(invoice.status(), InvoiceStatus::Paid, "{invoice:?}");
-        let paid = match invoice.invoice_id {
+        let paid = match invoice.invoice_id.0 {
             2 | 5 | 6 => 1_500,
             _ => 0,
         };

@@ -170,7 +170,7 @@ impl Attempt<'_> {
         let client = app.client("client").await;
         let users = app.cluster_users("NL").await;
         let names = database
-            .bucket_owners(&["NL".into()], &self.bucket_name)
+            .bucket_owners(&["NL".into()], &self.bucket_name.as_str().into())
             .await;
         let names = names.expect("bucket names");
         let used = database

@@ -159,7 +159,6 @@ async fn staff_name_an_account_alone_whosever_it_is() {
             ("delete_bucket", json!({ "bucket": "second-bucket" })),
             ("update_traffic_info", json!({})),
             ("get_usage", json!({})),
-            ("preview_invoice", json!({})),
             ("history", json!({})),
             ("list_invoices", json!({})),
             ("rotate_key", json!({})),

@@ -275,7 +275,7 @@ async fn of_two_clients_who_make_a_bucket_of_one_name_one_succeeds() {
         let names = app
             .context()
             .database
-            .bucket_owners(&["NL".into()], &bucket_name)
+            .bucket_owners(&["NL".into()], &bucket_name.as_str().into())
             .await
             .expect("names");
         assert_eq!(names.len(), 1);

@@ -3,7 +3,8 @@
 use http::{Method, Request};
 use lambda_http::{Body, Response};
 use serde_json::{Value, json};
-use tests::{TestApp, answers};
+use tests::TestApp;
+use tests::answers::Received;
 use wharfage::error::Reason;
 
 const PROBLEM: &str = "application/problem+json";
@@ -33,8 +34,9 @@ fn body(response: &Response<Body>) -> Value {
 async fn a_refusal_is_a_problem_document_for_whoever_accepts_one_by_name() {
     let app = TestApp::start_idle(&[]).await;
     let account = app.order("client", "my-bucket").await;
+    app.order("client2", "taken-bucket").await;
     let taken = json!({
-        "token": app.token("client"), "s3uid": account.s3uid, "bucket_name": "my-bucket",
+        "token": app.token("client"), "s3uid": account.s3uid, "bucket_name": "taken-bucket",
     });
     let message = "s3/create_bucket: bucket name is already taken";
     for accept in [
@@ -64,10 +66,15 @@ async fn a_refusal_is_a_problem_document_for_whoever_accepts_one_by_name() {
                 "reason": "bucket_name_taken",
             })
         );
-        let path = "/s3/create_bucket";
-        let reason = Some("bucket_name_taken");
-        let checked = answers::check(path, "POST", 409, reason, PROBLEM, &body(&response));
-        assert_eq!(checked, Ok(()));
+        let received = Received {
+            path: "/s3/create_bucket",
+            method: &Method::POST,
+            status: 409,
+            reason: Some("bucket_name_taken"),
+            kind: PROBLEM,
+            body: &body(&response),
+        };
+        assert_eq!(received.is_as_the_contract_says(), Ok(()));
     }
     for accept in [
         &[][..],

@@ -4,10 +4,30 @@ use insta::assert_json_snapshot;
 use serde_json::json;
 use tests::TestApp;
 use tests::contract::{Contract, masked, text};
+use tests::examples::{Example, GoodCall, Preparation};
 
 use crate::add_credit::{open_account, spend_all};
 
 const ACTION: &str = "resume_account";
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |prepare| Box::pin(suspended(prepare)),
+        |scene| scene.on_accounts(json!({})),
+    )
+    .on_own(|scene| json!({ "s3uid": scene.own.s3uid }))
+    .needs_the_cluster()
+);
+
+async fn suspended(prepare: &Preparation<'_>) -> GoodCall {
+    let call = prepare.with_account_for_admin(json!({})).await;
+    let suspend = prepare
+        .app
+        .call(call.who, "suspend_account", call.parameters.clone());
+    suspend.await.ok();
+    call
+}
 
 #[tokio::test]
 async fn resume_account_lets_the_keys_work_again() {

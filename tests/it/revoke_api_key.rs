@@ -5,11 +5,39 @@ use lambda_http::RequestExt;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, text};
+use tests::examples::{Example, GoodCall, Preparation, Scene};
 use tests::tap::Moment;
 use wharfage::domain::credential::hash;
 use wharfage::runtime::Entry;
 
 const ACTION: &str = "revoke_api_key";
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |prepare| Box::pin(with_a_session(prepare)),
+        |scene| {
+            let key = scene.app.stack.seeded().api_key("client2");
+            Scene::for_admins(
+                json!({ "api_key_id": hash(key) }),
+                json!({ "api_key_id": hash("nobody's") }),
+            )
+        },
+    )
+    .on_own(|scene| {
+        let key = scene.app.stack.seeded().api_key("client");
+        json!({ "api_key_id": hash(key) })
+    })
+);
+
+async fn with_a_session(prepare: &Preparation<'_>) -> GoodCall {
+    let app = prepare.app;
+    let parameters = json!({ "id": app.client_id("client") });
+    let key = app.call("admin", "create_api_key", parameters).await.ok();
+    let login = app.auth("login", json!({ "key": key["api_key"] })).await;
+    assert_eq!(login.status, 200);
+    GoodCall::by_admin(json!({ "api_key_id": key["api_key_id"] }))
+}
 
 async fn new_key(app: &TestApp) -> Value {
     let parameters = json!({ "id": app.client_id("client"), "name": "to be revoked" });

@@ -568,7 +568,7 @@ async fn many_accounts_are_metered_in_two_calls() {
             let (s3uid, keys) = subject.user(&format!("many-{number}"), None).await;
             let s3 = subject.s3(&keys);
             for bucket in ["a", "b"] {
-                let bucket_name = subject.name(&format!("many-{number}-{bucket}"));
+                let bucket_name = subject.bucket_name(&format!("many-{number}-{bucket}"));
                 let made = subject.provider().create_bucket(&s3uid, &bucket_name).await;
                 made.expect("made");
                 for object in 0..2 {

@@ -5,10 +5,24 @@ use insta::assert_json_snapshot;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tests::contract::{Contract, masked, text};
+use tests::examples::Example;
 use tests::tap::Moment;
 use tests::{TestAccount, TestApp};
 
 const ACTION: &str = "rotate_key";
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |prepare| Box::pin(prepare.with_account(json!({}))),
+        |scene| {
+            [json!({}), json!({ "confirm": 1 })]
+                .map(|rest| scene.on_accounts(rest))
+                .concat()
+        },
+    )
+    .needs_the_cluster()
+);
 
 /// Whether a pair of keys can write.
 async fn works(app: &TestApp, account: &TestAccount, keys: &Value) -> bool {

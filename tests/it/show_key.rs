@@ -4,8 +4,19 @@ use insta::assert_json_snapshot;
 use serde_json::json;
 use tests::TestApp;
 use tests::contract::{Contract, masked, text};
+use tests::examples::Example;
 
 const ACTION: &str = "show_key";
+
+inventory::submit!(Example::new(
+    ACTION,
+    |prepare| Box::pin(prepare.with_account(json!({ "s3_key": "secret_key" }))),
+    |scene| {
+        ["secret_key", "access_key"]
+            .map(|s3_key| scene.on_accounts(json!({ "s3_key": s3_key })))
+            .concat()
+    },
+));
 
 #[tokio::test]
 async fn show_key_reveals_the_key_asked_for_and_notes_it() {

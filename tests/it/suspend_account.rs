@@ -4,9 +4,20 @@ use insta::assert_json_snapshot;
 use serde_json::json;
 use tests::TestApp;
 use tests::contract::{Contract, masked, text};
+use tests::examples::Example;
 use wharfage::domain::account::Suspension;
 
 const ACTION: &str = "suspend_account";
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |prepare| Box::pin(prepare.with_account_for_admin(json!({}))),
+        |scene| scene.on_accounts(json!({})),
+    )
+    .on_own(|scene| json!({ "s3uid": scene.own.s3uid }))
+    .needs_the_cluster()
+);
 
 #[tokio::test]
 async fn suspend_account_stops_the_keys_and_keeps_the_data() {

@@ -4,11 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::process::Command;
 
 use functions::{ACTIONS, FUNCTIONS};
 use serde_yaml_ng::Value;
-use tests::template::{BEGIN, END, made};
 use wharfage::runtime::{DELIVERIES, Entry};
 
 /// The workspace.
@@ -54,7 +53,6 @@ fn kind(entry: &Entry) -> &'static str {
 const TEMPLATE: &str = "infra/template.yaml";
 
 pub(crate) fn template() -> Value {
-    made_and_written();
     serde_yaml_ng::from_str(&text(TEMPLATE)).expect("the template is YAML")
 }
 
@@ -95,43 +93,6 @@ fn listed() -> BTreeSet<String> {
     let names = set(FUNCTIONS.iter().map(|function| function.name));
     assert_eq!(names.len(), FUNCTIONS.len(), "two functions have one name");
     names
-}
-
-/// The template as it should be, beside what it is. With `UPDATE_TEMPLATE` set it is written, before any test here reads it.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "UPDATE_TEMPLATE is for whoever runs the tests, not for the product"
-)]
-fn made_and_written() -> &'static (String, String) {
-    static TEXTS: LazyLock<(String, String)> = LazyLock::new(|| {
-        let text = text(TEMPLATE);
-        let (before, rest) = text.split_once(BEGIN).expect("the first mark");
-        let (written, after) = rest.split_once(END).expect("the second mark");
-        let by_hand = serde_yaml_ng::from_str(&format!("{before}{after}")).expect("YAML");
-        let made = made(&by_hand);
-        if std::env::var_os("UPDATE_TEMPLATE").is_none() {
-            return (made, written.to_owned());
-        }
-        fs::write(
-            root().join(TEMPLATE),
-            format!("{before}{BEGIN}{made}{END}{after}"),
-        )
-        .expect("the template can be written");
-        (made.clone(), made)
-    });
-    &TEXTS
-}
-
-#[test]
-fn the_template_has_what_is_made_from_the_list_the_record_and_the_alarms() {
-    let (made, written) = made_and_written();
-    let is_new = |line: &&str| !written.lines().any(|other| other == *line);
-    let difference: Vec<&str> = made.lines().filter(is_new).take(40).collect();
-    assert!(
-        written == made,
-        "{TEMPLATE} is out of date: UPDATE_TEMPLATE=1 writes it. Among the new lines are:\n{}",
-        difference.join("\n")
-    );
 }
 
 /// SAM builds once what is built alike: from one folder, by one method, with the same properties.
@@ -658,9 +619,9 @@ fn reference(value: &Value) -> String {
     text.split('.').next().expect("a name").to_owned()
 }
 
+/// Cargo does not see that a file is new: what was compiled before would go on without it.
 #[test]
 fn every_action_and_endpoint_has_a_test_file_that_is_part_of_the_tests() {
-    let main = text("tests/it/main.rs");
     let files: BTreeSet<String> = fs::read_dir(root().join("tests/it"))
         .expect("a folder")
         .map(|entry| entry.expect("an entry").path())
@@ -673,14 +634,17 @@ fn every_action_and_endpoint_has_a_test_file_that_is_part_of_the_tests() {
         })
         .filter(|name| name != "main")
         .collect();
-    let modules: BTreeSet<String> = main
-        .lines()
-        .filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'))
-        .map(str::to_owned)
-        .collect();
+    let this = std::env::current_exe().expect("this binary");
+    let list = Command::new(this)
+        .args(["--list", "--format", "terse"])
+        .output()
+        .expect("a list");
+    let list = String::from_utf8(list.stdout).expect("text");
+    let tests = list.lines().filter_map(|line| line.split_once("::"));
+    let modules = set(tests.map(|(module, _)| module));
     assert_eq!(
         files, modules,
-        "a file of tests/it that main.rs does not name"
+        "a file of tests/it has no tests, or came after main.rs was compiled: touch it"
     );
     let untested: Vec<&str> = FUNCTIONS
         .iter()

@@ -1,10 +1,10 @@
 //! What an action does not take is refused by name; what it says it takes, it reads.
 
 use functions::ACTIONS;
-use functions::auth_php::is_for_administrators;
 use serde_json::{Value, json};
+use tests::TestApp;
 use tests::contract::text;
-use tests::{TestAccount, TestApp};
+use tests::examples::{Example, GoodCall};
 use wharfage::http::Action;
 
 /// Names of the same thing: where the first is there, the others are not read.
@@ -16,49 +16,36 @@ const ALIASES: [&[&str]; 5] = [
     &["max_keys", "limit"],
 ];
 
-fn who(action: &Action) -> &'static str {
-    if is_for_administrators(action) {
-        "admin"
-    } else {
-        "client"
+/// For each action a call that would do something.
+async fn good_calls(app: &TestApp) -> Vec<(&'static Action, GoodCall)> {
+    app.top_up("client", "for many orders", 1_000_000).await;
+    let mut calls = Vec::new();
+    for action in ACTIONS {
+        let name = action.name.replace('_', "-");
+        calls.push((*action, Example::of(action).prepare(app, &name).await));
     }
-}
-
-/// A call that would do something.
-fn good_call(app: &TestApp, account: &TestAccount, action: &Action) -> Value {
-    let mut parameters = json!({
-        "s3uid": account.s3uid, "bucket_name": "new-bucket", "filename": "x", "s3_key": "access_key", "plan_id": 3,
-        "name": "x", "quota": 1, "monthly_eur": 1, "email": "x@example.com", "currency": "EUR", "amount": 1, "reference": "x",
-        "invoice_id": 1, "api_key_id": "0".repeat(64), "id": app.client_id("client"),
-    });
-    let fields = parameters.as_object_mut().expect("an object");
-    fields.retain(|name, _| action.takes.has(name));
-    if action.name == "history" {
-        // It names what to show the history of in one way at a time.
-        fields.remove("id");
-    }
-    parameters
+    calls
 }
 
 #[tokio::test]
 async fn every_action_refuses_by_name_what_it_does_not_take_and_does_nothing() {
     let app = TestApp::start_idle(&[]).await;
-    let account = app.order("client", "my-bucket").await;
+    let calls = good_calls(&app).await;
     let before = app.world().await;
-    for action in ACTIONS {
-        let mut parameters = good_call(&app, &account, action);
+    for (action, call) in calls {
+        let mut parameters = call.full();
         parameters["no_such_name"] = "a-secret-value".into();
         let refused = text(action.name, "unknown parameter: no_such_name");
-        let reply = app.call(who(action), action.name, parameters.clone()).await;
+        let reply = app.call(call.who, action.name, parameters.clone()).await;
         assert_eq!(reply.refused(400), refused);
         // Empty, and of any form.
         for value in [Value::Null, json!(""), json!([1]), json!({ "a": 1 })] {
             parameters["no_such_name"] = value;
-            let reply = app.call(who(action), action.name, parameters.clone()).await;
+            let reply = app.call(call.who, action.name, parameters.clone()).await;
             assert_eq!(reply.refused(400), refused);
         }
         parameters["action"] = action.name.into();
-        parameters["token"] = app.token(who(action)).into();
+        parameters["token"] = app.token(call.who).into();
         parameters["no_such_name"] = "1".into();
         for path in [format!("/s3/{}", action.name), "/s3.php".into()] {
             let reply = app.post_form(&path, &parameters).await;
@@ -98,15 +85,14 @@ async fn every_action_refuses_by_name_what_it_does_not_take_and_does_nothing() {
 #[tokio::test]
 async fn every_action_reads_what_it_says_it_takes() {
     let app = TestApp::start_idle(&[]).await;
-    let account = app.order("client", "my-bucket").await;
-    for action in ACTIONS {
+    for (action, call) in good_calls(&app).await {
         for taken in action.takes.all() {
             let name = match taken.strip_suffix('*') {
                 Some(prefix) => format!("{prefix}eur"),
                 None => taken.to_owned(),
             };
-            let mut parameters = good_call(&app, &account, action);
-            parameters["token"] = app.token(who(action)).into();
+            let mut parameters = call.full();
+            parameters["token"] = app.token(call.who).into();
             let fields = parameters.as_object_mut().expect("an object");
             for aliases in ALIASES {
                 if aliases.contains(&taken) {

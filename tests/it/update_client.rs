@@ -4,11 +4,26 @@ use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, text};
+use tests::examples::{Example, GoodCall};
 use tests::tap::Moment;
 
 use crate::create_client::refuses_bad_fields;
 
 const ACTION: &str = "update_client";
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |prepare| {
+            let email = format!("{}@example.com", prepare.name);
+            let id = prepare.app.client_id("client");
+            let parameters = json!({ "id": id, "email": email, "billing": "moved" });
+            Box::pin(async { GoodCall::by_admin(parameters) })
+        },
+        |scene| scene.on_clients_for_admins(json!({ "billing": "mine" })),
+    )
+    .on_own(|scene| json!({ "id": scene.own_client_id, "role": "admin" }))
+);
 
 /// The accounts that an admin finds so.
 async fn found(app: &TestApp, filter: Value) -> Vec<Value> {

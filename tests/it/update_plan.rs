@@ -6,9 +6,27 @@ use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, text};
+use tests::examples::{Example, GoodCall, Scene};
 use wharfage::domain::usage::{Day, Stored};
 
 const ACTION: &str = "update_plan";
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |_| {
+            let call = GoodCall::by_admin(json!({ "plan_id": 3, "quota": 1 }));
+            Box::pin(async { call.besides(json!({ "name": "x", "monthly_eur": 1 })) })
+        },
+        |_| {
+            Scene::for_admins(
+                json!({ "plan_id": 4, "active": 1 }),
+                json!({ "plan_id": 444, "active": 1 }),
+            )
+        },
+    )
+    .on_own(|_| json!({ "plan_id": 2, "monthly_eur": 0 }))
+);
 
 #[tokio::test]
 async fn update_plan_makes_the_next_version() {

@@ -4,8 +4,19 @@ use insta::assert_json_snapshot;
 use serde_json::json;
 use tests::TestApp;
 use tests::contract::{Contract, masked, text};
+use tests::examples::Example;
 
 const ACTION: &str = "update_traffic_info";
+
+inventory::submit!(
+    Example::new(
+        ACTION,
+        |prepare| Box::pin(prepare.with_account_for_admin(json!({}))),
+        |scene| scene.on_accounts(json!({})),
+    )
+    .on_own(|scene| json!({ "s3uid": scene.own.s3uid }))
+    .needs_the_cluster()
+);
 
 #[tokio::test]
 async fn update_traffic_info_collects_an_account_s_figures_now() {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use functions::contract::{self, Examples};
+use http::Method;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
@@ -38,7 +39,7 @@ fn close(schema: &mut Value) {
 ///
 /// # Errors
 /// Says where not.
-pub fn is_as(value: &Value, schema: &Value) -> Result<(), String> {
+fn is_as(value: &Value, schema: &Value) -> Result<(), String> {
     let key = schema.to_string();
     let known = VALIDATORS
         .lock()
@@ -63,51 +64,71 @@ pub fn is_as(value: &Value, schema: &Value) -> Result<(), String> {
     }
 }
 
-/// Holds an answer against what the contract says of its path. What is no path of it is no matter of it.
-///
-/// # Errors
-/// Says what differs.
-pub fn check(
-    path: &str,
-    method: &str,
-    status: u16,
-    reason: Option<&str>,
-    kind: &str,
-    body: &Value,
-) -> Result<(), String> {
-    let operations = &CLOSED["paths"][path];
-    let operation = match &operations[method.to_lowercase()] {
-        Value::Null => &operations["post"],
-        operation => operation,
-    };
-    if operation.is_null() {
-        return Ok(());
+/// An answer.
+pub struct Received<'a> {
+    /// Of which path.
+    pub path: &'a str,
+    /// To which method.
+    pub method: &'a Method,
+    /// Its status.
+    pub status: u16,
+    /// `Wharfage-Reason`.
+    pub reason: Option<&'a str>,
+    /// `Content-Type`.
+    pub kind: &'a str,
+    /// Its body.
+    pub body: &'a Value,
+}
+
+impl Received<'_> {
+    /// Holds it against what the contract says of its path. What is no path of the contract passes.
+    ///
+    /// # Errors
+    /// Says what differs.
+    pub fn is_as_the_contract_says(&self) -> Result<(), String> {
+        let operations = &CLOSED["paths"][self.path];
+        let operation = match &operations[self.method.as_str().to_lowercase()] {
+            Value::Null => &operations["post"],
+            operation => operation,
+        };
+        if operation.is_null() {
+            return Ok(());
+        }
+        self.is_as(operation).map_err(|why| {
+            format!(
+                "{} answered {}: {why}\n{:#}",
+                self.path, self.status, self.body
+            )
+        })
     }
-    let mut response = &operation["responses"][status.to_string()];
-    if let Some(reference) = response["$ref"].as_str() {
-        response = CLOSED
-            .pointer(reference.trim_start_matches('#'))
-            .expect("it is there");
+
+    fn is_as(&self, operation: &Value) -> Result<(), String> {
+        let mut response = &operation["responses"][self.status.to_string()];
+        if let Some(reference) = response["$ref"].as_str() {
+            let place = reference.trim_start_matches('#');
+            response = CLOSED.pointer(place).expect("it is there");
+        }
+        if response.is_null() {
+            return Err(format!(
+                "a status that is not in the contract ({:?})",
+                self.reason
+            ));
+        }
+        let reasons = &response["headers"]["Wharfage-Reason"]["schema"]["enum"];
+        let is_said = |reason: &str| {
+            let mut reasons = reasons.as_array().into_iter().flatten();
+            reasons.any(|said| said == reason)
+        };
+        if self.status >= 400 && !self.reason.is_some_and(is_said) {
+            return Err(format!(
+                "the reason {:?} is not in the contract",
+                self.reason
+            ));
+        }
+        let schema = &response["content"][self.kind]["schema"];
+        if schema.is_null() {
+            return Err(format!("{} is not in the contract", self.kind));
+        }
+        is_as(self.body, schema)
     }
-    if response.is_null() {
-        return Err(format!(
-            "{path}: status {status} is not in the contract ({reason:?})"
-        ));
-    }
-    let header = &response["headers"]["Wharfage-Reason"]["schema"]["enum"];
-    let is_said = |reason: &str| {
-        header
-            .as_array()
-            .is_some_and(|reasons| reasons.contains(&reason.into()))
-    };
-    if status >= 400 && !reason.is_some_and(is_said) {
-        return Err(format!(
-            "{path}: {status} for the reason {reason:?} is not in the contract"
-        ));
-    }
-    let schema = &response["content"][kind]["schema"];
-    if schema.is_null() {
-        return Err(format!("{path}: {status} as {kind} is not in the contract"));
-    }
-    is_as(body, schema).map_err(|why| format!("{path}: {status}: {why}\n{body:#}"))
 }

@@ -1,16 +1,96 @@
-//! The tables of docs/api.md, made from the contract.
+//! What is made of the contract for docs/: openapi.json with examples, and the tables of api.md.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
-use functions::contract;
+use functions::contract::{self, Examples};
 use functions::docs::rows::{Row, rows};
-use serde_json::Value;
+use serde_json::{Value, json};
+use wharfage::domain::credential::hash;
 use wharfage::http::Action;
 use wharfage::http::subject::Who;
 
+/// The contract as it is published.
+pub fn document() -> String {
+    let document = contract::document(&examples());
+    serde_json::to_string_pretty(&document).expect("JSON") + "\n"
+}
+
+/// A value for what the snapshots leave out, since it differs from run to run.
+fn unmask(mask: &str) -> Option<Value> {
+    let example = match mask {
+        "[endpoint of NL]" => "https://s3.nl.example.com".into(),
+        "[endpoint of DE]" => "https://s3.de.example.com".into(),
+        "[32 hex]" => "0f8a3c5b7d9e1f20436587a9cbedf012".into(),
+        "[32 of a-z0-9]" => "ks8rnrll31cp6lo5nh8daedarytl31yj".into(),
+        "[s3uid]" => "Zr7Qm2Xc9Vb4Kp1Wd8Ys5Tg3Hn6Jf0La".into(),
+        "[secret key]" => "exampleSecretKeyExampleSecretKeyExample0".into(),
+        "[access key]" => "WH0EXAMPLE0ACCESS0K0".into(),
+        "[id]" => "0jv2m4x6z8b1d3f5h7k9n0p2r4t6".into(),
+        "[SHA-256 of the key]" => hash("the key").into(),
+        "remove_account:[s3uid]" => "remove_account:Zr7Qm2Xc9Vb4Kp1Wd8Ys5Tg3Hn6Jf0La".into(),
+        "[gb]" => json!(0.25),
+        "[the keys]" => json!([
+            { "api_key_id": hash("the key"), "client_id": 4, "name": "API key" },
+        ]),
+        _ => return None,
+    };
+    Some(example)
+}
+
+/// What calls were answered in the tests, as their snapshots keep it: by operation, each with the snapshot's name.
+pub fn examples() -> Examples {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/snapshots");
+    let mut examples = Examples::new();
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("the snapshots")
+        .map(|file| file.expect("a file").path())
+        .collect();
+    files.sort();
+    for file in files {
+        let stem = file
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .expect("a name");
+        let Some((module, name)) = stem.trim_start_matches("it__").split_once("__") else {
+            continue;
+        };
+        let text = std::fs::read_to_string(&file).expect("a snapshot");
+        let Some((_, body)) = text.trim_start_matches("---").split_once("---") else {
+            continue;
+        };
+        let Ok(body) = serde_json::from_str::<Value>(body) else {
+            continue;
+        };
+        if body["action"] == module && body["result"] == "OK" && name != "later" {
+            let named = examples.entry(format!("s3_{module}")).or_default();
+            named.push((name.to_owned(), unmasked(body)));
+        }
+    }
+    examples
+}
+
+fn unmasked(value: Value) -> Value {
+    match value {
+        Value::String(text) => unmask(&text).unwrap_or(Value::String(text)),
+        Value::Array(values) => values.into_iter().map(unmasked).collect(),
+        Value::Object(mut fields) => {
+            // As they are answered.
+            let head = ["result", "action"].map(|name| fields.shift_remove_entry(name));
+            let fields = head.into_iter().flatten().chain(fields);
+            fields
+                .map(|(name, value)| (name, unmasked(value)))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
+        }
+        other => other,
+    }
+}
+
 /// Every action: in short, then one after the other.
-pub fn actions(document: &Value) -> String {
-    let mut text = String::new();
+pub fn actions() -> String {
+    let document = &contract::document(&examples());
+    let mut text = String::from("\n");
     for (who, title) in [
         (Who::Everybody, "For everybody with a token"),
         (Who::Administrators, "For administrators"),

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use wharfage::cluster::{Keys, StorageProvider};
 use wharfage::config::Provider;
+use wharfage::domain::bucket_name::BucketName;
 use wharfage::random::Random;
 
 use crate::TestApp;
@@ -284,6 +285,11 @@ impl Subject {
         let changes = [("LOCATIONS", locations.to_string())];
         let context = self.app.context_with(&changes);
         Arc::clone(&context.clusters.get("NL").expect("NL").provider)
+    }
+
+    /// A bucket's name that is nobody's yet.
+    pub fn bucket_name(&self, name: &str) -> BucketName {
+        self.name(name).into()
     }
 
     /// A name that nobody else has, for a user or a bucket.

@@ -3,8 +3,11 @@
 mod alarms;
 pub mod answers;
 pub mod api;
+pub mod calls;
 pub mod clusters;
 pub mod contract;
+pub mod examples;
+pub mod made;
 pub mod permissions;
 pub mod property;
 pub mod proxy;
@@ -30,6 +33,7 @@ use wharfage::context::Context;
 use wharfage::random::Random;
 use wharfage::runtime::Entry;
 
+use crate::answers::Received;
 use crate::proxy::Proxy;
 use crate::tap::Tap;
 
@@ -471,7 +475,6 @@ pub fn form_request(path: &str, parameters: &Value) -> Request<Body> {
 }
 
 /// A response as its caller sees it, which is as the contract says.
-#[allow(clippy::disallowed_methods, reason = "temporary")]
 fn reply(method: &Method, path: &str, response: http::Response<Body>) -> Reply {
     let status = response.status().as_u16();
     let header = |name: &str| {
@@ -488,39 +491,17 @@ fn reply(method: &Method, path: &str, response: http::Response<Body>) -> Reply {
     let reason = header("wharfage-reason");
     // What the gateway answers by itself has a form of its own.
     if status < 400 || body["code"] == -1 || reason.is_some() {
-        let kind = header("content-type").unwrap_or_default();
-        let checked = answers::check(
+        let received = Received {
             path,
-            method.as_str(),
+            method,
             status,
-            reason.as_deref(),
-            &kind,
-            &body,
-        );
-        if let Some(f) = std::env::var_os("PAIRS_SEEN") {
-            use std::io::Write;
-            let mut f = std::fs::OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(f)
-                .unwrap();
-            f.write_all(format!("{path} {status} {reason:?}\n").as_bytes())
-                .unwrap();
-        }
-        if let Err(why) = checked {
-            if let Some(f) = std::env::var_os("ANSWERS_SEEN") {
-                use std::io::Write;
-                let mut f = std::fs::OpenOptions::new()
-                    .append(true)
-                    .create(true)
-                    .open(f)
-                    .unwrap();
-                f.write_all(format!("{}\n", why.replace('\n', " ")).as_bytes())
-                    .unwrap();
-            } else {
-                panic!("{why}");
-            }
-        }
+            reason: reason.as_deref(),
+            kind: &header("content-type").unwrap_or_default(),
+            body: &body,
+        };
+        received
+            .is_as_the_contract_says()
+            .unwrap_or_else(|why| panic!("{why}"));
     }
     Reply {
         status,

@@ -5,11 +5,13 @@
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use functions::ACTIONS;
 use serde_json::Value;
+
+use crate::made::{self, read};
 
 /// Leave to do something to a resource of the template: `dynamodb:Query` on `AccountsTable/index/by_client`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,18 +22,37 @@ pub struct Permission {
     pub resource: String,
 }
 
+/// The record.
+pub const RECORD: &str = "tests/it/permissions.txt";
+
 /// The record's lines: function, action, resource.
-static RECORD: LazyLock<BTreeSet<(&'static str, Permission)>> = LazyLock::new(|| {
-    include_str!("../it/permissions.txt")
-        .lines()
-        .map(|line| {
+fn lines() -> MutexGuard<'static, BTreeSet<(String, Permission)>> {
+    static LINES: LazyLock<Mutex<BTreeSet<(String, Permission)>>> = LazyLock::new(|| {
+        let record = read(RECORD);
+        let lines = record.lines().map(|line| {
             let mut words = line.split(' ');
             let mut next = || words.next().expect("three words in a line");
-            let function = next();
+            let function = next().to_owned();
             (function, Permission::new(next(), next()))
-        })
-        .collect()
-});
+        });
+        Mutex::new(lines.collect())
+    });
+    LINES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The record as it should be: in order, and where it is updated with what was called since.
+pub fn record() -> String {
+    let lines = lines();
+    let lines = lines
+        .iter()
+        .map(|(function, permission)| line(function, permission));
+    let lines: BTreeSet<String> = lines.collect();
+    lines.into_iter().collect()
+}
+
+fn line(function: &str, Permission { action, resource }: &Permission) -> String {
+    format!("{function} {action} {resource}\n")
+}
 
 impl Permission {
     fn new(action: impl Into<String>, resource: impl Into<String>) -> Permission {
@@ -48,7 +69,7 @@ pub fn of_function(function: &str) -> BTreeSet<Permission> {
         "s3_php" => ACTIONS.iter().any(|action| action.name == name),
         function => function == name,
     };
-    RECORD
+    lines()
         .iter()
         .filter(|(name, _)| is_one(name))
         .map(|(_, permission)| permission.clone())
@@ -56,11 +77,13 @@ pub fn of_function(function: &str) -> BTreeSet<Permission> {
 }
 
 /// The functions that the record names.
-pub fn functions() -> BTreeSet<&'static str> {
-    RECORD.iter().map(|(function, _)| *function).collect()
+pub fn functions() -> BTreeSet<String> {
+    let lines = lines();
+    lines.iter().map(|(function, _)| function.clone()).collect()
 }
 
-/// Notes what the running function needs for a call, where `PERMISSIONS_SEEN` names a file for it; else refuses what is not recorded.
+/// Notes what the running function needs for a call, where `PERMISSIONS_SEEN` names a file for it; else refuses what is not recorded, or
+/// records it where files are updated.
 #[allow(
     clippy::disallowed_methods,
     reason = "PERMISSIONS_SEEN is for whoever runs the tests, not for the product"
@@ -78,14 +101,18 @@ pub(crate) fn check(needed: impl IntoIterator<Item = Permission>) -> Result<(), 
             if of_function(function).contains(&permission) {
                 continue;
             }
-            let Permission { action, resource } = permission;
-            return Err(format!(
-                "tests/it/permissions.txt does not have: {function} {action} {resource}"
-            ));
+            if made::is_to_be_written() {
+                if function != "s3_php" {
+                    lines().insert((function.to_owned(), permission));
+                }
+                continue;
+            }
+            let missing = line(function, &permission);
+            return Err(format!("{RECORD} does not have: {}", missing.trim_end()));
         };
         let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
         if function != "s3_php" && seen.insert((function, permission.clone())) {
-            let line = format!("{function} {} {}\n", permission.action, permission.resource);
+            let line = line(function, &permission);
             OpenOptions::new()
                 .create(true)
                 .append(true)

@@ -9,10 +9,11 @@ use functions::deployment::{ANY_OTHER, Deployment, Queue, Trigger};
 use serde_yaml_ng::Value;
 
 use crate::alarms::{ALARMS, Alarm, Of, When};
+use crate::made::read;
 use crate::permissions::{self, Permission};
 
 /// The line before what is made.
-pub const BEGIN: &str = "  # made:begin, by UPDATE_TEMPLATE=1 cargo test -p tests template\n";
+pub const BEGIN: &str = "  # made:begin, by UPDATE=1 cargo test -p tests made::\n";
 /// The line after it.
 pub const END: &str = "  # made:end\n";
 
@@ -307,9 +308,9 @@ fn calls_clusters(function: &str) -> bool {
         .iter()
         .any(|permission| permission.resource == "ClusterSecrets");
     // With the account's own keys, which takes no secret of the cluster: the table of calls has it.
-    let row = include_str!("../../ARCHITECTURE.md")
-        .lines()
-        .find(|line| line.starts_with(&format!("| `{function}` |")));
+    let architecture = read("ARCHITECTURE.md");
+    let mut rows = architecture.lines();
+    let row = rows.find(|line| line.starts_with(&format!("| `{function}` |")));
     administers_clusters || row.is_some_and(|row| row.contains(" S3 "))
 }
 

@@ -5,6 +5,7 @@ use serde_json::json;
 use wharfage::cluster::{ClusterError, PurgeStep, StorageProvider};
 use wharfage::context::Context;
 use wharfage::domain::account::{Account, Parts, Status};
+use wharfage::domain::bucket_name::BucketName;
 use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
 use wharfage::domain::task::{Answer, LockedObject, Message, Obstacle, Task, Work};
@@ -174,7 +175,7 @@ async fn hang(
 async fn remove_bucket(
     context: &Context,
     account: &Account,
-    bucket_name: &str,
+    bucket_name: &BucketName,
 ) -> Result<Step, Fault> {
     let provider = &context.clusters.of(&account.location)?.provider;
     let purge = empty_and_remove(
@@ -199,7 +200,7 @@ async fn remove_bucket(
 async fn empty_and_remove(
     provider: &dyn StorageProvider,
     s3uid: &str,
-    bucket_name: &str,
+    bucket_name: &BucketName,
     max_entries: u32,
 ) -> Result<PurgeStep, ClusterError> {
     let gone = PurgeStep {
@@ -344,7 +345,7 @@ async fn stop_and_list(
     provider: &dyn StorageProvider,
     s3uid: &str,
     is_first: bool,
-) -> Result<Vec<String>, ClusterError> {
+) -> Result<Vec<BucketName>, ClusterError> {
     if is_first {
         suspension::stop_again(provider, s3uid).await?;
     }
@@ -365,7 +366,7 @@ async fn finish(
     });
     match &task.work {
         Work::RemoveBucket { bucket_name, .. } => {
-            result["bucket_name"] = bucket_name.as_str().into()
+            result["bucket_name"] = String::from(bucket_name).into()
         }
         Work::RemoveAccount { .. } => result["status"] = "terminated".into(),
         Work::ListBuckets { .. } => {}

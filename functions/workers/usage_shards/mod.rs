@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use wharfage::cluster::Bucket;
 use wharfage::context::Context;
 use wharfage::database::MeteredAccount;
+use wharfage::domain::bucket_name::BucketName;
 use wharfage::domain::period::{date_of, hour_of};
 use wharfage::domain::usage::{Sample, TrafficHour};
 use wharfage::error::Fault;
@@ -216,7 +217,7 @@ fn samples(
 ) -> Vec<Sample> {
     let is_in_time = buckets.is_some();
     let nothing_moved = traffic.is_some().then_some(0);
-    let mut rows: HashMap<String, BTreeMap<String, Sample>> = HashMap::new();
+    let mut rows: HashMap<String, BTreeMap<BucketName, Sample>> = HashMap::new();
     let empty = |s3uid: &str, bucket_name: &str| Sample {
         s3uid: s3uid.to_owned(),
         bucket_name: bucket_name.to_owned(),

@@ -15,6 +15,7 @@ use super::http::{repeated, segment, send_json};
 use super::secrets::{ClusterSecret, Secrets, Token};
 use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider};
 use crate::config::Location;
+use crate::domain::bucket_name::BucketName;
 use crate::domain::task::LockedObject;
 use crate::domain::usage::{RequestClasses, TrafficHour};
 use crate::outside::Outside;
@@ -54,7 +55,7 @@ struct BucketRow {
 impl BucketRow {
     fn into_bucket(self) -> Bucket {
         Bucket {
-            name: self.name,
+            name: self.name.into(),
             created_at: self.created_at,
             stored_bytes: self.stored_bytes,
             objects: self.objects,
@@ -151,7 +152,7 @@ impl Embedded {
         }
     }
 
-    async fn check_owner(&self, s3uid: &str, bucket_name: &str) -> Result<(), ClusterError> {
+    async fn check_owner(&self, s3uid: &str, bucket_name: &BucketName) -> Result<(), ClusterError> {
         let row: BucketRow = self
             .call("GET", &format!("/buckets/{}", segment(bucket_name)), None)
             .await?;
@@ -236,13 +237,21 @@ impl StorageProvider for Embedded {
         Ok(())
     }
 
-    async fn create_bucket(&self, s3uid: &str, bucket_name: &str) -> Result<(), ClusterError> {
+    async fn create_bucket(
+        &self,
+        s3uid: &str,
+        bucket_name: &BucketName,
+    ) -> Result<(), ClusterError> {
         let path = format!("/users/{}/buckets/{}", segment(s3uid), segment(bucket_name));
         self.call::<Value>("PUT", &path, None).await?;
         Ok(())
     }
 
-    async fn delete_bucket(&self, s3uid: &str, bucket_name: &str) -> Result<(), ClusterError> {
+    async fn delete_bucket(
+        &self,
+        s3uid: &str,
+        bucket_name: &BucketName,
+    ) -> Result<(), ClusterError> {
         self.check_owner(s3uid, bucket_name).await?;
         self.call::<Value>(
             "DELETE",
@@ -281,7 +290,7 @@ impl StorageProvider for Embedded {
     async fn purge_bucket(
         &self,
         s3uid: &str,
-        bucket_name: &str,
+        bucket_name: &BucketName,
         max_entries: u32,
     ) -> Result<PurgeStep, ClusterError> {
         self.check_owner(s3uid, bucket_name).await?;
@@ -315,7 +324,7 @@ impl StorageProvider for Embedded {
             let usage: Usage = self.call("POST", "/usage", Some(&body)).await?;
             hours.extend(usage.entries.into_iter().map(|entry| TrafficHour {
                 s3uid: entry.uid,
-                bucket_name: entry.bucket,
+                bucket_name: entry.bucket.into(),
                 hour: entry.hour,
                 bytes_sent: entry.bytes_sent,
                 bytes_received: entry.bytes_received,

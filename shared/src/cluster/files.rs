@@ -19,6 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{Cluster, ClusterError, Keys};
 use crate::config::Location;
+use crate::domain::bucket_name::BucketName;
 use crate::domain::usage::OwnCalls;
 use crate::outside::{Outside, cluster_s3};
 
@@ -119,7 +120,7 @@ impl Files {
         &self,
         cluster: &Cluster,
         keys: &Keys,
-        bucket_name: &str,
+        bucket_name: &BucketName,
         start_after: Option<&str>,
         limit: i32,
         counter: &Counter,
@@ -175,7 +176,7 @@ impl Files {
         &self,
         cluster: &Cluster,
         keys: &Keys,
-        bucket_name: &str,
+        bucket_name: &BucketName,
         key: &str,
         counter: &Counter,
     ) -> Result<(), ClusterError> {

@@ -39,6 +39,7 @@ use super::http::{repeated, segment, send_json};
 use super::secrets::{ClusterSecret, Secrets, Token};
 use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider};
 use crate::config::Location;
+use crate::domain::bucket_name::BucketName;
 use crate::domain::usage::TrafficHour;
 use crate::outside::Outside;
 use crate::random::Random;
@@ -176,7 +177,7 @@ impl BucketInfo {
 
     fn to_bucket(&self) -> Bucket {
         Bucket {
-            name: self.name().to_owned(),
+            name: self.name().into(),
             created_at: self.created,
             stored_bytes: self.stored_bytes(),
             objects: count(self.objects),
@@ -442,7 +443,11 @@ impl Garage {
     }
 
     /// A bucket of this account; anybody else's is none.
-    async fn own_bucket(&self, s3uid: &str, bucket_name: &str) -> Result<BucketInfo, ClusterError> {
+    async fn own_bucket(
+        &self,
+        s3uid: &str,
+        bucket_name: &BucketName,
+    ) -> Result<BucketInfo, ClusterError> {
         let is_own = |info: &BucketInfo| info.owner().is_some_and(|(owner, _)| owner == s3uid);
         let operation = format!("GetBucketInfo?globalAlias={}", segment(bucket_name));
         match self.get::<BucketInfo>(&operation).await {
@@ -455,7 +460,7 @@ impl Garage {
             user => user?,
         };
         let infos = self.infos(&user).await?;
-        let named = infos.into_iter().find(|info| info.name() == bucket_name);
+        let named = infos.into_iter().find(|info| *bucket_name == *info.name());
         named.ok_or_else(no_such_bucket)
     }
 
@@ -637,7 +642,11 @@ impl StorageProvider for Garage {
         Ok(())
     }
 
-    async fn create_bucket(&self, s3uid: &str, bucket_name: &str) -> Result<(), ClusterError> {
+    async fn create_bucket(
+        &self,
+        s3uid: &str,
+        bucket_name: &BucketName,
+    ) -> Result<(), ClusterError> {
         let mut user = self.user(s3uid).await?;
         let bucket = json!({
             "globalAlias": bucket_name,
@@ -672,7 +681,11 @@ impl StorageProvider for Garage {
         Ok(())
     }
 
-    async fn delete_bucket(&self, s3uid: &str, bucket_name: &str) -> Result<(), ClusterError> {
+    async fn delete_bucket(
+        &self,
+        s3uid: &str,
+        bucket_name: &BucketName,
+    ) -> Result<(), ClusterError> {
         let info = self.own_bucket(s3uid, bucket_name).await?;
         if info.unfinished_uploads > 0 {
             let words = "The bucket you tried to delete has unfinished uploads";
@@ -730,7 +743,7 @@ impl StorageProvider for Garage {
     async fn purge_bucket(
         &self,
         s3uid: &str,
-        bucket_name: &str,
+        bucket_name: &BucketName,
         max_entries: u32,
     ) -> Result<PurgeStep, ClusterError> {
         let info = self.own_bucket(s3uid, bucket_name).await?;

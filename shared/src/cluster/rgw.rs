@@ -57,6 +57,7 @@ use super::files::{decode, refusal, s3_client};
 use super::secrets::{ClusterSecret, Secrets, visible};
 use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider, doubt};
 use crate::config::Location;
+use crate::domain::bucket_name::BucketName;
 use crate::domain::task::LockedObject;
 use crate::domain::usage::{RequestClass, RequestClasses, TrafficHour};
 use crate::outside::Outside;
@@ -187,7 +188,7 @@ impl BucketStats {
             .iter()
             .filter(|(category, _)| *category != Self::UPLOADS);
         Bucket {
-            name: self.bucket,
+            name: self.bucket.into(),
             created_at: self.creation_time,
             stored_bytes: self.usage.values().map(|category| category.size).sum(),
             objects: objects.map(|(_, category)| category.num_objects).sum(),
@@ -423,7 +424,7 @@ impl Rgw {
     async fn own_bucket(
         &self,
         s3uid: &str,
-        bucket_name: &str,
+        bucket_name: &BucketName,
     ) -> Result<BucketStats, ClusterError> {
         let bucket: BucketStats = self.ask("bucket", &[("bucket", bucket_name)]).await?;
         if bucket.owner == s3uid {
@@ -478,7 +479,7 @@ impl Rgw {
     async fn remove_versions(
         &self,
         s3: &Client,
-        bucket_name: &str,
+        bucket_name: &BucketName,
         versions: Vec<Version>,
     ) -> Vec<Result<u64, ClusterError>> {
         // XML has no way to write some characters: those keys go into a path, one by one.
@@ -520,7 +521,7 @@ type Marker = Option<(Option<String>, Option<String>)>;
 /// A page of a bucket's versions, and where the next one begins.
 async fn versions(
     s3: &Client,
-    bucket_name: &str,
+    bucket_name: &BucketName,
     after: Marker,
     limit: u32,
 ) -> Result<(Vec<Version>, Marker), ClusterError> {
@@ -556,7 +557,7 @@ async fn versions(
 /// Removes these versions by one call; of each its bytes, or why it was not removed.
 async fn remove_together(
     s3: &Client,
-    bucket_name: &str,
+    bucket_name: &BucketName,
     versions: &[Version],
 ) -> Vec<Result<u64, ClusterError>> {
     let answer = async {
@@ -610,7 +611,7 @@ async fn remove_together(
 
 async fn remove_alone(
     s3: &Client,
-    bucket_name: &str,
+    bucket_name: &BucketName,
     version: &Version,
 ) -> Result<u64, ClusterError> {
     let removed = s3
@@ -628,7 +629,7 @@ async fn remove_alone(
 }
 
 /// Why the administrator may not remove a version: as a rule it is locked.
-async fn locked(s3: &Client, bucket_name: &str, version: &Version) -> ClusterError {
+async fn locked(s3: &Client, bucket_name: &BucketName, version: &Version) -> ClusterError {
     let retention = s3
         .get_object_retention()
         .bucket(bucket_name)
@@ -664,7 +665,7 @@ async fn locked(s3: &Client, bucket_name: &str, version: &Version) -> ClusterErr
 /// A page of a bucket's unfinished uploads from the beginning, and whether it is all there is.
 async fn uploads(
     s3: &Client,
-    bucket_name: &str,
+    bucket_name: &BucketName,
     limit: u32,
 ) -> Result<(Vec<MultipartUpload>, bool), ClusterError> {
     let page = s3
@@ -682,7 +683,7 @@ async fn uploads(
 /// Aborts an upload; its bytes.
 async fn abort(
     s3: &Client,
-    bucket_name: &str,
+    bucket_name: &BucketName,
     upload: MultipartUpload,
 ) -> Result<u64, ClusterError> {
     // RGW encodes the keys as asked, without saying so.
@@ -865,7 +866,7 @@ fn traffic_of(
                 .entry((entry.user.clone(), bucket_name.clone(), hour))
                 .or_insert_with(|| TrafficHour {
                     s3uid: entry.user.clone(),
-                    bucket_name,
+                    bucket_name: bucket_name.into(),
                     hour,
                     bytes_sent: 0,
                     bytes_received: 0,
@@ -1000,7 +1001,11 @@ impl StorageProvider for Rgw {
         Ok(())
     }
 
-    async fn create_bucket(&self, s3uid: &str, bucket_name: &str) -> Result<(), ClusterError> {
+    async fn create_bucket(
+        &self,
+        s3uid: &str,
+        bucket_name: &BucketName,
+    ) -> Result<(), ClusterError> {
         let user = self.user(s3uid).await?;
         let Some(key) = user.keys.first() else {
             return Err(ClusterError::Unavailable(
@@ -1020,7 +1025,11 @@ impl StorageProvider for Rgw {
         }
     }
 
-    async fn delete_bucket(&self, s3uid: &str, bucket_name: &str) -> Result<(), ClusterError> {
+    async fn delete_bucket(
+        &self,
+        s3uid: &str,
+        bucket_name: &BucketName,
+    ) -> Result<(), ClusterError> {
         if self
             .own_bucket(s3uid, bucket_name)
             .await?
@@ -1063,7 +1072,7 @@ impl StorageProvider for Rgw {
     async fn purge_bucket(
         &self,
         s3uid: &str,
-        bucket_name: &str,
+        bucket_name: &BucketName,
         max_entries: u32,
     ) -> Result<PurgeStep, ClusterError> {
         self.own_bucket(s3uid, bucket_name).await?;

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::domain::account::{Account, Group, Service, Status, Unsettled};
 use crate::domain::allowance::FreeAccount;
+use crate::domain::bucket_name::BucketName;
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
 use crate::domain::period::date_of;
@@ -32,7 +33,7 @@ pub struct BucketRow {
     /// Where.
     pub location: String,
     /// The name.
-    pub bucket_name: String,
+    pub bucket_name: BucketName,
     /// The account's s3uid.
     pub bucket_owner: String,
 }
@@ -233,7 +234,7 @@ impl Database {
     pub async fn bucket_owners(
         &self,
         locations: &[String],
-        bucket_name: &str,
+        bucket_name: &BucketName,
     ) -> Result<Vec<BucketRow>, Fault> {
         let table = &self.tables.accounts;
         let keys = locations

@@ -13,7 +13,7 @@ use crate::domain::account::{Account, Service};
 use crate::domain::closing::{ClosedPeriod, Closing};
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
-use crate::domain::invoice::Invoice;
+use crate::domain::invoice::{Invoice, InvoiceId};
 use crate::domain::money::Currency;
 use crate::domain::task::Task;
 use crate::error::Fault;
@@ -22,7 +22,7 @@ use crate::error::Fault;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenInvoice {
     /// The invoice.
-    pub invoice_id: u64,
+    pub invoice_id: InvoiceId,
     /// Who owes it.
     pub client_id: u64,
     /// For which account.
@@ -163,7 +163,7 @@ impl Database {
         &self,
         client_id: u64,
         due_on: Date,
-        invoice_id: u64,
+        invoice_id: InvoiceId,
     ) -> Result<Option<OpenInvoice>, Fault> {
         let sk = keys::open_invoice(due_on, invoice_id);
         self.get(&self.tables.ledger, keys::client(client_id), Some(sk))
@@ -171,7 +171,11 @@ impl Database {
     }
 
     /// An invoice of a client.
-    pub async fn invoice(&self, client_id: u64, invoice_id: u64) -> Result<Option<Invoice>, Fault> {
+    pub async fn invoice(
+        &self,
+        client_id: u64,
+        invoice_id: InvoiceId,
+    ) -> Result<Option<Invoice>, Fault> {
         self.get(
             &self.tables.ledger,
             keys::client(client_id),

@@ -8,6 +8,7 @@ use super::{Database, Item, attribute, fault, item, keys, number, read, string, 
 use crate::domain::client::{Client, Role};
 use crate::domain::credential::{Access, ApiKey};
 use crate::domain::history::Entry;
+use crate::domain::invoice::InvoiceId;
 use crate::error::Fault;
 
 #[derive(Deserialize)]
@@ -21,7 +22,7 @@ pub struct Numbers {
     /// For the account.
     pub account_id: u64,
     /// For its invoice.
-    pub invoice_id: u64,
+    pub invoice_id: InvoiceId,
 }
 
 impl Database {
@@ -205,8 +206,8 @@ impl Database {
     }
 
     /// The next number for an invoice alone.
-    pub async fn next_invoice_id(&self) -> Result<u64, Fault> {
-        self.next_number("invoice_id").await
+    pub async fn next_invoice_id(&self) -> Result<InvoiceId, Fault> {
+        self.next_number("invoice_id").await.map(InvoiceId)
     }
 
     /// The next number for a client.

@@ -42,8 +42,10 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 
+use crate::domain::bucket_name::BucketName;
 use crate::domain::credential::hash;
 use crate::domain::history::Entity;
+use crate::domain::invoice::InvoiceId;
 use crate::domain::money::Currency;
 
 /// Numbers are padded so that they sort as numbers.
@@ -130,7 +132,7 @@ pub(crate) fn account(s3uid: &str) -> String {
     format!("ACCOUNT#{s3uid}")
 }
 
-pub(crate) fn bucket(location: &str, bucket_name: &str) -> String {
+pub(crate) fn bucket(location: &str, bucket_name: &BucketName) -> String {
     format!("BUCKET#{location}#{bucket_name}")
 }
 
@@ -196,11 +198,11 @@ pub(crate) fn reference(reference: &str) -> String {
     format!("REFERENCE#{}", hash(reference))
 }
 
-pub(crate) fn invoice(invoice_id: u64) -> String {
+pub(crate) fn invoice(invoice_id: InvoiceId) -> String {
     format!("{INVOICES}{invoice_id:0DIGITS$}")
 }
 
-pub(crate) fn open_invoice(due_on: Date, invoice_id: u64) -> String {
+pub(crate) fn open_invoice(due_on: Date, invoice_id: InvoiceId) -> String {
     format!("{OPEN_INVOICES}{due_on}#{invoice_id:0DIGITS$}")
 }
 
@@ -289,7 +291,7 @@ pub(crate) fn own_calls_of(hour: Timestamp) -> String {
     format!("{hour:.0}#")
 }
 
-pub(crate) fn own_calls_in(hour: Timestamp, s3uid: &str, bucket_name: &str) -> String {
+pub(crate) fn own_calls_in(hour: Timestamp, s3uid: &str, bucket_name: &BucketName) -> String {
     format!("{hour:.0}#{s3uid}#{bucket_name}")
 }
 

@@ -21,7 +21,7 @@ use super::{Database, attribute, found, item, keys, number, page, read, string, 
 use crate::config::Tables;
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
-use crate::domain::invoice::Invoice;
+use crate::domain::invoice::{Invoice, InvoiceId};
 use crate::domain::ledger::{Balances, LedgerAccount, Posting};
 use crate::domain::money::Currency;
 use crate::error::Fault;
@@ -30,7 +30,7 @@ use crate::tries::Tries;
 /// How often a place is taken again because somebody else issued the same invoice in between.
 const PLACE_TRIES: usize = 5;
 /// Invoices looked at before a place is used. More than are issued at once for one client.
-const NEWEST: u64 = 25;
+const NEWEST: usize = 25;
 
 impl Database {
     /// A client's balances; all zero where nothing was ever posted.
@@ -85,19 +85,20 @@ impl Database {
     pub async fn invoice_page(
         &self,
         client_id: u64,
-        before: Option<u64>,
-        limit: u64,
+        before: Option<InvoiceId>,
+        limit: usize,
     ) -> Result<Vec<Invoice>, Fault> {
         let table = &self.tables.ledger;
-        let last = before.map_or(u64::MAX, |before| before.saturating_sub(1));
+        let last = before.map_or(u64::MAX, |before| before.0.saturating_sub(1));
+        let last = InvoiceId(last.min(999_999_999_999));
         let query = self
             .client
             .query()
             .table_name(table)
             .key_condition_expression("pk = :client AND sk BETWEEN :first AND :last")
             .expression_attribute_values(":client", string(keys::client(client_id)))
-            .expression_attribute_values(":first", string(keys::invoice(0)))
-            .expression_attribute_values(":last", string(keys::invoice(last.min(999_999_999_999))))
+            .expression_attribute_values(":first", string(keys::invoice(InvoiceId(0))))
+            .expression_attribute_values(":last", string(keys::invoice(last)))
             .scan_index_forward(false)
             .consistent_read(true)
             .limit(i32::try_from(limit).unwrap_or(i32::MAX));
@@ -109,10 +110,10 @@ impl Database {
     pub async fn anybodys_invoice_page(
         &self,
         currencies: &[Currency],
-        before: Option<u64>,
+        before: Option<InvoiceId>,
         limit: usize,
-    ) -> Result<(Vec<Invoice>, Option<u64>), Fault> {
-        let before = before.unwrap_or(i64::MAX as u64);
+    ) -> Result<(Vec<Invoice>, Option<InvoiceId>), Fault> {
+        let before = before.unwrap_or(InvoiceId(i64::MAX as u64));
         let looks = currencies.iter().map(|currency| async move {
             let query = self
                 .by_currency(*currency, "invoice_id < :number", before)
@@ -130,7 +131,7 @@ impl Database {
         let mut rows: Vec<InvoiceRow> = looks.into_iter().flat_map(|(rows, _)| rows).collect();
         rows.retain(|row| row.is_invoice() && floor.is_none_or(|floor| row.invoice_id > floor));
         rows.sort_by_key(|row| Reverse(row.invoice_id));
-        let mut next = floor.map(|floor| floor + 1);
+        let mut next = floor.map(|InvoiceId(floor)| InvoiceId(floor + 1));
         if rows.len() > limit {
             rows.truncate(limit);
             next = rows.last().map(|row| row.invoice_id);
@@ -149,7 +150,7 @@ impl Database {
     pub async fn anybodys_invoice(
         &self,
         currencies: &[Currency],
-        invoice_id: u64,
+        invoice_id: InvoiceId,
     ) -> Result<Option<Invoice>, Fault> {
         let looks = currencies.iter().map(|currency| async move {
             let query = self.by_currency(*currency, "invoice_id = :number", invoice_id);
@@ -167,7 +168,7 @@ impl Database {
         &self,
         currency: Currency,
         numbers: &str,
-        invoice_id: u64,
+        invoice_id: InvoiceId,
     ) -> QueryFluentBuilder {
         self.client
             .query()
@@ -329,7 +330,7 @@ impl Database {
             let of_currency = invoices.iter().filter(|i| i.currency == currency);
             of_currency.filter_map(Invoice::place).collect()
         };
-        let is_all = (newest.len() as u64) < NEWEST;
+        let is_all = newest.len() < NEWEST;
         let mut numbers = numbers_of(newest);
         // Others that were given their places later may have been issued before.
         let is_among_them =
@@ -555,7 +556,7 @@ const MOST_ROWS_OF_AN_INVOICE: usize = 3;
 struct InvoiceRow {
     pk: String,
     sk: String,
-    invoice_id: u64,
+    invoice_id: InvoiceId,
 }
 
 impl InvoiceRow {

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::domain::account::Group;
 use crate::domain::account::{Account, Service};
+use crate::domain::bucket_name::BucketName;
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
 use crate::domain::usage::{Day, OwnCalls, TrafficHour};
@@ -337,7 +338,7 @@ impl Database {
         shard: u64,
         hour: Timestamp,
         s3uid: &str,
-        bucket_name: &str,
+        bucket_name: &BucketName,
         own: OwnCalls,
         now: Timestamp,
     ) -> Result<(), Fault> {

@@ -1,5 +1,6 @@
 //! Work of the billing queue. Every piece may be done twice: what is done already is left.
 
+use crate::domain::invoice::InvoiceId;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +27,7 @@ pub enum BillingWork {
         /// When it was due.
         due_on: Date,
         /// Which invoice.
-        invoice_id: u64,
+        invoice_id: InvoiceId,
     },
     /// Pay a client's open invoices from its credit, and lift suspensions.
     Settle {

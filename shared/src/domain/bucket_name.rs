@@ -1,6 +1,65 @@
-//! The rules for bucket names, after "General purpose bucket naming rules" in the Amazon S3 User Guide.
+//! Bucket names, and the rules for them after "General purpose bucket naming rules" in the Amazon S3 User Guide.
 
+use std::fmt;
 use std::net::Ipv4Addr;
+use std::ops::Deref;
+
+use serde::{Deserialize, Serialize};
+
+/// A bucket's name, stored and shown as the text that it is. Clusters hold buckets of other makers, so it need not keep to the rules.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BucketName(String);
+
+impl Deref for BucketName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BucketName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<String> for BucketName {
+    fn from(name: String) -> BucketName {
+        BucketName(name)
+    }
+}
+
+impl From<&str> for BucketName {
+    fn from(name: &str) -> BucketName {
+        BucketName(name.into())
+    }
+}
+
+impl From<BucketName> for String {
+    fn from(name: BucketName) -> String {
+        name.0
+    }
+}
+
+impl From<&BucketName> for String {
+    fn from(name: &BucketName) -> String {
+        name.0.clone()
+    }
+}
+
+impl PartialEq<str> for BucketName {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == *other
+    }
+}
+
+impl PartialEq<String> for BucketName {
+    fn eq(&self, other: &String) -> bool {
+        self.0 == *other
+    }
+}
 
 const RESERVED_PREFIXES: [&str; 3] = ["xn--", "sthree-", "amzn-s3-demo-"];
 const RESERVED_SUFFIXES: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
@@ -47,8 +106,8 @@ pub fn check(name: &str) -> Result<(), &'static str> {
 
 /// A name for whoever gave none: whose bucket it is, and `random`, of a-z and 0-9, that nobody else has.
 #[must_use]
-pub fn made_up(client_id: u64, random: &str) -> String {
-    format!("client-{client_id}-{random}")
+pub fn made_up(client_id: u64, random: &str) -> BucketName {
+    BucketName(format!("client-{client_id}-{random}"))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::account::{Account, Service, Status, Suspension};
 use crate::domain::allowance::{Allowance, OpenedAnew, Used};
 use crate::domain::figures::GB_BYTES;
-use crate::domain::invoice::{Basis, Line};
+use crate::domain::invoice::{Basis, InvoiceId, Line};
 use crate::domain::money::{Currency, to_minor};
 use crate::domain::period::{date_of, hours_between, next_anniversary, start_of};
 use crate::domain::plan::{Plan, PriceError};
@@ -112,7 +112,7 @@ pub struct ClosedPeriod {
     pub used_before: Option<Used>,
     /// The invoice; absent where nothing was charged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub invoice_id: Option<u64>,
+    pub invoice_id: Option<InvoiceId>,
 }
 
 /// Closes the period `[from, to)` of an account, where `to` is its commit date. `sold` is the plan that the next period is on;

@@ -1,5 +1,7 @@
 //! Invoices: numbered, immutable once issued, each line explained by the figures it was computed from.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use schemars::JsonSchema;
@@ -22,11 +24,25 @@ pub enum InvoiceStatus {
     Paid,
 }
 
+/// What an invoice is known by, unique in the installation: a number, stored and shown as such.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+#[schemars(inline)]
+pub struct InvoiceId(pub u64);
+
+impl fmt::Display for InvoiceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// An invoice as issued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invoice {
-    /// Unique in the installation.
-    pub invoice_id: u64,
+    /// What it is known by.
+    pub invoice_id: InvoiceId,
     /// `<client>-<currency>-<n>`: a client's invoices in a currency are numbered without gaps.
     pub number: String,
     /// Who pays.
@@ -60,7 +76,7 @@ pub struct Invoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakenOff {
     /// Which invoice.
-    pub invoice_id: u64,
+    pub invoice_id: InvoiceId,
     /// How much of it.
     pub amount_minor: i64,
 }

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumIter};
 
-use crate::domain::invoice::TakenOff;
+use crate::domain::invoice::{InvoiceId, TakenOff};
 use crate::domain::money::Currency;
 
 /// One of a client's ledger accounts.
@@ -84,18 +84,18 @@ pub enum Cause<'a> {
     /// An order that is fulfilled is paid.
     Capture(&'a str),
     /// An invoice is issued and paid at once.
-    Pay(u64),
+    Pay(InvoiceId),
     /// An invoice is issued, and open, maybe in part.
-    Owe(u64),
+    Owe(InvoiceId),
     /// Open invoices are paid from credit, in full or in part.
     Settle {
         /// The first of them.
-        first: u64,
+        first: InvoiceId,
         /// How often something was taken off it before.
         before: u32,
     },
     /// A credit note takes something off open invoices; the rest was paid, and is given back.
-    Refund(u64),
+    Refund(InvoiceId),
 }
 
 impl Cause<'_> {
@@ -116,7 +116,7 @@ impl Cause<'_> {
 
     /// From where and to where its amount moves, and whether what is taken off invoices is so much less credit and so much less owed.
     fn moves(self) -> (LedgerAccount, LedgerAccount, bool) {
-        use LedgerAccount::{Credit, Funding, Held, Receivable, Revenue};
+        use crate::domain::ledger::LedgerAccount::{Credit, Funding, Held, Receivable, Revenue};
         match self {
             Cause::TopUp(_) => (Funding, Credit, true),
             Cause::Hold(_) => (Credit, Held, false),
@@ -231,18 +231,18 @@ mod tests {
             let part = amount_minor / 100 * share;
             let off = match part {
                 0 => Vec::new(),
-                amount_minor => vec![TakenOff { invoice_id: 1, amount_minor }],
+                amount_minor => vec![TakenOff { invoice_id: InvoiceId(1), amount_minor }],
             };
-            let all = vec![TakenOff { invoice_id: 1, amount_minor }];
+            let all = vec![TakenOff { invoice_id: InvoiceId(1), amount_minor }];
             let (cause, taken_off) = match kind {
                 0 => (Cause::TopUp("x"), off),
                 1 => (Cause::Hold("x"), Vec::new()),
                 2 => (Cause::Release("x"), Vec::new()),
                 3 => (Cause::Capture("x"), all),
-                4 => (Cause::Owe(1), off),
-                5 => (Cause::Pay(1), all),
-                6 => (Cause::Refund(1), off),
-                _ => (Cause::Settle { first: 1, before: 0 }, all),
+                4 => (Cause::Owe(InvoiceId(1)), off),
+                5 => (Cause::Pay(InvoiceId(1)), all),
+                6 => (Cause::Refund(InvoiceId(1)), off),
+                _ => (Cause::Settle { first: InvoiceId(1), before: 0 }, all),
             };
             let posting = Posting::new(cause, payer, at, amount_minor, taken_off);
             prop_assert_eq!(posting.amounts_minor.values().sum::<i64>(), 0);
@@ -255,11 +255,11 @@ mod tests {
 
     #[test]
     fn what_pays_invoices_is_less_credit_and_less_owed() {
-        use LedgerAccount::{Credit, Funding, Receivable, Revenue};
+        use crate::domain::ledger::LedgerAccount::{Credit, Funding, Receivable, Revenue};
         let payer = (1, Currency::from_code("EUR").expect("EUR"));
         let moved = |cause, amount_minor| {
             let taken_off = vec![TakenOff {
-                invoice_id: 1,
+                invoice_id: InvoiceId(1),
                 amount_minor: 30,
             }];
             let at = Timestamp::UNIX_EPOCH;
@@ -275,18 +275,21 @@ mod tests {
             [(Receivable, 30), (Funding, -30)]
         );
         assert_eq!(
-            moved(Cause::Owe(1), 100),
+            moved(Cause::Owe(InvoiceId(1)), 100),
             [(Credit, -30), (Receivable, -70), (Revenue, 100)]
         );
         assert_eq!(
-            moved(Cause::Refund(2), 100),
+            moved(Cause::Refund(InvoiceId(2)), 100),
             [(Credit, 70), (Receivable, 30), (Revenue, -100)]
         );
         let settle = Cause::Settle {
-            first: 1,
+            first: InvoiceId(1),
             before: 0,
         };
         assert_eq!(moved(settle, 30), [(Credit, -30), (Receivable, 30)]);
-        assert_eq!(moved(Cause::Pay(1), 30), [(Credit, -30), (Revenue, 30)]);
+        assert_eq!(
+            moved(Cause::Pay(InvoiceId(1)), 30),
+            [(Credit, -30), (Revenue, 30)]
+        );
     }
 }

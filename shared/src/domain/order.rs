@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use strum::Display;
 
+use crate::domain::bucket_name::BucketName;
 use crate::domain::history::Actor;
+use crate::domain::invoice::InvoiceId;
 use crate::domain::money::Currency;
 use crate::domain::reason::Reason;
 
@@ -74,7 +76,7 @@ pub struct Order {
     /// Where.
     pub location: String,
     /// The first bucket.
-    pub bucket_name: String,
+    pub bucket_name: BucketName,
     /// How it is paid.
     pub payment: Payment,
     /// In what.
@@ -89,7 +91,7 @@ pub struct Order {
     /// The account's number.
     pub account_id: u64,
     /// The invoice's number, should there be one.
-    pub invoice_id: u64,
+    pub invoice_id: InvoiceId,
     /// The account's access key, chosen at the start.
     pub access_key: String,
     /// Its secret key under KMS, base64.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::account::{Account, NotAllowed, Status};
 use crate::domain::client::Client;
-use crate::domain::invoice::{Basis, Line};
+use crate::domain::invoice::{Basis, InvoiceId, Line};
 use crate::domain::money::{AmountTooLarge, Currency, to_minor};
 use crate::domain::period::{date_of, hours_between, start_of};
 use crate::domain::plan::Plan;
@@ -61,7 +61,7 @@ pub struct LatestChange {
     /// The whole hour, UTC, from which on it holds.
     pub from: Timestamp,
     /// Its invoice; none where nothing was charged.
-    pub invoice_id: Option<u64>,
+    pub invoice_id: Option<InvoiceId>,
     /// What was charged, or given back.
     pub amount_minor: i64,
     /// In what.

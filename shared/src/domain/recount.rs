@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::domain::closing::ClosedPeriod;
-use crate::domain::invoice::Invoice;
+use crate::domain::invoice::{Invoice, InvoiceId};
 use crate::domain::ledger::{Balances, LedgerAccount, Posting};
 use crate::domain::money::Currency;
 
@@ -14,7 +14,7 @@ use crate::domain::money::Currency;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenSide {
     /// The invoice.
-    pub invoice_id: u64,
+    pub invoice_id: InvoiceId,
     /// In what.
     pub currency: Currency,
     /// What is left to pay.
@@ -137,13 +137,13 @@ fn of_currency(found: &mut Found, books: &Books, currency: Currency, counted: Op
 
 /// Each invoice against its lines, its open side, and what postings took off it.
 fn of_invoices(found: &mut Found, books: &Books) {
-    let mut taken_off: BTreeMap<u64, i64> = BTreeMap::new();
+    let mut taken_off: BTreeMap<InvoiceId, i64> = BTreeMap::new();
     for posting in &books.postings {
         for taken in &posting.taken_off {
             *taken_off.entry(taken.invoice_id).or_default() += taken.amount_minor;
         }
     }
-    let mut open: BTreeMap<u64, &OpenSide> = books
+    let mut open: BTreeMap<InvoiceId, &OpenSide> = books
         .open
         .iter()
         .map(|open| (open.invoice_id, open))
@@ -237,7 +237,7 @@ pub fn outstanding_holds(postings: &[Posting]) -> BTreeMap<&str, &Posting> {
 
 /// Closed periods against their invoices, and what is held against the orders under way.
 fn of_causes(found: &mut Found, books: &Books) {
-    let ids: BTreeSet<u64> = books.invoices.iter().map(|i| i.invoice_id).collect();
+    let ids: BTreeSet<InvoiceId> = books.invoices.iter().map(|i| i.invoice_id).collect();
     for period in &books.periods {
         let Some(invoice_id) = period.invoice_id.filter(|id| !ids.contains(id)) else {
             continue;
@@ -335,7 +335,7 @@ mod tests {
             basis: Basis::Recurring,
         };
         Invoice {
-            invoice_id,
+            invoice_id: InvoiceId(invoice_id),
             number: format!("1-EUR-{invoice_id:04}"),
             client_id: 1,
             s3uid: "a".into(),
@@ -367,11 +367,11 @@ mod tests {
         let postings = vec![
             post(Cause::TopUp("first"), 1_000, Vec::new()),
             post(Cause::Hold("paid"), 300, Vec::new()),
-            post(Cause::Capture("paid"), 300, off(1, 300)),
+            post(Cause::Capture("paid"), 300, off(InvoiceId(1), 300)),
             post(Cause::Hold("under way"), 700, Vec::new()),
-            post(Cause::Owe(2), 500, Vec::new()),
-            post(Cause::TopUp("second"), 100, off(2, 100)),
-            post(Cause::Refund(3), 50, off(2, 50)),
+            post(Cause::Owe(InvoiceId(2)), 500, Vec::new()),
+            post(Cause::TopUp("second"), 100, off(InvoiceId(2), 100)),
+            post(Cause::Refund(InvoiceId(3)), 50, off(InvoiceId(2), 50)),
         ];
         let mut balances = Balances::default();
         for posting in &postings {
@@ -387,7 +387,7 @@ mod tests {
                 invoice(3, -50, [0, 0]),
             ],
             open: vec![OpenSide {
-                invoice_id: 2,
+                invoice_id: InvoiceId(2),
                 currency: eur(),
                 open_minor: 350,
             }],
@@ -405,7 +405,7 @@ mod tests {
                 currency: eur(),
                 is_uncharged: false,
                 is_next_uncharged: false,
-                invoice_id: Some(2),
+                invoice_id: Some(InvoiceId(2)),
             }],
             orders: BTreeSet::from(["under way".to_owned()]),
             waiting: BTreeMap::from([(eur(), BTreeSet::from([4]))]),

@@ -3,7 +3,7 @@
 //! Whatever lowers a debt, money or a credit note, goes to the open invoices in their order, the last of them in part. Only what is left
 //! when nothing is open becomes credit. An invoice just issued is paid by the same rule: none before an older one.
 
-use crate::domain::invoice::TakenOff;
+use crate::domain::invoice::{InvoiceId, TakenOff};
 use crate::domain::ledger::Balances;
 
 /// What an amount takes off open invoices, given as their numbers and what is open of them, in the order in which they are paid; and what
@@ -11,7 +11,7 @@ use crate::domain::ledger::Balances;
 #[must_use]
 pub fn allocate(
     amount_minor: i64,
-    open: impl IntoIterator<Item = (u64, i64)>,
+    open: impl IntoIterator<Item = (InvoiceId, i64)>,
     most: usize,
 ) -> (Vec<TakenOff>, i64) {
     let mut left = amount_minor;
@@ -65,10 +65,10 @@ mod tests {
     #[test]
     fn the_oldest_is_paid_first_and_the_last_in_part() {
         let taken = |invoice_id, amount_minor| TakenOff {
-            invoice_id,
+            invoice_id: InvoiceId(invoice_id),
             amount_minor,
         };
-        let open = [(1, 500), (2, 700), (3, 100)];
+        let open = [(1, 500), (2, 700), (3, 100)].map(|(id, open)| (InvoiceId(id), open));
         assert_eq!(
             allocate(900, open, 9),
             (vec![taken(1, 500), taken(2, 400)], 0)
@@ -98,7 +98,7 @@ mod tests {
             amount_minor in 0i64..10_000,
             open in proptest::collection::vec(1i64..2_000, 0..8),
         ) {
-            let open: Vec<(u64, i64)> = (1..).zip(open).collect();
+            let open: Vec<(InvoiceId, i64)> = (1..).map(InvoiceId).zip(open).collect();
             let (taken_off, left) = allocate(amount_minor, open.iter().copied(), 100);
             let off: i64 = taken_off.iter().map(|taken| taken.amount_minor).sum();
             prop_assert_eq!(off + left, amount_minor);

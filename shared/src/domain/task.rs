@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::domain::bucket_name::BucketName;
 use crate::domain::credential::Access;
 
 /// What is to be done.
@@ -20,7 +21,7 @@ pub enum Work {
         /// Whose.
         s3uid: String,
         /// Which.
-        bucket_name: String,
+        bucket_name: BucketName,
     },
     /// Empty and remove all of an account's buckets, then its user, then the account.
     RemoveAccount {
@@ -108,7 +109,7 @@ pub struct Task {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockedObject {
     /// In which bucket.
-    pub bucket_name: String,
+    pub bucket_name: BucketName,
     /// Its key.
     pub key: String,
     /// Which of its versions.

@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::bucket_name::BucketName;
 use crate::domain::period::{date_of, start_of};
 
 /// Requests by what they did, where a cluster tells them apart. Together they are all requests.
@@ -84,7 +85,7 @@ pub struct TrafficHour {
     /// Whose bucket.
     pub s3uid: String,
     /// Which bucket.
-    pub bucket_name: String,
+    pub bucket_name: BucketName,
     /// The start of the hour, UTC.
     pub hour: Timestamp,
     /// Bytes of answers.

@@ -203,11 +203,11 @@ schema!(S3uid, "S3uid", {
 
 /// A bucket name as S3 takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BucketName(pub String);
+pub struct BucketName(pub bucket_name::BucketName);
 
 from_line!(BucketName, |text| {
     bucket_name::check(&text)?;
-    Ok(BucketName(text))
+    Ok(BucketName(text.into()))
 });
 schema!(BucketName, "BucketName", {
     "type": "string",

@@ -10,7 +10,7 @@ use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyl
 use rust_decimal::Decimal;
 use textwrap::{Options, WordSplitter};
 use wharfage::domain::figures::GB_BYTES;
-use wharfage::domain::invoice::{Basis, Invoice, Line};
+use wharfage::domain::invoice::{Basis, Invoice, InvoiceId, Line};
 use wharfage::domain::ledger::{Balances, LedgerAccount, Posting};
 use wharfage::domain::money::{Currency, to_major};
 
@@ -386,14 +386,14 @@ pub(super) fn ledger(
 /// What made a posting, in a few words.
 fn cause(posting: &Posting, invoices: &[Invoice]) -> String {
     let (kind, of) = posting.id.split_once(':').unwrap_or((&posting.id, ""));
-    let number = |invoice_id: Option<u64>| {
+    let number = |invoice_id: Option<InvoiceId>| {
         let invoice = invoices
             .iter()
             .find(|invoice| Some(invoice.invoice_id) == invoice_id);
         invoice.map_or_else(|| "an invoice".into(), |invoice| invoice.number.clone())
     };
     let first = || number(posting.taken_off.first().map(|taken| taken.invoice_id));
-    let issued = || number(of.parse().ok());
+    let issued = || number(of.parse().ok().map(InvoiceId));
     match kind {
         "top_up" => of.to_owned(),
         "hold" => "order: price held".into(),
@@ -476,6 +476,7 @@ mod tests {
     use wharfage::domain::rating::{StorageOverage, TrafficOverage};
 
     use super::*;
+    use wharfage::domain::ledger::Cause;
 
     fn an_invoice() -> Invoice {
         let storage = StorageOverage::of(5_368_709_120, 0, 744, 744, Decimal::new(2_000, 0));
@@ -498,7 +499,7 @@ mod tests {
         let at = "2026-02-15T00:25:00Z".parse().expect("time");
         let amount_minor = lines.iter().map(|line| line.amount_minor).sum();
         Invoice {
-            invoice_id: 2,
+            invoice_id: InvoiceId(2),
             number: "1-EUR-0002".into(),
             client_id: 1,
             s3uid: "uid".into(),
@@ -620,26 +621,35 @@ mod tests {
         let currency = Currency::from_code("EUR").expect("EUR");
         let payer = (1, currency);
         let at = |day: i64| Timestamp::from_second(1_768_000_000 + day * 86_400).expect("time");
-        let off = |amount_minor| {
+        let off = |invoice_id, amount_minor| {
+            let invoice_id = InvoiceId(invoice_id);
             vec![TakenOff {
-                invoice_id: 2,
+                invoice_id,
                 amount_minor,
             }]
         };
+        let post = |cause, day, amount_minor, taken_off| {
+            Posting::new(cause, payer, at(day), amount_minor, taken_off)
+        };
         let postings = [
-            Posting::top_up("first credit", payer, at(0), 15_000, Vec::new()),
-            Posting::hold("o", payer, at(1), 11_900),
-            Posting::capture("o", payer, at(1), 1, 11_900),
-            Posting::issue(2, payer, at(30), 10_562, 3_100),
-            Posting::refund(2, payer, at(31), 562, off(562)),
-            Posting::top_up("bank transfer 4711", payer, at(32), 10_000, off(6_900)),
+            post(Cause::TopUp("first credit"), 0, 15_000, Vec::new()),
+            post(Cause::Hold("o"), 1, 11_900, Vec::new()),
+            post(Cause::Capture("o"), 1, 11_900, off(1, 11_900)),
+            post(Cause::Owe(InvoiceId(2)), 30, 10_562, off(2, 3_100)),
+            post(Cause::Refund(InvoiceId(2)), 31, 562, off(2, 562)),
+            post(
+                Cause::TopUp("bank transfer 4711"),
+                32,
+                10_000,
+                off(2, 6_900),
+            ),
         ];
         let mut balances = Balances::default();
         for posting in &postings {
             balances.apply(posting);
         }
         let first = Invoice {
-            invoice_id: 1,
+            invoice_id: InvoiceId(1),
             number: "1-EUR-0001".into(),
             amount_minor: 11_900,
             ..an_invoice()
