@@ -31,7 +31,7 @@ RULES = re.compile(
             "must end within the first 10000 files",
             "goes with no other name|goes with .* only beside",
             "must be a day after today",
-            "must not be after period_to",
+            "must not be after period_to|days before period_to",
             "is the same in all versions of a plan",
             "stop_at_bandwidth_limit: must be 0 for a plan",
         ]

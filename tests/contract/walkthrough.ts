@@ -24,7 +24,7 @@ function variable(name: string): string {
 
 const API = variable("API");
 const LICENSE = join(variable("REPOSITORY"), "LICENSE");
-const client = createClient<paths>({ baseUrl: API });
+const client = createClient<paths, "application/json">({ baseUrl: API });
 
 /** What was answered, which is no refusal. */
 async function answer<T>(call: Promise<{ data?: T; error?: Refusal }>): Promise<T> {
@@ -57,7 +57,7 @@ async function moveTime(advance: string): Promise<void> {
 
 async function keysOf(token: string, s3uid: string): Promise<string> {
   const show = (s3_key: "access_key" | "secret_key") =>
-    answer(client.POST("/s3/show_key", { body: { token, s3uid, s3_key } }));
+    answer(client.POST("/s3/show_key", { body: { action: "show_key", token, s3uid, s3_key } }));
   return `${(await show("access_key")).access_key}:${(await show("secret_key")).secret_key}`;
 }
 
@@ -72,7 +72,7 @@ async function put(keys: string, file: string, to: string): Promise<boolean> {
 }
 
 async function history(token: string, s3uid: string): Promise<string[]> {
-  const body = { token, s3uid } as const;
+  const body = { action: "history", token, s3uid } as const;
   return (await answer(client.POST("/s3/history", { body }))).history.map((entry) => entry.action);
 }
 
@@ -80,10 +80,10 @@ async function orderUploadDelete(): Promise<void> {
   const unknown = client.POST("/auth.php", { body: { action: "login", key: "nobody" } });
   assert.equal(await refusal(unknown), "auth/login: invalid key");
   const token = await logIn(variable("CLIENT_KEY"));
-  const { plans } = await answer(client.POST("/s3/list_plans", { body: { token } }));
+  const { plans } = await answer(client.POST("/s3/list_plans", { body: { action: "list_plans", token } }));
   assert.deepEqual([plans[0]?.id, plans[0]?.name], [1, "Free"]);
 
-  const order = { token, plan_id: 2, bucket_name: "my-first-bucket" } as const;
+  const order = { action: "create_order", token, plan_id: 2, bucket_name: "my-first-bucket" } as const;
   const ordered = await answer(client.POST("/s3/create_order", { body: order }));
   assert.deepEqual([ordered.status, ordered.location, ordered.bucket_name], ["active", "NL", "my-first-bucket"]);
   const { s3uid } = ordered;
@@ -91,35 +91,35 @@ async function orderUploadDelete(): Promise<void> {
   assert.equal(await refusal(twice), "s3/create_order: bucket name is already taken");
 
   assert(await put(await keysOf(token, s3uid), LICENSE, "my-first-bucket/docs/LICENSE"));
-  const search = { token, s3uid, bucket_name: "my-first-bucket", search: "license" } as const;
+  const search = { action: "get_files", token, s3uid, bucket_name: "my-first-bucket", search: "license" } as const;
   const { files } = await answer(client.POST("/s3/get_files", { body: search }));
   assert.deepEqual(
     files.files.map((file) => [file.key, file.size]),
     [["docs/LICENSE", (await stat(LICENSE)).size]],
   );
-  const buckets = await answer(client.POST("/s3/get_buckets", { body: { token, s3uid } }));
+  const buckets = await answer(client.POST("/s3/get_buckets", { body: { action: "get_buckets", token, s3uid } }));
   assert("message" in buckets, "the cluster of this machine is fast");
   assert.deepEqual(
     buckets.message.map((bucket) => [bucket.name, bucket.objects]),
     [["my-first-bucket", 1]],
   );
-  const { s3_users } = await answer(client.POST("/s3/get_users", { body: { token } }));
+  const { s3_users } = await answer(client.POST("/s3/get_users", { body: { action: "get_users", token } }));
   assert.deepEqual(
     s3_users.map((account) => account.s3uid),
     [s3uid],
   );
 
-  const cancel = { token, s3uid } as const;
+  const cancel = { action: "delete_payment_account", token, s3uid } as const;
   const cancelled: Service = (await answer(client.POST("/s3/delete_payment_account", { body: cancel }))).service;
   assert.equal(cancelled.status, "cancelling");
   assert(cancelled.cancellation_date && cancelled.termination_date);
-  const keep = { token, s3uid } as const;
+  const keep = { action: "cancel_payment_account_deletion", token, s3uid } as const;
   const kept: Service = (await answer(client.POST("/s3/cancel_payment_account_deletion", { body: keep }))).service;
   assert.deepEqual([kept.status, kept.cancellation_date], ["active", null]);
   const entries = await history(token, s3uid);
   assert.deepEqual(entries.slice(0, 2), ["cancel_payment_account_deletion", "delete_payment_account"]);
 
-  const remove = { token, s3uid, reason: "finished" } as const;
+  const remove = { action: "delete_account", token, s3uid, reason: "finished" } as const;
   const { callback } = await answer(client.POST("/s3/delete_account", { body: remove }));
   for (let tries = 0; ; tries++) {
     const { result } = await answer(client.POST("/eq_callback.php", { body: { action: "check", key: callback } }));
@@ -133,6 +133,7 @@ async function billRemindSuspendCorrect(): Promise<void> {
   const staff = () => logIn(variable("ADMIN_KEY"));
   let token = await staff();
   const small = {
+    action: "create_plan",
     token,
     name: "Small",
     storage_type: "Standard",
@@ -144,16 +145,16 @@ async function billRemindSuspendCorrect(): Promise<void> {
     traffic_overage_price_eur: "0.50",
   } as const;
   const { plan } = await answer(client.POST("/s3/create_plan", { body: small }));
-  const ann = { token, email: "ann@example.com", billing: "main", currency: "EUR" } as const;
+  const ann = { action: "create_client", token, email: "ann@example.com", billing: "main", currency: "EUR" } as const;
   const id = (await answer(client.POST("/s3/create_client", { body: ann }))).client.client_id;
   const pay = (amount: number, reference: string) =>
-    answer(client.POST("/s3/add_credit", { body: { token, id, amount, reference } }));
+    answer(client.POST("/s3/add_credit", { body: { action: "add_credit", token, id, amount, reference } }));
   const first = await pay(5, "bank-1");
   assert.deepEqual([first.credit, first.owed, first.paid], [5, 0, []]);
 
-  const account = { token, id, plan_id: plan.id, bucket_name: "ann-data" } as const;
+  const account = { action: "create_account", token, id, plan_id: plan.id, bucket_name: "ann-data" } as const;
   const { s3uid } = await answer(client.POST("/s3/create_account", { body: account }));
-  const users = async () => (await answer(client.POST("/s3/get_users", { body: { token, id } }))).s3_users;
+  const users = async () => (await answer(client.POST("/s3/get_users", { body: { action: "get_users", token, id } }))).s3_users;
   assert.deepEqual(
     (await users()).map((account) => account.s3uid),
     [s3uid],
@@ -171,11 +172,11 @@ async function billRemindSuspendCorrect(): Promise<void> {
 
   await moveTime("P1M");
   token = await staff();
-  const open_ = { token, id, status: "open" } as const;
+  const open_ = { action: "list_invoices", token, id, status: "open" } as const;
   const { invoices } = await answer(client.POST("/s3/list_invoices", { body: open_ }));
   assert.equal(invoices.length, 1);
   const invoice_id = invoices[0]?.invoice_id ?? 0;
-  const { invoice } = await answer(client.POST("/s3/get_invoice", { body: { token, invoice_id } }));
+  const { invoice } = await answer(client.POST("/s3/get_invoice", { body: { action: "get_invoice", token, invoice_id } }));
   assert(invoice.amount > 3 && invoice.amount <= 3.5, `${invoice.amount}`);
   assert.equal((invoice.amount - invoice.open).toFixed(2), "2.00");
   const storage = invoice.lines.flatMap(({ basis }) => (basis.component === "storage" ? [basis] : []));
@@ -195,7 +196,7 @@ async function billRemindSuspendCorrect(): Promise<void> {
   assert.equal((await pay(10, "bank-2")).credit, paid.credit);
   assert(await put(keys, LICENSE, "ann-data/LICENSE"));
 
-  const toFree = { token, s3uid, plan_id: 1, when: "now" } as const;
+  const toFree = { action: "change_plan", token, s3uid, plan_id: 1, when: "now" } as const;
   const changed = await answer(client.POST("/s3/change_plan", { body: toFree }));
   assert.equal(changed.plan_id, 1);
   assert(changed.amount !== undefined && changed.amount < 0);
