@@ -29,7 +29,6 @@ pub struct Asked {
     /// The name of the bucket.
     bucket_name: BucketName,
     /// Go on from where a page ended: its `next_token`.
-    #[schemars(extend("examples" = ["ZG9jcy9MSUNFTlNF"]))]
     continuation_token: Option<RawText>,
     /// How many files a page has: 50, or as many as the page that is gone on from.
     max_keys: Option<Whole<1, LARGEST_MAX_KEYS>>,

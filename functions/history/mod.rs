@@ -39,7 +39,6 @@ pub struct Asked {
     #[serde(default)]
     offset: Offset<10_000>,
     /// Go on from where a page ended.
-    #[schemars(extend("examples" = ["eyJhdCI6MTd9"]))]
     next_token: Option<String>,
     /// What this client did, if an administrator asks. It goes with no other name.
     actor_id: Option<Id>,

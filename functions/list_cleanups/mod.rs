@@ -29,7 +29,6 @@ pub struct Asked {
     #[serde(default)]
     limit: Limit<50, 500>,
     /// Go on from where a page ended.
-    #[schemars(extend("examples" = ["eyJhdCI6MTd9"]))]
     next_token: Option<String>,
 }
 

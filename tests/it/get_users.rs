@@ -24,7 +24,7 @@ inventory::submit!(Example::new(
 async fn one_account(prepare: &Preparation<'_>) -> GoodCall {
     let account = prepare.order().await;
     GoodCall::by_client(json!({})).besides(json!({
-        "s3uid": account.s3uid, "bucket_name": account.bucket_name, "plan_id": 3, "email": "x@example.com",
+        "s3uid": account.s3uid, "bucket_name": account.bucket_name, "plan_id": 2, "email": "client@example.com",
     }))
 }
 

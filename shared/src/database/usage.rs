@@ -435,6 +435,11 @@ impl Database {
 
     /// What an account had stored at the end of the last day before `date` that tells.
     pub async fn stored_before(&self, s3uid: &str, date: Date) -> Result<u64, Fault> {
+        // Keys of days before the year 0 do not stand in order.
+        let before = date.yesterday().ok().filter(|day| *day >= Date::ZERO);
+        let Some(before) = before else {
+            return Ok(0);
+        };
         let table = &self.tables.usage;
         let mut rows = self
             .client
@@ -443,10 +448,7 @@ impl Database {
             .key_condition_expression("pk = :account AND sk BETWEEN :first AND :before")
             .expression_attribute_values(":account", string(keys::account(s3uid)))
             .expression_attribute_values(":first", string(keys::day(Date::ZERO)))
-            .expression_attribute_values(
-                ":before",
-                string(keys::day(date.yesterday().unwrap_or(Date::ZERO))),
-            )
+            .expression_attribute_values(":before", string(keys::day(before)))
             .scan_index_forward(false)
             .consistent_read(true)
             .limit(4)

@@ -88,17 +88,25 @@ impl<const MIN: u64, const MAX: u64> JsonSchema for Whole<MIN, MAX> {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let example = if MAX == LARGEST_ID {
+            EXAMPLE_ID
+        } else {
+            MIN.max(1)
+        };
         json_schema!({
             "type": "integer",
             "minimum": MIN,
             "maximum": MAX,
-            "examples": [MIN.max(1)],
+            "examples": [example],
         })
     }
 }
 
 /// The largest identifier: they begin at 1 and fit into a signed 64-bit integer of any language.
 const LARGEST_ID: u64 = i64::MAX as u64;
+
+/// The identifier that examples have.
+const EXAMPLE_ID: u64 = 17;
 
 /// An identifier.
 pub type Id = Whole<1, LARGEST_ID>;
