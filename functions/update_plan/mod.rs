@@ -25,7 +25,6 @@ pub struct Asked {
     #[schemars(flatten)]
     terms: Terms,
     /// The same in all versions of a plan: it is refused.
-    #[schemars(extend("examples" = ["Standard"]))]
     storage_type: Option<String>,
 }
 
