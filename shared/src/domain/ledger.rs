@@ -116,7 +116,7 @@ impl Cause<'_> {
 
     /// From where and to where its amount moves, and whether what is taken off invoices is so much less credit and so much less owed.
     fn moves(self) -> (LedgerAccount, LedgerAccount, bool) {
-        use LedgerAccount::{Credit, Funding, Held, Receivable, Revenue};
+        use crate::domain::ledger::LedgerAccount::{Credit, Funding, Held, Receivable, Revenue};
         match self {
             Cause::TopUp(_) => (Funding, Credit, true),
             Cause::Hold(_) => (Credit, Held, false),
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn what_pays_invoices_is_less_credit_and_less_owed() {
-        use LedgerAccount::{Credit, Funding, Receivable, Revenue};
+        use crate::domain::ledger::LedgerAccount::{Credit, Funding, Receivable, Revenue};
         let payer = (1, Currency::from_code("EUR").expect("EUR"));
         let moved = |cause, amount_minor| {
             let taken_off = vec![TakenOff {
