@@ -66,7 +66,7 @@ async fn create_account_leaves_its_invoice_open() {
 
 #[tokio::test]
 async fn create_account_takes_the_days_until_an_invoice_is_due_from_the_operator() {
-    let app = TestApp::start_with(&[("InvoiceDueDays", "3")]).await;
+    let app = TestApp::with(&[("InvoiceDueDays", "3")]).start().await;
     app.spend_all_credit("client2").await;
     let parameters = json!({ "plan_id": 3, "bucket_name": "my-bucket", "location": "DE" });
     app.call("client2", ACTION, parameters).await.ok();

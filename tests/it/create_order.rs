@@ -464,8 +464,9 @@ async fn create_order_sells_inactive_plans_to_clients_with_the_tag_s3_test() {
 
 #[tokio::test]
 async fn create_order_keeps_to_the_limits_of_free_and_of_all_accounts() {
-    let app =
-        TestApp::start_with(&[("FreeAccountsPerClient", "2"), ("AccountsPerClient", "3")]).await;
+    let app = TestApp::with(&[("FreeAccountsPerClient", "2"), ("AccountsPerClient", "3")])
+        .start()
+        .await;
     let order = |plan_id: u64, number: u64| json!({ "plan_id": plan_id, "bucket_name": format!("bucket-{number}") });
     let free = app.call("client", ACTION, order(1, 0)).await.ok();
     assert_eq!(free["invoice_id"], Value::Null);
@@ -577,7 +578,9 @@ async fn create_order_answers_a_repeated_idempotency_key_without_charging_again(
 
 #[tokio::test]
 async fn create_order_makes_a_bucket_name_up_where_the_operator_wants_it() {
-    let app = TestApp::start_with(&[("GenerateBucketNames", "yes")]).await;
+    let app = TestApp::with(&[("GenerateBucketNames", "yes")])
+        .start()
+        .await;
     let id = app.client_id("client");
     let mut names = std::collections::BTreeSet::new();
     let orders = [
@@ -620,7 +623,9 @@ async fn create_order_makes_a_bucket_name_up_where_the_operator_wants_it() {
 
 #[tokio::test]
 async fn create_order_repeats_the_name_it_made_up() {
-    let app = TestApp::start_with(&[("GenerateBucketNames", "yes")]).await;
+    let app = TestApp::with(&[("GenerateBucketNames", "yes")])
+        .start()
+        .await;
     let order = json!({ "plan_id": 2, "idempotency_key": "k-1" });
     let first = app.call("client", ACTION, order.clone()).await.ok();
     for _ in 0..2 {

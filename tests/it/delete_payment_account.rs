@@ -56,7 +56,7 @@ async fn delete_payment_account_ends_the_service_with_the_paid_period() {
 
 #[tokio::test]
 async fn delete_payment_account_keeps_the_data_as_long_as_the_operator_says() {
-    let app = TestApp::start_with(&[("RetentionDays", "0")]).await;
+    let app = TestApp::with(&[("RetentionDays", "0")]).start().await;
     let account = app.order("client", "my-bucket").await;
     app.stack.advance(1.second()).await.expect("time passes");
     // By an admin who names the client, and the account by its number.

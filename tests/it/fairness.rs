@@ -47,7 +47,7 @@ fn of(account: &TestAccount) -> Value {
 
 #[tokio::test]
 async fn many_questions_to_a_slow_location_do_not_hold_up_one_to_a_fast_location() {
-    let app = TestApp::start_with(&[("AccountsPerClient", "100")]).await;
+    let app = TestApp::with(&[("AccountsPerClient", "100")]).start().await;
     let credit = json!({ "id": app.client_id("client"), "amount": 1_000, "reference": "paid" });
     app.call("admin", "add_credit", credit).await.ok();
     let there: Vec<TestAccount> = stream::iter(0..QUESTIONS)

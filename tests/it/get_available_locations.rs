@@ -31,7 +31,7 @@ async fn get_available_locations_names_every_location_and_its_endpoint() {
 
 #[tokio::test]
 async fn get_available_locations_marks_the_operator_s_default() {
-    let app = TestApp::start_with(&[("DefaultLocation", "DE")]).await;
+    let app = TestApp::with(&[("DefaultLocation", "DE")]).start().await;
     let body = app.call("client", ACTION, json!({})).await.ok();
     let default: Vec<&serde_json::Value> = body["locations"]
         .as_array()

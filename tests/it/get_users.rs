@@ -293,7 +293,9 @@ async fn get_users_id_is_an_account_s_number_or_their_own_to_clients() {
 
 #[tokio::test]
 async fn get_users_sorts_and_pages_many_accounts_without_gaps_or_repeats() {
-    let app = TestApp::start_with(&[("FreeAccountsPerClient", "100")]).await;
+    let app = TestApp::with(&[("FreeAccountsPerClient", "100")])
+        .start()
+        .await;
     // Three dozen accounts in six groups; many share a figure, and several have none.
     let mut orders = Vec::new();
     for number in 0..36_u64 {

@@ -96,7 +96,10 @@ fn a_binary_that_is_not_told_which_function_it_is_names_them_all() {
 #[ignore = "runs functions as processes: cargo test -p tests --test it -- --ignored processes::"]
 async fn a_process_has_one_request_at_a_time_and_is_kept_for_the_next() {
     const FUNCTION: &str = "get_available_locations";
-    let app = TestApp::start_processes(&[], &Proxy::default()).await;
+    let app = TestApp::with(&[])
+        .processes(&Proxy::default())
+        .start()
+        .await;
     let ask = async || {
         app.call("client", FUNCTION, json!({})).await.ok();
     };
@@ -148,7 +151,11 @@ async fn a_process_that_takes_too_long_is_killed_and_the_next_request_has_a_new_
         template = template.replace(from, to);
     }
     let proxy = Proxy::default();
-    let app = TestApp::start_processes_of(template.leak(), &proxy).await;
+    let app = TestApp::with(&[])
+        .processes(&proxy)
+        .template(template.leak())
+        .start()
+        .await;
 
     let ask = || app.call("client", "list_plans", json!({}));
     ask().await.ok();
@@ -243,7 +250,10 @@ fn said<'a>(line: &'a Value, field: &str) -> Option<&'a Value> {
 #[ignore = "runs functions as processes: cargo test -p tests --test it -- --ignored processes::"]
 async fn log_lines_say_what_they_belong_to_and_no_secret() {
     let parameters = [("LogLevel", "debug"), ("BucketListWaitMs", "0")];
-    let app = TestApp::start_processes(&parameters, &Proxy::default()).await;
+    let app = TestApp::with(&parameters)
+        .processes(&Proxy::default())
+        .start()
+        .await;
     let account = app.order("client", "logged").await;
     let s3uid = json!({ "s3uid": account.s3uid });
     let mut key = s3uid.clone();
@@ -333,7 +343,7 @@ async fn start(proxy: &Proxy) -> TestApp {
         ("CreditLimit", "100000"),
         ("CleanupStepEntries", "4"),
     ];
-    let app = TestApp::start_processes(&parameters, proxy).await;
+    let app = TestApp::with(&parameters).processes(proxy).start().await;
     app.top_up("client", "for many orders", 100_000_000).await;
     app
 }
@@ -679,7 +689,10 @@ async fn a_cancelled_account_ends_once_wherever_its_process_is_killed() {
 #[ignore = "runs functions as processes: cargo test -p tests --test it -- --ignored processes::"]
 async fn a_bucket_list_is_told_wherever_its_process_is_killed() {
     let proxy = Proxy::default();
-    let app = TestApp::start_processes(&[("BucketListWaitMs", "0")], &proxy).await;
+    let app = TestApp::with(&[("BucketListWaitMs", "0")])
+        .processes(&proxy)
+        .start()
+        .await;
     let account = app.order("client", "listed").await;
     let new = async |_| {
         let parameters = json!({ "s3uid": account.s3uid });

@@ -97,7 +97,11 @@ impl Rgw {
 
     /// A system in the present with this cluster as its location `NL`; idle, or working by itself.
     pub async fn app(&self, parameters: &[(&str, &str)], background: bool) -> TestApp {
-        TestApp::start_over(vec![self.given()], parameters, background).await
+        TestApp::with(parameters)
+            .over(self.given())
+            .background(background)
+            .start()
+            .await
     }
 
     /// What Ceph's own tool says; nothing when it fails, as it does on what is not there.
@@ -174,7 +178,11 @@ impl Garage {
 
     /// A system in the present with this cluster as its location `NL`; idle, or working by itself.
     pub async fn app(&self, parameters: &[(&str, &str)], background: bool) -> TestApp {
-        TestApp::start_over(vec![self.given()], parameters, background).await
+        TestApp::with(parameters)
+            .over(self.given())
+            .background(background)
+            .start()
+            .await
     }
 }
 

@@ -105,78 +105,59 @@ pub struct TestAccount {
     pub bucket_name: String,
 }
 
-impl TestApp {
-    /// A new system at [`START`], its clock standing still, its queues polled.
-    pub async fn start() -> TestApp {
-        TestApp::start_with(&[]).await
+/// A system that is about to start.
+pub struct Starting(Options);
+
+impl Starting {
+    /// With queues that are only worked on when the test says so.
+    #[must_use]
+    pub fn idle(self) -> Starting {
+        self.background(false)
     }
 
-    /// The same, with other values for some of the template's parameters.
-    pub async fn start_with(parameters: &[(&str, &str)]) -> TestApp {
-        TestApp::start_from(parameters, Some(START), true, Vec::new(), None, None).await
+    /// With queues that are polled and schedules that run by themselves, or idle.
+    #[must_use]
+    pub fn background(mut self, background: bool) -> Starting {
+        self.0.background = background;
+        self
     }
 
-    /// The same, with queues that are only worked on when the test says so.
-    pub async fn start_idle(parameters: &[(&str, &str)]) -> TestApp {
-        TestApp::start_from(parameters, Some(START), false, Vec::new(), None, None).await
+    /// In the present, which is where the clusters live that are not its own; its clock runs.
+    #[must_use]
+    pub fn over(mut self, cluster: GivenCluster) -> Starting {
+        self.0.clock = None;
+        self.0.clusters = vec![cluster];
+        self
     }
 
-    /// The same, with each function a process of its own whose calls pass a proxy.
-    pub async fn start_processes(parameters: &[(&str, &str)], proxy: &Proxy) -> TestApp {
-        let proxy = Some(proxy.clone());
-        TestApp::start_from(parameters, Some(START), false, Vec::new(), proxy, None).await
+    /// Idle, with each function a process of its own whose calls pass a proxy.
+    #[must_use]
+    pub fn processes(mut self, proxy: &Proxy) -> Starting {
+        let proxy = proxy.clone();
+        let adjust: AdjustEnvironment =
+            Box::new(move |environment| proxy.lead_through(environment));
+        self.0.adjust_environment = Some(adjust);
+        self.0.processes = Some(binary());
+        self.idle()
     }
 
-    /// The same, with another template.
-    pub async fn start_processes_of(template: &'static str, proxy: &Proxy) -> TestApp {
-        let (proxy, template) = (Some(proxy.clone()), Some(template));
-        TestApp::start_from(&[], Some(START), false, Vec::new(), proxy, template).await
+    /// Of another template.
+    #[must_use]
+    pub fn template(mut self, template: &'static str) -> Starting {
+        self.0.template = template;
+        self
     }
 
-    /// A system in the present, which is where the clusters live that are not its own; its clock runs. Idle, or with queues that are
-    /// polled and schedules that run by themselves.
-    pub async fn start_over(
-        clusters: Vec<GivenCluster>,
-        parameters: &[(&str, &str)],
-        background: bool,
-    ) -> TestApp {
-        TestApp::start_from(parameters, None, background, clusters, None, None).await
-    }
-
-    async fn start_from(
-        parameters: &[(&str, &str)],
-        clock: Option<&str>,
-        background: bool,
-        clusters: Vec<GivenCluster>,
-        proxy: Option<Proxy>,
-        template: Option<&'static str>,
-    ) -> TestApp {
+    /// Starts it.
+    pub async fn start(mut self) -> TestApp {
         // `RUST_LOG=debug cargo test … -- --nocapture` shows what happens.
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
         let tap = Tap::new();
-        let processes = (proxy.is_some() || wants_processes()).then(binary);
-        let adjust_environment = proxy.map(|proxy| -> AdjustEnvironment {
-            Box::new(move |environment| proxy.lead_through(environment))
-        });
-        let default = Options::default();
-        let options = Options {
-            clusters,
-            clock: clock.map(|start| start.parse().expect("a time")),
-            parameters: parameters
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
-            connector: Some(tap.connector()),
-            background,
-            processes,
-            adjust_environment,
-            template: template.unwrap_or(default.template),
-            ..default
-        };
-        let stack = Stack::start(options).await.expect("the stack starts");
+        self.0.connector = Some(tap.connector());
+        let stack = Stack::start(self.0).await.expect("the stack starts");
         let mut app = TestApp {
             stack,
             tap,
@@ -184,6 +165,31 @@ impl TestApp {
         };
         app.log_in().await;
         app
+    }
+}
+
+impl TestApp {
+    /// A new system at [`START`], its clock standing still, its queues polled.
+    pub async fn start() -> TestApp {
+        TestApp::with(&[]).start().await
+    }
+
+    /// The same, with queues that are only worked on when the test says so, and other values for some of the template's parameters.
+    pub async fn start_idle(parameters: &[(&str, &str)]) -> TestApp {
+        TestApp::with(parameters).idle().start().await
+    }
+
+    /// A system with other values for some of the template's parameters; what else is other than usual is said next.
+    #[must_use]
+    pub fn with(parameters: &[(&str, &str)]) -> Starting {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Starting(Options {
+            clock: Some(START.parse().expect("a time")),
+            parameters: parameters.iter().map(owned).collect(),
+            background: true,
+            processes: wants_processes().then(binary),
+            ..Options::default()
+        })
     }
 
     /// Opens new sessions for everybody: they last a day, and time may have been moved further.
