@@ -14,7 +14,7 @@ use wharfage::http::envelope::Outcome;
 use wharfage::http::tokens::Caller;
 
 use crate::asking::ask;
-use crate::metering::{Metering, Seen};
+use crate::metering::{LiveUsage, Metering};
 
 /// How long to wait between two looks at the task: soon at first, since most clusters answer at once.
 const FIRST_LOOK: Duration = Duration::from_millis(40);
@@ -43,7 +43,7 @@ pub(crate) struct ListedBucket {
 }
 
 impl BucketList {
-    pub(crate) fn new(seen: &Seen) -> BucketList {
+    pub(crate) fn new(seen: &LiveUsage) -> BucketList {
         BucketList {
             buckets: seen
                 .buckets
@@ -189,7 +189,7 @@ async fn wait_for(
     task: &Task,
     wait: Duration,
 ) -> Result<Option<TaskAnswer>, Fault> {
-    let looking = async {
+    let reading = async {
         let mut pause = FIRST_LOOK;
         loop {
             tokio::time::sleep(pause).await;
@@ -203,7 +203,7 @@ async fn wait_for(
             pause = (pause * 2).min(LAST_LOOK);
         }
     };
-    match tokio::time::timeout(wait, looking).await {
+    match tokio::time::timeout(wait, reading).await {
         Ok(answer) => answer.map(Some),
         Err(_) => Ok(None),
     }

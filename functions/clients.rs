@@ -212,7 +212,7 @@ impl From<&Client> for OneClient {
 }
 
 /// A client in the history, as [`ClientShown`].
-pub(crate) fn wire(client: &Client) -> Value {
+pub(crate) fn client_json(client: &Client) -> Value {
     to_value(ClientShown::from(client)).unwrap_or_default()
 }
 

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 use wharfage::context::Context;
-use wharfage::domain::account::{Account, Parts, Suspension};
+use wharfage::domain::account::{Account, ClusterScope, Suspension};
 use wharfage::domain::allowance::OpenedAnew;
 use wharfage::domain::client::Client;
-use wharfage::domain::closing::{ClosedPeriod, Closing, Part, close, is_next_charged};
+use wharfage::domain::closing::{ClosedPeriod, ClosingOutcome, PlanSpan, close, is_next_charged};
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::history::Actor;
 use wharfage::domain::money::Currency;
@@ -26,7 +26,7 @@ use crate::metering::quota_event;
 use crate::suspension;
 
 /// An account's running or latest period with all that its closing takes.
-pub(crate) struct Period {
+pub(crate) struct OpenPeriod {
     /// Its first day.
     pub from: Date,
     /// Its end.
@@ -34,7 +34,7 @@ pub(crate) struct Period {
     /// What was used in it.
     pub usage: Usage,
     /// The same, by the plans that it was on.
-    pub parts: Vec<Part>,
+    pub parts: Vec<PlanSpan>,
     /// What was used of its allowances before it, where the account took another's place.
     pub opened_anew: Option<OpenedAnew>,
     /// The account's plan in the version that it has.
@@ -49,7 +49,7 @@ pub(crate) struct Period {
     pub currency: Currency,
 }
 
-impl Period {
+impl OpenPeriod {
     /// The plan of the next period, and why it is not the one that was asked for.
     pub(crate) fn renewed_on(
         &self,
@@ -75,7 +75,7 @@ pub(crate) async fn period(
     context: &Context,
     account: &Account,
     until: Timestamp,
-) -> Result<Period, Fault> {
+) -> Result<OpenPeriod, Fault> {
     let database = &context.database;
     let (from, to) = account.service.period();
     let missing = |what: &str| {
@@ -125,7 +125,7 @@ pub(crate) async fn period(
         }
         false => None,
     };
-    Ok(Period {
+    Ok(OpenPeriod {
         from,
         to,
         opened_anew,
@@ -146,12 +146,12 @@ pub(crate) fn parts(
     earlier: Vec<(Plan, Timestamp)>,
     last: Plan,
     usage: impl Fn(Timestamp, Timestamp) -> Usage,
-) -> Vec<Part> {
+) -> Vec<PlanSpan> {
     let mut since = start_of(from);
     let plans = earlier.into_iter().chain([(last, start_of(to))]);
     plans
         .map(|(plan, until)| {
-            let part = Part {
+            let part = PlanSpan {
                 from: since,
                 to: until,
                 plan,
@@ -208,7 +208,7 @@ pub(crate) async fn close_period(
         let draft = draft(context, bill, now).await?;
         let (after, due) = match closing.is_renewed {
             true => renewed(&account, &period, &closing, sold, now)?,
-            false => (account.clone(), Parts::default()),
+            false => (account.clone(), ClusterScope::default()),
         };
         if after.plan_id != account.plan_id {
             context.database.put_group(&after.group()).await?;
@@ -277,11 +277,11 @@ pub(crate) async fn close_period(
 /// An account whose period is renewed on a plan, and what of it its cluster is to be told.
 fn renewed(
     account: &Account,
-    period: &Period,
-    closing: &Closing,
+    period: &OpenPeriod,
+    closing: &ClosingOutcome,
     sold: &Plan,
     now: Timestamp,
-) -> Result<(Account, Parts), Fault> {
+) -> Result<(Account, ClusterScope), Fault> {
     let is_free = is_free_for(sold, &account.location, period.currency)
         .map_err(|e| Fault::permanent(format!("closing a period of {}", account.s3uid), e))?;
     let mut after = account.on_plan(sold, is_free, PlanChanges::default());
@@ -295,22 +295,22 @@ pub(crate) fn marked(
     after: Account,
     (old, new): (&Plan, &Plan),
     now: Timestamp,
-) -> (Account, Parts) {
+) -> (Account, ClusterScope) {
     // After an earlier change within the period, whoever made it may have died before the cluster heard of it.
     let is_limit_due = account.plan_changes.latest.is_some()
         || new.storage_limit_bytes() != old.storage_limit_bytes();
-    let due = Parts {
+    let due = ClusterScope {
         storage_limit: is_limit_due,
         suspension: after.are_keys_stopped() != account.are_keys_stopped(),
         keys: false,
     };
-    match due == Parts::default() {
+    match due == ClusterScope::default() {
         true => (after, due),
         false => (after.unsettled_in(due, now), due),
     }
 }
 
-fn closing_details(period: &Period, closing: &Closing, draft: Option<&Draft>) -> Value {
+fn closing_details(period: &OpenPeriod, closing: &ClosingOutcome, draft: Option<&Draft>) -> Value {
     json!({
         "period_from": period.from,
         "period_to": period.to,

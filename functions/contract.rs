@@ -171,7 +171,7 @@ impl<'a> Contract<'a> {
             self.own.insert(format!("{name}Later"), later);
             responses.insert("202".into(), under_way(reference(&format!("{name}Later"))));
         }
-        responses.extend(refused(&refusals(action)));
+        responses.extend(refusal_responses(&refusals(action)));
         let docs: Vec<&str> = action
             .contract
             .docs
@@ -355,7 +355,9 @@ impl<'a> Contract<'a> {
         }
         let reasons = actions.iter().flat_map(|action| refusals(action));
         let reasons = reasons.flat_map(|(_, reasons)| reasons);
-        responses.extend(refused(&by_status(reasons.chain([Reason::ActionUnknown]))));
+        responses.extend(refusal_responses(&by_status(
+            reasons.chain([Reason::ActionUnknown]),
+        )));
         let operation = |suffix: &str, summary: &str| {
             json!({
                 "operationId": format!("{module}{suffix}"),
@@ -508,7 +510,7 @@ fn request(schema: &Value) -> Value {
 }
 
 /// The responses of refusals. Where the reasons are those of every call, the response is one of the components.
-fn refused(by_status: &BTreeMap<u16, BTreeSet<Reason>>) -> Map<String, Value> {
+fn refusal_responses(by_status: &BTreeMap<u16, BTreeSet<Reason>>) -> Map<String, Value> {
     let shared = shared();
     let responses = by_status.iter().map(|(status, reasons)| {
         let response = match shared.get(status) == Some(reasons) {

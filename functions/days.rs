@@ -33,11 +33,11 @@ const TRIES: usize = 4;
 
 /// Who is told when an account crosses a threshold of its quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tell {
+pub(crate) enum QuotaEvents {
     /// Whoever listens to events.
-    Quota,
+    Emit,
     /// Nobody: while totals are made again an account passes through figures that it never had.
-    Nobody,
+    Suppress,
 }
 
 /// Sets a day of these accounts of a shard, with what is made from it, where that changes.
@@ -47,7 +47,7 @@ pub(crate) async fn set_days(
     shard: u64,
     date: Date,
     mut s3uids: Vec<&str>,
-    tell: Tell,
+    quota_events: QuotaEvents,
 ) -> Result<(), Fault> {
     if s3uids.is_empty() {
         return Ok(());
@@ -93,9 +93,9 @@ pub(crate) async fn set_days(
         let accounts = context.database.accounts(&names).await?;
         let sending = changed.iter().filter(|(_, change)| change.has_sent());
         let sending = sending.filter_map(|(s3uid, _)| accounts.get(*s3uid));
-        let limits = match tell {
-            Tell::Quota => traffic_limits(context, sending).await?,
-            Tell::Nobody => HashMap::new(),
+        let limits = match quota_events {
+            QuotaEvents::Emit => traffic_limits(context, sending).await?,
+            QuotaEvents::Suppress => HashMap::new(),
         };
         let writes: Vec<_> = changed
             .into_iter()
@@ -104,7 +104,9 @@ pub(crate) async fn set_days(
                 let limit = account.and_then(|account| limits.get(&sold(account)).copied());
                 async move {
                     let is_set = match account {
-                        Some(account) => change.write(context, account, tell, limit).await?,
+                        Some(account) => {
+                            change.write(context, account, quota_events, limit).await?
+                        }
                         None => true,
                     };
                     Ok::<_, Fault>((!is_set).then_some(s3uid))
@@ -187,7 +189,7 @@ impl Change<'_> {
         self,
         context: &Context,
         account: &Account,
-        tell: Tell,
+        quota_events: QuotaEvents,
         limit: Option<TrafficLimit>,
     ) -> Result<bool, Fault> {
         let database = &context.database;
@@ -223,7 +225,7 @@ impl Change<'_> {
             traffic_used_up(context, &figures, limit).await?;
         }
         let told = match account.listed_for {
-            Some(_) if tell == Tell::Quota => account
+            Some(_) if quota_events == QuotaEvents::Emit => account
                 .quota_told
                 .next(figures.stored_bytes, account.quota_bytes()),
             _ => None,

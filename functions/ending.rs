@@ -3,7 +3,9 @@
 use serde_json::json;
 use wharfage::context::Context;
 use wharfage::database::{Conflict, Started, Written};
-use wharfage::domain::account::{Account, Due, Parts, Service, Suspension, TerminationReason};
+use wharfage::domain::account::{
+    Account, ClusterScope, Due, Service, Suspension, TerminationReason,
+};
 use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
 use wharfage::domain::period::date_of;
@@ -14,7 +16,7 @@ use wharfage::tries::Tries;
 
 use crate::billing::TRIES;
 use crate::chasing;
-use crate::suspension::{conform, lift_unpaid, settle, suspend_unpaid};
+use crate::suspension::{lift_unpaid, settle, settle_if_due, suspend_unpaid};
 
 /// Begins the purge of an account whose service has ended.
 async fn terminate(context: &Context, s3uid: &str) -> Result<(), Fault> {
@@ -57,7 +59,7 @@ pub(crate) async fn end_service(context: &Context, s3uid: &str) -> Result<(), Fa
                     // It may have been paid for in the moment in which it was suspended.
                     chasing::lift_what_is_paid(context, account.client_id, Some(s3uid)).await??;
                 }
-                conform(context, s3uid).await?;
+                settle_if_due(context, s3uid).await?;
                 true
             }
         };
@@ -86,7 +88,7 @@ async fn end(context: &Context, account: &Account) -> Result<bool, Fault> {
         .is_yes();
     if is_changed {
         let account = account.with_service(&service, entry.at);
-        settle(context, account, Parts::SUSPENSION).await?;
+        settle(context, account, ClusterScope::SUSPENSION).await?;
     }
     Ok(is_changed)
 }

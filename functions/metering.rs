@@ -21,7 +21,7 @@ use wharfage::segments::shard_of;
 use crate::buckets::bucket_row;
 
 /// What was found.
-pub(crate) struct Seen {
+pub(crate) struct LiveUsage {
     /// The account with its new figures.
     pub account: Account,
     /// Its buckets, by name.
@@ -29,28 +29,28 @@ pub(crate) struct Seen {
 }
 
 /// Why nothing was found.
-pub(crate) enum LookError {
+pub(crate) enum LiveUsageError {
     Cluster(ClusterError),
     Fault(Fault),
 }
 
-impl From<ClusterError> for LookError {
-    fn from(error: ClusterError) -> LookError {
-        LookError::Cluster(error)
+impl From<ClusterError> for LiveUsageError {
+    fn from(error: ClusterError) -> LiveUsageError {
+        LiveUsageError::Cluster(error)
     }
 }
 
-impl From<Fault> for LookError {
-    fn from(fault: Fault) -> LookError {
-        LookError::Fault(fault)
+impl From<Fault> for LiveUsageError {
+    fn from(fault: Fault) -> LiveUsageError {
+        LiveUsageError::Fault(fault)
     }
 }
 
-impl From<LookError> for Error {
-    fn from(error: LookError) -> Error {
+impl From<LiveUsageError> for Error {
+    fn from(error: LiveUsageError) -> Error {
         match error {
-            LookError::Cluster(error) => error.into(),
-            LookError::Fault(fault) => fault.into(),
+            LiveUsageError::Cluster(error) => error.into(),
+            LiveUsageError::Fault(fault) => fault.into(),
         }
     }
 }
@@ -60,7 +60,10 @@ const LIVE_HOURS: i64 = 48;
 
 /// Asks the cluster for an account's buckets and its latest traffic, and sets the account's figures and its bucket names. Hours that
 /// were collected count as collected; what the cluster says of the others is added for the look only, and collected in its turn.
-pub(crate) async fn look(context: &Context, account: &Account) -> Result<Seen, LookError> {
+pub(crate) async fn read_live_usage(
+    context: &Context,
+    account: &Account,
+) -> Result<LiveUsage, LiveUsageError> {
     let now = context.now();
     let today = date_of(now);
     let period_from = account.service.period_start(today);
@@ -139,7 +142,7 @@ pub(crate) async fn look(context: &Context, account: &Account) -> Result<Seen, L
         ),
         context.database.set_account_figures(&account),
     )?;
-    Ok(Seen { account, buckets })
+    Ok(LiveUsage { account, buckets })
 }
 
 /// What the world is told of an account whose quota level is another by now.
@@ -298,7 +301,7 @@ pub(crate) fn buckets<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Opti
 
 /// What the segments of a shard tell of its accounts.
 #[derive(Default)]
-pub(crate) struct Told {
+pub(crate) struct SegmentTotals {
     /// Days that have a sample, by account.
     pub days: HashMap<String, BTreeMap<Date, Day>>,
     /// Buckets in the last hour that can tell, with its day, by account.
@@ -309,15 +312,15 @@ pub(crate) struct Told {
 ///
 /// # Errors
 /// When S3 cannot answer.
-pub(crate) async fn told(
+pub(crate) async fn read_segments(
     context: &Context,
     location: &str,
     shard: u64,
     is_wanted: impl Fn(&str) -> bool,
     from: Date,
     to: Date,
-) -> Result<Told, Fault> {
-    let mut told = Told::default();
+) -> Result<SegmentTotals, Fault> {
+    let mut totals = SegmentTotals::default();
     let mut date = from;
     while date < to {
         let next = date.saturating_add(1.day());
@@ -333,14 +336,14 @@ pub(crate) async fn told(
         }
         for (s3uid, samples) in samples {
             if let Some(count) = buckets(samples.iter().copied()) {
-                told.buckets.insert(s3uid.to_owned(), (date, count));
+                totals.buckets.insert(s3uid.to_owned(), (date, count));
             }
-            let days = told.days.entry(s3uid.to_owned()).or_default();
+            let days = totals.days.entry(s3uid.to_owned()).or_default();
             days.insert(date, Day::from_samples(samples));
         }
         date = next;
     }
-    Ok(told)
+    Ok(totals)
 }
 
 /// What accounts of a shard had stored before a day, by the last hour that tells, as far back as their first. Accounts that nothing is

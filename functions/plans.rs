@@ -391,7 +391,7 @@ impl From<&Plan> for PlanShown {
             let named = codes.iter().map(|code| {
                 let prices =
                     Currency::from_code(code).and_then(|currency| plan.prices.get(&currency));
-                let price = prices.map_or(Value::Null, |prices| number(of(prices)));
+                let price = prices.map_or(Value::Null, |prices| price_json(of(prices)));
                 (format!("{prefix}_{}", code.to_lowercase()), price)
             });
             named.collect()
@@ -402,7 +402,7 @@ impl From<&Plan> for PlanShown {
                 .keys()
                 .filter_map(|currency| {
                     let price = plan.monthly_price(location, *currency).ok()?;
-                    Some((currency.code().to_owned(), number(price)))
+                    Some((currency.code().to_owned(), price_json(price)))
                 })
                 .collect();
             (location.clone(), by_currency.into())
@@ -432,12 +432,12 @@ impl From<&Plan> for PlanShown {
 }
 
 /// A price in an answer.
-fn number(price: Decimal) -> Value {
+fn price_json(price: Decimal) -> Value {
     to_value(Number(price)).unwrap_or_default()
 }
 
 /// A plan in the history, as [`PlanShown`].
-pub(crate) fn wire(plan: &Plan) -> Value {
+pub(crate) fn plan_json(plan: &Plan) -> Value {
     to_value(PlanShown::from(plan)).unwrap_or_default()
 }
 

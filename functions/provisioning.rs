@@ -108,7 +108,7 @@ enum Outcome {
 
 /// Who carries an order on, and so what to do when the cluster cannot answer.
 #[derive(PartialEq, Eq)]
-enum Carrier {
+enum Trigger {
     /// A request: its client is told, so the order must come to nothing.
     Request,
     /// A job: nobody waits, so the order can wait for the cluster.
@@ -238,9 +238,9 @@ pub(crate) async fn place(
         answer: None,
     };
     if let Written::No(conflicts) = begin(context, &order, &fingerprint).await? {
-        return refused(context, &order, &conflicts, &fingerprint).await;
+        return why_refused(context, &order, &conflicts, &fingerprint).await;
     }
-    let outcome = carry_on(context, order, Some(keys), &Carrier::Request).await?;
+    let outcome = drive(context, order, Some(keys), &Trigger::Request).await?;
     answer(outcome)
 }
 
@@ -423,7 +423,7 @@ fn answer(outcome: Outcome) -> Result<Answered, Error> {
 }
 
 /// Why an order could not begin, told by the condition that matters most to the client.
-async fn refused(
+async fn why_refused(
     context: &Context,
     order: &Order,
     conflicts: &[Conflict],
@@ -522,7 +522,7 @@ async fn repeat(
             .take_order_up(&order.order_id, now, now + LEASE)
             .await?
         {
-            Some(order) => answer(carry_on(context, order, None, &Carrier::Request).await?),
+            Some(order) => answer(drive(context, order, None, &Trigger::Request).await?),
             None => Err(under_way().into()),
         };
     }
@@ -539,7 +539,7 @@ pub(crate) async fn resume(context: &Context, order_id: &str) -> Result<Option<S
     else {
         return Ok(None);
     };
-    match carry_on(context, order, None, &Carrier::Job).await {
+    match drive(context, order, None, &Trigger::Job).await {
         Ok(Outcome::Fulfilled(_)) => Ok(Some(State::Fulfilled)),
         Ok(Outcome::Undone(_)) => Ok(Some(State::Undone)),
         Err(Error::Fault(fault)) => Err(fault),
@@ -563,14 +563,14 @@ fn ended(order: Order) -> Result<Outcome, Error> {
 }
 
 /// Carries an order to its end, whichever way it is going.
-async fn carry_on(
+async fn drive(
     context: &Context,
     mut order: Order,
     keys: Option<Keys>,
-    carrier: &Carrier,
+    trigger: &Trigger,
 ) -> Result<Outcome, Error> {
     if order.state == State::Undone {
-        return match look_for_rest(context, &order).await {
+        return match find_leftovers(context, &order).await {
             Ok(()) => ended(order),
             Err(Stopped::Cluster(error)) => Err(error.into_fault("undoing an order").into()),
             Err(Stopped::Fault(fault)) => Err(fault.into()),
@@ -579,7 +579,7 @@ async fn carry_on(
     // Whoever worked on it before may have asked for something whose outcome nobody knows.
     let mut is_certain = order.attempts == 1;
     if order.state == State::Forward {
-        let (forward, is_known) = watched(go_forward(context, &order, keys)).await;
+        let (forward, is_known) = watched(provision(context, &order, keys)).await;
         match forward {
             Ok(Ok(outcome)) => return Ok(outcome),
             Err(Stopped::Fault(fault)) => return Err(fault.into()),
@@ -592,14 +592,14 @@ async fn carry_on(
                     .await?
                     .is_yes()
                 {
-                    return look_again(context, &order.order_id).await;
+                    return reload_outcome(context, &order.order_id).await;
                 }
                 order.refusal = Some(refusal);
             }
             Err(Stopped::Cluster(error)) => {
                 is_certain &= is_known && matches!(error, ClusterError::Refused { .. });
                 let is_final = matches!(error, ClusterError::Refused { .. });
-                if !is_final && *carrier == Carrier::Job && order.attempts < MOST_ATTEMPTS {
+                if !is_final && *trigger == Trigger::Job && order.attempts < MOST_ATTEMPTS {
                     return Err(error.into_fault("carrying an order on").into());
                 }
                 tracing::warn!(order_id = %order.order_id, %error, "an order is turned back");
@@ -610,16 +610,16 @@ async fn carry_on(
                     .await?
                     .is_yes()
                 {
-                    return look_again(context, &order.order_id).await;
+                    return reload_outcome(context, &order.order_id).await;
                 }
                 order.refusal = Some(refusal);
             }
         }
     }
-    match go_back(context, &order, is_certain).await {
+    match roll_back(context, &order, is_certain).await {
         Ok(outcome) => Ok(outcome),
         // The client is told why it failed; what is left of the order, the job takes away.
-        Err(Stopped::Cluster(error)) if *carrier == Carrier::Request => {
+        Err(Stopped::Cluster(error)) if *trigger == Trigger::Request => {
             tracing::warn!(order_id = %order.order_id, %error, "an order is still to be undone");
             Ok(Outcome::Undone(order.refusal.unwrap_or(refusal(error))))
         }
@@ -641,7 +641,7 @@ fn refusal(error: ClusterError) -> Refusal {
     rejection.into()
 }
 
-async fn look_again(context: &Context, order_id: &str) -> Result<Outcome, Error> {
+async fn reload_outcome(context: &Context, order_id: &str) -> Result<Outcome, Error> {
     let order = context.database.order(order_id).await?.ok_or_else(|| {
         Fault::permanent(
             "looking at an order",
@@ -651,7 +651,7 @@ async fn look_again(context: &Context, order_id: &str) -> Result<Outcome, Error>
     ended(order)
 }
 
-async fn go_forward(
+async fn provision(
     context: &Context,
     order: &Order,
     keys: Option<Keys>,
@@ -743,7 +743,7 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Result<Outcome, Refu
         {
             return Ok(Ok(Outcome::Fulfilled(fields)));
         }
-        match look_again(context, &order.order_id).await {
+        match reload_outcome(context, &order.order_id).await {
             Ok(outcome) => {
                 if let Some(draft) = &draft {
                     draft.give_up(context).await?;
@@ -853,12 +853,12 @@ async fn remove_made(context: &Context, order: &Order) -> Result<(), Stopped> {
 }
 
 /// Removes what came of an order after it was undone: what its cluster was asked for when its answer was lost.
-async fn look_for_rest(context: &Context, order: &Order) -> Result<(), Stopped> {
+async fn find_leftovers(context: &Context, order: &Order) -> Result<(), Stopped> {
     remove_made(context, order).await?;
     Ok(context.database.leave_order(&order.order_id).await?)
 }
 
-async fn go_back(context: &Context, order: &Order, is_certain: bool) -> Result<Outcome, Stopped> {
+async fn roll_back(context: &Context, order: &Order, is_certain: bool) -> Result<Outcome, Stopped> {
     remove_made(context, order).await?;
     let look_again_at = (!is_certain).then(|| context.now() + LATEST_EFFECT);
     let release = (order.payment == Payment::Credit).then(|| {

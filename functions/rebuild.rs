@@ -16,9 +16,9 @@ use wharfage::domain::usage::Day;
 use wharfage::error::Fault;
 use wharfage::segments::shard_of;
 
-use crate::days::{Tell, set_days};
+use crate::days::{QuotaEvents, set_days};
 use crate::differences::{Difference, differences};
-use crate::metering::{Metered, Told, told};
+use crate::metering::{Metered, SegmentTotals, read_segments};
 
 /// Accounts looked at, or written, at once.
 const ACCOUNTS_AT_ONCE: usize = 16;
@@ -115,7 +115,7 @@ pub async fn rebuild(
         };
         let mut s3uids = only.map(|s3uid| BTreeSet::from([s3uid.to_owned()]));
         for round in 0.. {
-            let (count, wrong) = shard.look(s3uids.as_ref()).await?;
+            let (count, wrong) = shard.compare(s3uids.as_ref()).await?;
             if round == 0 {
                 rebuilt.accounts += count;
                 rebuilt.differing += wrong.len() as u64;
@@ -161,7 +161,7 @@ struct Wrong {
 
 impl Shard<'_> {
     /// How many accounts there are, and those that differ: of all accounts that are metered or that the segments name, or of some.
-    async fn look(&self, only: Option<&BTreeSet<String>>) -> Result<(u64, Vec<Wrong>), Fault> {
+    async fn compare(&self, only: Option<&BTreeSet<String>>) -> Result<(u64, Vec<Wrong>), Fault> {
         let Shard {
             context,
             location,
@@ -171,7 +171,7 @@ impl Shard<'_> {
         } = *self;
         let is_wanted = |s3uid: &str| only.is_none_or(|only| only.contains(s3uid));
         let after = to.saturating_add(1.day());
-        let told = told(context, location, shard, is_wanted, from, after).await?;
+        let totals = read_segments(context, location, shard, is_wanted, from, after).await?;
         let s3uids: BTreeSet<String> = match only {
             Some(only) => only.clone(),
             None => {
@@ -183,7 +183,7 @@ impl Shard<'_> {
                     .metered_accounts(location, first, last)
                     .await?;
                 let metered = metered.into_iter().map(|account| account.s3uid);
-                told.days.keys().cloned().chain(metered).collect()
+                totals.days.keys().cloned().chain(metered).collect()
             }
         };
         let s3uids: Vec<&str> = s3uids.iter().map(String::as_str).collect();
@@ -192,7 +192,7 @@ impl Shard<'_> {
         let accounts: BTreeMap<String, Account> = accounts.into_iter().collect();
         let looks: Vec<_> = accounts
             .into_values()
-            .map(|account| self.look_at(account, &told))
+            .map(|account| self.compare_account(account, &totals))
             .collect();
         let wrong: Vec<Option<Wrong>> = stream::iter(looks)
             .buffered(ACCOUNTS_AT_ONCE)
@@ -202,7 +202,11 @@ impl Shard<'_> {
     }
 
     /// Compares what is stored of an account with what the segments tell of it.
-    async fn look_at(&self, account: Account, told: &Told) -> Result<Option<Wrong>, Fault> {
+    async fn compare_account(
+        &self,
+        account: Account,
+        totals: &SegmentTotals,
+    ) -> Result<Option<Wrong>, Fault> {
         let database = &self.context.database;
         let now = self.context.now();
         let today = date_of(now);
@@ -213,7 +217,7 @@ impl Shard<'_> {
             database.months(&account.s3uid, self.from, self.to),
         )?;
         let nothing = BTreeMap::new();
-        let made_days = told.days.get(&account.s3uid).unwrap_or(&nothing);
+        let made_days = totals.days.get(&account.s3uid).unwrap_or(&nothing);
         let mut found = Vec::new();
         let mut days = Vec::new();
         let mut date = self.from;
@@ -249,7 +253,7 @@ impl Shard<'_> {
         }
         // Who has ended has no figures any more.
         let figures = account.listed_for.is_some().then(|| {
-            let buckets = told.buckets.get(&account.s3uid);
+            let buckets = totals.buckets.get(&account.s3uid);
             let buckets = buckets.and_then(|(date, count)| {
                 let is_latest = metered.days.range(date..).all(|(later, _)| later == date);
                 is_latest.then_some(*count)
@@ -281,7 +285,15 @@ impl Shard<'_> {
         }
         for (date, s3uids) in by_date {
             let (location, shard) = (self.location, self.shard);
-            set_days(self.context, location, shard, date, s3uids, Tell::Nobody).await?;
+            set_days(
+                self.context,
+                location,
+                shard,
+                date,
+                s3uids,
+                QuotaEvents::Suppress,
+            )
+            .await?;
         }
         let others = wrong.iter().filter(|wrong| wrong.days.is_empty());
         let writes: Vec<_> = others

@@ -23,7 +23,7 @@ use wharfage::segments::shard_of;
 
 use crate::closing::parts;
 use crate::differences::{Difference, differences};
-use crate::metering::{Metered, told, told_before};
+use crate::metering::{Metered, read_segments, told_before};
 
 /// Clients asked for their periods at once.
 const CLIENTS_AT_ONCE: usize = 16;
@@ -209,7 +209,7 @@ async fn replay_shard(
         .collect();
     let is_wanted = |s3uid: &str| by_name.contains_key(s3uid);
     let accounts: Vec<&Account> = by_name.values().copied().collect();
-    let mut told = told(context, location, shard, is_wanted, first, end).await?;
+    let mut totals = read_segments(context, location, shard, is_wanted, first, end).await?;
     let before = told_before(context, location, shard, &accounts, first).await?;
     let plans = plans(context, all()).await?;
     let metered = |s3uid: &str, days| Metered {
@@ -218,7 +218,7 @@ async fn replay_shard(
         days,
     };
     let work = periods.iter().flat_map(|(account, closed)| {
-        let days = told.days.remove(&account.s3uid).unwrap_or_default();
+        let days = totals.days.remove(&account.s3uid).unwrap_or_default();
         let metered = metered(&account.s3uid, days);
         let plans = &plans;
         closed

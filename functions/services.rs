@@ -92,13 +92,13 @@ pub(crate) async fn change<P>(
             Kind::AccountChanged,
             account.client_id,
             &account.s3uid,
-            wire(&service),
+            service_json(&service),
         );
         let entry = caller.entry(
             context,
             &account,
             action,
-            json!({ "service": wire(&service) }),
+            json!({ "service": service_json(&service) }),
         );
         if context
             .database
@@ -128,7 +128,7 @@ pub(crate) async fn read_again(
 }
 
 /// A service in an event or in the history, as [`ServiceShown`].
-pub(crate) fn wire(service: &Service) -> Value {
+pub(crate) fn service_json(service: &Service) -> Value {
     serde_json::to_value(ServiceShown::from(service)).unwrap_or_default()
 }
 

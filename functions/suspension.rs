@@ -12,7 +12,7 @@ use wharfage::cluster::doubt::watched;
 use wharfage::cluster::{ClusterError, Keys, StorageProvider};
 use wharfage::context::Context;
 use wharfage::domain::account::{
-    Account, Parts, Service, Status, Suspension, TerminationReason, Unsettled,
+    Account, ClusterScope, Service, Status, Suspension, TerminationReason, Unsettled,
 };
 use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
@@ -75,7 +75,7 @@ impl From<Stopped> for Error {
 pub(crate) fn settle(
     context: &Context,
     account: Account,
-    parts: Parts,
+    parts: ClusterScope,
 ) -> BoxFuture<'_, Result<Account, Stopped>> {
     let unsettled = account.unsettled.as_ref();
     let is_own = unsettled.is_some_and(|unsettled| unsettled.revision == account.revision);
@@ -87,7 +87,7 @@ pub(crate) fn settle(
 pub(crate) fn settle_again(
     context: &Context,
     account: Account,
-    parts: Parts,
+    parts: ClusterScope,
 ) -> BoxFuture<'_, Result<Account, Stopped>> {
     Box::pin(settle_marked(context, account, parts, false))
 }
@@ -95,7 +95,7 @@ pub(crate) fn settle_again(
 async fn settle_marked(
     context: &Context,
     mut account: Account,
-    parts: Parts,
+    parts: ClusterScope,
     mut is_own: bool,
 ) -> Result<Account, Stopped> {
     let mut tries = Tries::of(TRIES);
@@ -106,7 +106,8 @@ async fn settle_marked(
         })?;
         let own = account.unsettled.clone().filter(|_| is_own);
         if let Some(unsettled) = &own {
-            let (told, is_certain) = watched(tell(context, &account, unsettled, parts)).await;
+            let (told, is_certain) =
+                watched(update_cluster(context, &account, unsettled, parts)).await;
             told?;
             let is_settled = is_certain && !unsettled.is_contested && parts.cover(unsettled.parts);
             if is_settled
@@ -144,7 +145,7 @@ async fn settle_marked(
 }
 
 /// What a record says of these parts.
-fn said(account: &Account, parts: Parts) -> impl PartialEq {
+fn said(account: &Account, parts: ClusterScope) -> impl PartialEq {
     let next = account.next_key.as_ref().map(|next| &next.access_key);
     (
         parts.suspension.then(|| account.are_keys_stopped()),
@@ -158,11 +159,11 @@ fn said(account: &Account, parts: Parts) -> impl PartialEq {
 }
 
 /// Tells an account's cluster what the record says of these parts. What one of them meets does not keep the others from being told.
-async fn tell(
+async fn update_cluster(
     context: &Context,
     account: &Account,
     unsettled: &Unsettled,
-    parts: Parts,
+    parts: ClusterScope,
 ) -> Result<(), Stopped> {
     let provider = context.clusters.of(&account.location)?.provider.as_ref();
     let s3uid = &account.s3uid;
@@ -260,7 +261,7 @@ pub(crate) async fn take_up(context: &Context, s3uid: &str) -> Result<(), Fault>
     if !unsettled.is_some_and(|unsettled| unsettled.is_quiet(context.now())) {
         return Ok(());
     }
-    match settle_again(context, account, Parts::ALL).await {
+    match settle_again(context, account, ClusterScope::ALL).await {
         // The mark stands, and is found again: no message has to wait for the cluster.
         Err(Stopped::Cluster(error @ ClusterError::Unavailable(_))) => {
             telemetry::add(Figure::ClusterUnavailable, 1);
@@ -386,7 +387,7 @@ pub(crate) async fn traffic_used_up(
             continue;
         }
         let account = account.with_service(&service, entry.at);
-        if let Err(stopped) = settle(context, account, Parts::SUSPENSION).await {
+        if let Err(stopped) = settle(context, account, ClusterScope::SUSPENSION).await {
             // The record stands, and the account is marked: its cluster is told again. Other accounts of the hour do not wait for that.
             let error = Fault::from(stopped);
             tracing::warn!(s3uid, %error, "a cluster has yet to be told what the record says");
@@ -474,12 +475,12 @@ async fn change(
         };
         let Some(service) = decide(&account.service) else {
             if account.unsettled.is_some() && account.is_visible() {
-                settle_again(context, account, Parts::SUSPENSION).await?;
+                settle_again(context, account, ClusterScope::SUSPENSION).await?;
             }
             return Ok(None);
         };
         let settled = if service == account.service {
-            settle_again(context, account, Parts::SUSPENSION)
+            settle_again(context, account, ClusterScope::SUSPENSION)
         } else {
             let (kind, detail) = describe(&service);
             let entry = context.account_entry(
@@ -499,7 +500,7 @@ async fn change(
                 continue;
             }
             let account = account.with_service(&service, entry.at);
-            settle(context, account, Parts::SUSPENSION)
+            settle(context, account, ClusterScope::SUSPENSION)
         };
         return Ok(Some(settled.await?));
     }
@@ -507,7 +508,10 @@ async fn change(
 
 /// Has the cluster stop an account's keys or let them work, as the account's record says, if it may not do so yet. The account as it is
 /// then; none when it is gone.
-pub(crate) async fn conform(context: &Context, s3uid: &str) -> Result<Option<Account>, Fault> {
+pub(crate) async fn settle_if_due(
+    context: &Context,
+    s3uid: &str,
+) -> Result<Option<Account>, Fault> {
     let account = context.database.account(s3uid).await?;
     let Some(account) = account.filter(Account::is_visible) else {
         return Ok(None);
@@ -516,7 +520,7 @@ pub(crate) async fn conform(context: &Context, s3uid: &str) -> Result<Option<Acc
         return Ok(Some(account));
     }
     Ok(Some(
-        settle_again(context, account, Parts::SUSPENSION).await?,
+        settle_again(context, account, ClusterScope::SUSPENSION).await?,
     ))
 }
 

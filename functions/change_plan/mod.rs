@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::domain::account::{Account, Parts};
+use wharfage::domain::account::{Account, ClusterScope};
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::client::Client;
 use wharfage::domain::invoice::InvoiceId;
@@ -249,7 +249,7 @@ async fn now(
         }
         return Ok(None);
     }
-    if due != Parts::default() {
+    if due != ClusterScope::default() {
         suspension::settle(context, after.clone(), due).await?;
     }
     spend(context, &after, &latest).await?;
@@ -262,9 +262,9 @@ async fn asked_again(context: &Context, account: &Account) -> Result<Answered, E
         return Err(rejection(Refused::SamePlan).into());
     };
     if let Some(unsettled) = &account.unsettled {
-        let due = Parts {
+        let due = ClusterScope {
             suspension: unsettled.parts.suspension,
-            ..Parts::STORAGE_LIMIT
+            ..ClusterScope::STORAGE_LIMIT
         };
         suspension::settle_again(context, account.clone(), due).await?;
     }

@@ -13,7 +13,7 @@ use crate::clients::{self, OneClient as Answered, Terms, email_taken};
 
 crate::action! {
     /// Makes a new client.
-    "create_client" of Administrators, about (), with looked_up,
+    "create_client" of Administrators, about (), with load,
         refuses [EmailTaken]
 }
 
@@ -26,7 +26,7 @@ pub struct Asked {
 }
 
 /// The client as it will be, but for its number, and the number of one that has its email already.
-async fn looked_up(context: &Context, asked: &Asked) -> Result<(Client, Option<u64>), Error> {
+async fn load(context: &Context, asked: &Asked) -> Result<(Client, Option<u64>), Error> {
     let currency = asked.terms.required()?;
     let blank = Client {
         client_id: 0,
@@ -62,7 +62,7 @@ async fn handle(
         &entity,
         NAME,
         call.caller.actor(),
-        clients::wire(&client),
+        clients::client_json(&client),
     );
     if !context
         .database

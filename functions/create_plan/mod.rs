@@ -68,7 +68,7 @@ async fn handle(
         &Entity::Plan(plan.id),
         NAME,
         call.caller.actor(),
-        plans::wire(&plan),
+        plans::plan_json(&plan),
     );
     if !context.database.put_plan(&plan, &entry).await?.is_yes() {
         return Err(Fault::permanent(

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::domain::account::Parts;
+use wharfage::domain::account::ClusterScope;
 use wharfage::domain::event::Kind;
 use wharfage::domain::task::Work;
 use wharfage::error::{Error, Fault};
@@ -87,7 +87,7 @@ async fn handle(context: &Context, call: Call<'_, Asked, BareAccount>) -> Result
     let told = async {
         match stopped {
             Some(stopped) if stopped.unsettled.is_some() => {
-                let settled = suspension::settle(context, stopped, Parts::SUSPENSION).await;
+                let settled = suspension::settle(context, stopped, ClusterScope::SUSPENSION).await;
                 settled.map(|_| ()).map_err(Fault::from)
             }
             _ => Ok(()),

@@ -141,7 +141,7 @@ fn calls(document: &Value) -> Vec<Shown<'_>> {
 fn section(document: &Value, shown: &Shown<'_>) -> Markup {
     let parameters = rows(document, &shown.call_name);
     let fields = rows(document, &shown.answer_name);
-    let refused = refused(document, shown.responses);
+    let refused = own_reasons(document, shown.responses);
     let content = &shown.responses["200"]["content"]["application/json"];
     let examples = content["examples"].as_object();
     html! {
@@ -204,7 +204,7 @@ fn table(of: &str, rows: &[Row], is_call: bool) -> Markup {
 }
 
 /// The reasons that are the action's own: what any call may be refused for is told once.
-fn refused<'a>(document: &'a Value, responses: &'a Value) -> Vec<(&'a str, &'a str)> {
+fn own_reasons<'a>(document: &'a Value, responses: &'a Value) -> Vec<(&'a str, &'a str)> {
     let mut refused = Vec::new();
     for (status, response) in responses.as_object().into_iter().flatten() {
         if response["$ref"].is_string() {

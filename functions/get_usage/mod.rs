@@ -23,7 +23,7 @@ crate::action! {
 pub struct Asked {
     /// What the range is divided into.
     #[schemars(extend("default" = "days"))]
-    by: Option<Parts>,
+    by: Option<Interval>,
     /// The first day of the range; without one, the first of the running usage period.
     period_from: Option<Day>,
     /// The last day of the range; without one, today.
@@ -33,7 +33,7 @@ pub struct Asked {
 /// What a range is divided into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-enum Parts {
+enum Interval {
     /// Its hours: a range of at most 31 days.
     Hours,
     /// Its days: at most 366.
@@ -42,13 +42,13 @@ enum Parts {
     Periods,
 }
 
-impl Parts {
+impl Interval {
     /// The longest range: an answer has at most so many days, whatever the account's age.
     fn most_days(self) -> i32 {
         match self {
-            Parts::Hours => 31,
-            Parts::Days => 366,
-            Parts::Periods => 1_100,
+            Interval::Hours => 31,
+            Interval::Days => 366,
+            Interval::Periods => 1_100,
         }
     }
 }
@@ -59,7 +59,7 @@ pub struct Answered {
     /// The account.
     s3uid: String,
     /// What the range is divided into.
-    by: Parts,
+    by: Interval,
     /// The parts of the range.
     usage: Vec<UsageRow>,
 }
@@ -93,7 +93,7 @@ struct UsageRow {
 
 async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Answered, Error> {
     let account = call.about;
-    let by = call.parameters.by.unwrap_or(Parts::Days);
+    let by = call.parameters.by.unwrap_or(Interval::Days);
     let most_days = by.most_days();
     let day = |day: Option<Day>| day.map(|Day(date)| date);
     let (period_from, period_to) = (
@@ -133,7 +133,7 @@ async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Ans
     let mut rows: Vec<UsageRow> = Vec::new();
     let mut stored_bytes = stored_before_bytes;
     for (part_from, part_to) in parts(by, account.service.ordered_on, from, to) {
-        if by == Parts::Hours {
+        if by == Interval::Hours {
             let mut day = Usage::default();
             for hour in 0..24 {
                 let start = part_from + jiff::SignedDuration::from_hours(hour);
@@ -163,12 +163,12 @@ async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Ans
 }
 
 /// The parts of a range of days, both included: its days, or the usage periods that it touches.
-fn parts(by: Parts, ordered_on: Date, from: Date, to: Date) -> Vec<(Timestamp, Timestamp)> {
+fn parts(by: Interval, ordered_on: Date, from: Date, to: Date) -> Vec<(Timestamp, Timestamp)> {
     let mut parts = Vec::new();
     let mut start = from;
     let mut months = 0;
     while start <= to {
-        let next = if by == Parts::Periods {
+        let next = if by == Interval::Periods {
             loop {
                 months += 1;
                 let next = anniversary(ordered_on, months);

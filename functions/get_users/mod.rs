@@ -235,7 +235,7 @@ async fn handle(context: &Context, call: Call<'_, Asked>, query: Query) -> Resul
                 .collect()
         }
         None if query.status.is_some() || query.suspension.is_some() || query.after.is_some() => {
-            let (accounts, next) = looked_at(context, &query).await?;
+            let (accounts, next) = page_of(context, &query).await?;
             let rows = rows(context, &query, accounts).await?;
             return Ok(Answered {
                 s3_users: rows.iter().map(AccountShown::from).collect(),
@@ -283,7 +283,7 @@ async fn groups(context: &Context, query: &Query) -> Result<Vec<Group>, Fault> {
 
 /// A page of anybody's accounts of a status, by number, and the number after which the next page begins. No index has the status: so
 /// many are looked at as one request may, and a page may be short.
-async fn looked_at(context: &Context, query: &Query) -> Result<(Vec<Account>, Option<u64>), Error> {
+async fn page_of(context: &Context, query: &Query) -> Result<(Vec<Account>, Option<u64>), Error> {
     let rule = "goes with status, suspension and next_token only beside one of id, email, s3uid, account_id and bucket_name";
     if query.page.order != AccountOrder::Number {
         return Err(Rejection::invalid("order", rule).into());

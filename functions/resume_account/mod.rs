@@ -7,7 +7,7 @@ use jiff::ToSpan;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use wharfage::context::Context;
-use wharfage::domain::account::{Account, Parts};
+use wharfage::domain::account::{Account, ClusterScope};
 use wharfage::domain::period::date_of;
 use wharfage::error::{Error, Reason, Rejection};
 use wharfage::http::subject::Call;
@@ -89,7 +89,7 @@ async fn not_suspended(context: &Context, account: Account) -> Result<Answered, 
         return Err(refused.into());
     }
     let is_under_way = account.unsettled.is_some();
-    let account = suspension::settle_again(context, account, Parts::SUSPENSION).await?;
+    let account = suspension::settle_again(context, account, ClusterScope::SUSPENSION).await?;
     match is_under_way && !account.are_keys_stopped() {
         true => Ok(answer(&account)),
         false => Err(refused.into()),

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::domain::account::{Account, NextKey, NotAllowed, Parts};
+use wharfage::domain::account::{Account, ClusterScope, NextKey, NotAllowed};
 use wharfage::error::{Error, Reason, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::tokens::Caller;
@@ -80,7 +80,7 @@ async fn begin(context: &Context, caller: &Caller, account: Account) -> Result<A
                 .decrypt(&account.s3uid, &next.secret_key_ciphertext)
                 .await?;
             context.database.put_history(&entry(next)).await?;
-            let settled = settle_again(context, account.clone(), Parts::KEYS);
+            let settled = settle_again(context, account.clone(), ClusterScope::KEYS);
             (next.clone(), secret_key, settled)
         }
         None => {
@@ -92,7 +92,7 @@ async fn begin(context: &Context, caller: &Caller, account: Account) -> Result<A
             let entry = entry(&next);
             let recorded = Account {
                 next_key: Some(next.clone()),
-                ..account.unsettled_in(Parts::KEYS, entry.at)
+                ..account.unsettled_in(ClusterScope::KEYS, entry.at)
             };
             if !context
                 .database
@@ -102,7 +102,11 @@ async fn begin(context: &Context, caller: &Caller, account: Account) -> Result<A
             {
                 return Err(changed().into());
             }
-            (next, secret_key, settle(context, recorded, Parts::KEYS))
+            (
+                next,
+                secret_key,
+                settle(context, recorded, ClusterScope::KEYS),
+            )
         }
     };
     settled.await?;
@@ -123,7 +127,7 @@ async fn confirm(context: &Context, caller: &Caller, account: Account) -> Result
     };
     // As long as the cluster may not have it, nothing works but the old one.
     let account = match account.unsettled {
-        Some(_) => settle_again(context, account, Parts::KEYS).await?,
+        Some(_) => settle_again(context, account, ClusterScope::KEYS).await?,
         None => account,
     };
     let details =
@@ -143,7 +147,7 @@ async fn confirm(context: &Context, caller: &Caller, account: Account) -> Result
         let now = now.ok_or_else(changed)?;
         return overtaken(context, &next, now).await;
     }
-    let account = settle(context, recorded, Parts::KEYS).await?;
+    let account = settle(context, recorded, ClusterScope::KEYS).await?;
     Ok(confirmed(&account))
 }
 
@@ -167,7 +171,7 @@ async fn confirmed_before(context: &Context, account: Account) -> Result<Answere
         );
     }
     let account = match account.unsettled {
-        Some(_) => settle_again(context, account, Parts::KEYS).await?,
+        Some(_) => settle_again(context, account, ClusterScope::KEYS).await?,
         None => account,
     };
     Ok(confirmed(&account))

@@ -68,7 +68,7 @@ async fn handle(context: &Context, call: Call<'_, Asked, Client>) -> Result<Answ
             &Entity::Client(client_id),
             NAME,
             caller.actor(),
-            clients::wire(&client),
+            clients::client_json(&client),
         );
         if !context
             .database

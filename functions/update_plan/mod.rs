@@ -52,7 +52,7 @@ async fn handle(
         &Entity::Plan(plan.id),
         NAME,
         call.caller.actor(),
-        plans::wire(&plan),
+        plans::plan_json(&plan),
     );
     if !context.database.put_plan(&plan, &entry).await?.is_yes() {
         return Err(Rejection::changed_meanwhile("the plan was changed meanwhile").into());

@@ -8,7 +8,7 @@ use wharfage::domain::figures::gb;
 use wharfage::error::Error;
 use wharfage::http::subject::Call;
 
-use crate::metering::{Metering, look};
+use crate::metering::{Metering, read_live_usage};
 
 crate::action! {
     /// Collects one account's figures now.
@@ -34,7 +34,7 @@ pub struct Answered {
 }
 
 async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Answered, Error> {
-    let account = look(context, &call.about).await?.account;
+    let account = read_live_usage(context, &call.about).await?.account;
     Ok(Answered {
         traffic: gb(account.period_bytes_sent),
         storage_usage: gb(account.stored_bytes),

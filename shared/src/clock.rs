@@ -28,7 +28,7 @@ impl Clock for SystemClock {
 
 /// Time as a file tells it: what the local runner writes, so that functions in processes of their own live in its time.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Told {
+pub struct ClockReading {
     /// The instant when it was written.
     pub at: Timestamp,
     /// How far time is ahead of the machine's clock; none when it stands still.
@@ -36,7 +36,7 @@ pub struct Told {
     pub ahead: Option<SignedDuration>,
 }
 
-/// Follows a file with a [`Told`].
+/// Follows a file with a [`ClockReading`].
 #[derive(Debug)]
 pub struct FileClock {
     file: PathBuf,
@@ -59,7 +59,7 @@ impl Clock for FileClock {
     fn now(&self) -> Timestamp {
         let told = std::fs::read(&self.file)
             .ok()
-            .and_then(|text| serde_json::from_slice::<Told>(&text).ok());
+            .and_then(|text| serde_json::from_slice::<ClockReading>(&text).ok());
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(told) = told {
             let now = match told.ahead {

@@ -294,27 +294,33 @@ impl Config {
             locations: parse_locations(&need("LOCATIONS")?)?,
             rules: Rules {
                 default_location: need("DEFAULT_LOCATION")?,
-                invoice_due_days: number("INVOICE_DUE_DAYS", &need("INVOICE_DUE_DAYS")?)?,
-                retention_days: number("RETENTION_DAYS", &need("RETENTION_DAYS")?)?,
-                free_accounts_per_client: number(
+                invoice_due_days: parse_number("INVOICE_DUE_DAYS", &need("INVOICE_DUE_DAYS")?)?,
+                retention_days: parse_number("RETENTION_DAYS", &need("RETENTION_DAYS")?)?,
+                free_accounts_per_client: parse_number(
                     "FREE_ACCOUNTS_PER_CLIENT",
                     &need("FREE_ACCOUNTS_PER_CLIENT")?,
                 )?,
-                accounts_per_client: number("ACCOUNTS_PER_CLIENT", &need("ACCOUNTS_PER_CLIENT")?)?,
-                bucket_list_wait_ms: number("BUCKET_LIST_WAIT_MS", &need("BUCKET_LIST_WAIT_MS")?)?,
-                cleanup_step_entries: number(
+                accounts_per_client: parse_number(
+                    "ACCOUNTS_PER_CLIENT",
+                    &need("ACCOUNTS_PER_CLIENT")?,
+                )?,
+                bucket_list_wait_ms: parse_number(
+                    "BUCKET_LIST_WAIT_MS",
+                    &need("BUCKET_LIST_WAIT_MS")?,
+                )?,
+                cleanup_step_entries: parse_number(
                     "CLEANUP_STEP_ENTRIES",
                     &need("CLEANUP_STEP_ENTRIES")?,
                 )?,
                 dunning: Calendar {
                     reminder_days: need("REMINDER_DAYS")?
                         .split(',')
-                        .map(|days| number("REMINDER_DAYS", days.trim()))
+                        .map(|days| parse_number("REMINDER_DAYS", days.trim()))
                         .collect::<Result<_, _>>()?,
-                    suspension_days: number("SUSPENSION_DAYS", &need("SUSPENSION_DAYS")?)?,
-                    termination_days: number("TERMINATION_DAYS", &need("TERMINATION_DAYS")?)?,
+                    suspension_days: parse_number("SUSPENSION_DAYS", &need("SUSPENSION_DAYS")?)?,
+                    termination_days: parse_number("TERMINATION_DAYS", &need("TERMINATION_DAYS")?)?,
                 },
-                usage_shard_accounts: number::<std::num::NonZeroU64>(
+                usage_shard_accounts: parse_number::<std::num::NonZeroU64>(
                     "USAGE_SHARD_ACCOUNTS",
                     &need("USAGE_SHARD_ACCOUNTS")?,
                 )?
@@ -344,7 +350,7 @@ impl Config {
     }
 }
 
-fn number<N: std::str::FromStr>(name: &'static str, value: &str) -> Result<N, ConfigError> {
+fn parse_number<N: std::str::FromStr>(name: &'static str, value: &str) -> Result<N, ConfigError> {
     value.parse().map_err(|_| ConfigError::Invalid {
         name,
         problem: format!("{value:?} is not a number in range"),

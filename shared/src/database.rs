@@ -262,7 +262,7 @@ fn attribute<T: Serialize>(value: T) -> Result<AttributeValue, Fault> {
         .map_err(|error| Fault::permanent("writing an attribute", error))
 }
 
-fn number(value: impl std::fmt::Display) -> AttributeValue {
+fn number_value(value: impl std::fmt::Display) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 

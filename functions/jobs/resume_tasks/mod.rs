@@ -37,7 +37,7 @@ async fn run(context: &Context) -> Result<Value, Fault> {
     };
     let conform = |account: DueAccount| {
         let s3uid = account.s3uid;
-        (account.location, BillingWork::Conform { s3uid })
+        (account.location, BillingWork::UpdateCluster { s3uid })
     };
     let unsettled = hand_over(context, find, conform).await?;
     Ok(json!({ "sent": sent, "unsettled": unsettled }))

@@ -14,7 +14,7 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
         serde_json::from_str(body).map_err(|e| Fault::permanent("reading a queue message", e))?;
     match &work {
         BillingWork::Close { s3uid, .. }
-        | BillingWork::Conform { s3uid }
+        | BillingWork::UpdateCluster { s3uid }
         | BillingWork::End { s3uid } => {
             telemetry::set_account(s3uid);
         }
@@ -27,7 +27,7 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
         BillingWork::Close { s3uid, commits_on } => {
             closing::close_period(context, &s3uid, commits_on).await
         }
-        BillingWork::Conform { s3uid } => suspension::take_up(context, &s3uid).await,
+        BillingWork::UpdateCluster { s3uid } => suspension::take_up(context, &s3uid).await,
         BillingWork::End { s3uid } => ending::end_service(context, &s3uid).await,
         BillingWork::Chase {
             client_id,

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use wharfage::cluster::{ClusterError, PurgeStep, StorageProvider};
 use wharfage::context::Context;
-use wharfage::domain::account::{Account, Parts, Status};
+use wharfage::domain::account::{Account, ClusterScope, Status};
 use wharfage::domain::bucket_name::BucketName;
 use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
@@ -311,7 +311,7 @@ async fn stop(
         ));
     }
     let stopped = account.with_service(&service, entry.at);
-    suspension::settle(context, stopped, Parts::SUSPENSION).await?;
+    suspension::settle(context, stopped, ClusterScope::SUSPENSION).await?;
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use wharfage::error::Fault;
 use wharfage::telemetry;
 
 use crate::bucket_lists::BucketList;
-use crate::metering::{LookError, Seen, look};
+use crate::metering::{LiveUsage, LiveUsageError, read_live_usage};
 
 crate::worker!("storage_tasks");
 
@@ -42,8 +42,8 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
         ));
     };
     let answer = match context.database.account(s3uid).await? {
-        None => refused("S3 account not found for this customer"),
-        Some(account) => match look_for(context, &account, message.is_slow).await {
+        None => refused_answer("S3 account not found for this customer"),
+        Some(account) => match read_before(context, &account, message.is_slow).await {
             None => {
                 let task = task.at(&account.location, account.client_id);
                 return context.queue.send_slow(&task).await;
@@ -52,16 +52,16 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
                 to_value(BucketList::new(&seen))
                     .map_err(|e| Fault::permanent("writing a task's answer", e))?,
             ),
-            Some(Err(LookError::Cluster(ClusterError::Refused { message, .. }))) => {
-                refused(&message)
+            Some(Err(LiveUsageError::Cluster(ClusterError::Refused { message, .. }))) => {
+                refused_answer(&message)
             }
             // Its caller still waits, and is better told than kept waiting.
-            Some(Err(LookError::Cluster(error))) => {
+            Some(Err(LiveUsageError::Cluster(error))) => {
                 let fault = error.into_fault("listing buckets");
                 tracing::error!(s3uid, error = %fault, "a bucket list could not be made");
                 Answer::Unavailable
             }
-            Some(Err(LookError::Fault(fault))) => return Err(fault),
+            Some(Err(LiveUsageError::Fault(fault))) => return Err(fault),
         },
     };
     context
@@ -71,27 +71,27 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
 }
 
 /// What the cluster says; none where it takes too long to keep a worker from others. Whatever a look did may be done again.
-async fn look_for(
+async fn read_before(
     context: &Context,
     account: &Account,
     is_slow: bool,
-) -> Option<Result<Seen, LookError>> {
-    let looking = look(context, account);
+) -> Option<Result<LiveUsage, LiveUsageError>> {
+    let reading = read_live_usage(context, account);
     if is_slow {
-        return Some(looking.await);
+        return Some(reading.await);
     }
-    tokio::time::timeout(PATIENCE, looking).await.ok()
+    tokio::time::timeout(PATIENCE, reading).await.ok()
 }
 
 /// A list as an answer, if the task's record has room for it: a caller would wait for ever for one that cannot be written.
 fn done(result: Value) -> Answer {
     if result.to_string().len() > LIST_LIMIT_BYTES {
-        return refused("the S3 account has too many buckets to list");
+        return refused_answer("the S3 account has too many buckets to list");
     }
     Answer::Done { result }
 }
 
-fn refused(text: &str) -> Answer {
+fn refused_answer(text: &str) -> Answer {
     Answer::Refused { text: text.into() }
 }
 

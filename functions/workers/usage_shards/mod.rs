@@ -20,7 +20,7 @@ use wharfage::error::Fault;
 use wharfage::segments::SegmentKey;
 use wharfage::telemetry;
 
-use crate::days::{Tell, set_days};
+use crate::days::{QuotaEvents, set_days};
 use crate::metering::names;
 
 crate::worker!("usage_shards");
@@ -47,7 +47,15 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
     if let Some(segment) = segment {
         let date = date_of(key.hour);
         let names = names_with_news(context, &key, &segment).await?;
-        set_days(context, &key.location, key.shard, date, names, Tell::Quota).await?;
+        set_days(
+            context,
+            &key.location,
+            key.shard,
+            date,
+            names,
+            QuotaEvents::Emit,
+        )
+        .await?;
     }
     let hour = context
         .database

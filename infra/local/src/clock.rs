@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use wharfage::clock::{Clock, Told};
+use wharfage::clock::{Clock, ClockReading};
 
 use crate::data::write_private_soon;
 use crate::error::Error;
@@ -139,7 +139,7 @@ impl VirtualClock {
                 Pace::Still => None,
                 Pace::Running { ahead } => Some(ahead),
             };
-            Told { at, ahead }
+            ClockReading { at, ahead }
         };
         let json = serde_json::to_vec(&saved).map_err(|error| Error::Data {
             path: file.clone(),
@@ -173,7 +173,7 @@ fn add(instant: Timestamp, duration: SignedDuration) -> Timestamp {
     instant.checked_add(duration).unwrap_or(Timestamp::MAX)
 }
 
-fn read(file: &Path) -> Result<Option<Told>, Error> {
+fn read(file: &Path) -> Result<Option<ClockReading>, Error> {
     let text = match std::fs::read(file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -50,7 +50,7 @@ pub struct Run {
 }
 
 /// Told each run of a jump as soon as it has ended, with what was done from the queues after it.
-pub(crate) type Tell<'a> = &'a (dyn Fn(&Run, Drained) + Sync);
+pub(crate) type OnRun<'a> = &'a (dyn Fn(&Run, Drained) + Sync);
 
 /// Everything that runs in a stack.
 pub(crate) struct Engine {
@@ -121,24 +121,24 @@ impl Engine {
     pub(crate) async fn advance_to(
         &self,
         to: Timestamp,
-        tell: Tell<'_>,
+        on_run: OnRun<'_>,
     ) -> Result<Advanced, Error> {
-        self.advance_from(|_| Ok(to), tell).await
+        self.advance_from(|_| Ok(to), on_run).await
     }
 
     /// The same, by a span of time; months and days are calendar units in UTC.
-    pub(crate) async fn advance(&self, span: Span, tell: Tell<'_>) -> Result<Advanced, Error> {
+    pub(crate) async fn advance(&self, span: Span, on_run: OnRun<'_>) -> Result<Advanced, Error> {
         let after = |now: Timestamp| {
             let to = now.to_zoned(TimeZone::UTC).checked_add(span);
             to.map(|to| to.timestamp()).map_err(|_| too_far(span))
         };
-        self.advance_from(after, tell).await
+        self.advance_from(after, on_run).await
     }
 
     async fn advance_from(
         &self,
         target: impl FnOnce(Timestamp) -> Result<Timestamp, Error>,
-        tell: Tell<'_>,
+        on_run: OnRun<'_>,
     ) -> Result<Advanced, Error> {
         let mut driven = self.driven.lock().await;
         let now = self.clock.now();
@@ -152,7 +152,7 @@ impl Engine {
         // What is queued now belongs to the time before the jump.
         let mut drained = self.queues.drain().await?;
         let ran = self
-            .drive(&mut driven, to, Some((&mut drained, tell)))
+            .drive(&mut driven, to, Some((&mut drained, on_run)))
             .await?;
         if self.stop.is_cancelled() {
             return Err(Error::Stopping {
@@ -240,7 +240,7 @@ impl Engine {
         &self,
         driven: &mut Driven,
         until: Timestamp,
-        mut jump: Option<(&mut Drained, Tell<'_>)>,
+        mut jump: Option<(&mut Drained, OnRun<'_>)>,
     ) -> Result<Vec<Run>, Error> {
         let mut cursors: Vec<Cursor<'_>> = Vec::new();
         for job in &self.jobs {
@@ -284,11 +284,11 @@ impl Engine {
                 job: cursor.job.function,
                 result: result.map_err(|crash| crash.to_string()),
             };
-            if let Some((drained, tell)) = &mut jump {
+            if let Some((drained, on_run)) = &mut jump {
                 let done = self.queues.drain().await?;
                 drained.handled += done.handled;
                 drained.failed += done.failed;
-                tell(&run, done);
+                on_run(&run, done);
             }
             ran.push(run);
         }

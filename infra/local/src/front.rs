@@ -164,7 +164,7 @@ async fn local(engine: &Arc<Engine>, request: &http::Request<Bytes>, path: &str)
         }
     };
     done.unwrap_or_else(|refusal| {
-        let (status, value) = told(&refusal);
+        let (status, value) = refusal_response(&refusal);
         json_response(status, &value)
     })
 }
@@ -185,7 +185,7 @@ impl From<Error> for Refusal {
 }
 
 /// How a caller is told why.
-fn told(refusal: &Refusal) -> (StatusCode, Value) {
+fn refusal_response(refusal: &Refusal) -> (StatusCode, Value) {
     let (status, text) = match refusal {
         Refusal::Request(text) => (StatusCode::BAD_REQUEST, text.clone()),
         Refusal::Moving => (

@@ -27,7 +27,7 @@ use crate::front::Front;
 use crate::gateway::Gateway;
 use crate::invoke::LifeHolder;
 use crate::options::Options;
-use crate::processes::{Fleet, Told};
+use crate::processes::{Fleet, FunctionSettings};
 use crate::queues::{self, Drained, Queues};
 use crate::runner::Runner;
 use crate::seed::{self, Seeded};
@@ -129,15 +129,15 @@ impl Stack {
             .entry("Locations".into())
             .or_insert_with(|| clusters::locations_json(&clusters, &options.clusters, &secrets));
         let mut template = Template::read(options.template, &parameters)?;
-        let told = template
+        let settings = template
             .functions
             .iter()
             .map(|function| {
-                let told = Told {
+                let settings = FunctionSettings {
                     memory_mb: function.memory_mb,
                     environment: function.environment.clone(),
                 };
-                (function.handler.clone(), told)
+                (function.handler.clone(), settings)
             })
             .collect();
         let wiring = Wiring::new(std::mem::take(&mut template.functions), options.functions)?;
@@ -226,7 +226,7 @@ impl Stack {
                 adjust(&mut environment);
             }
             let logs = place.directory().join("logs");
-            Arc::new(Fleet::new(binary, told, environment, &logs))
+            Arc::new(Fleet::new(binary, settings, environment, &logs))
         });
         let runner = match &fleet {
             Some(fleet) => Runner::processes(Arc::clone(fleet), life.life()),

@@ -15,7 +15,7 @@ use super::ledger::Issue;
 use super::listing::Listing;
 use super::transaction::{Conflict, Transaction, Written};
 use super::{
-    Database, Item, attribute, fault, found, item, keys, number, page, read, string, written,
+    Database, Item, attribute, fault, found, item, keys, number_value, page, read, string, written,
     written_if_held,
 };
 use crate::domain::account::{Account, Group, Service, Status, Unsettled};
@@ -96,8 +96,8 @@ impl Database {
             .table_name(table)
             .index_name("by_client")
             .key_condition_expression("listed_for = :client AND id = :id")
-            .expression_attribute_values(":client", number(client_id))
-            .expression_attribute_values(":id", number(id))
+            .expression_attribute_values(":client", number_value(client_id))
+            .expression_attribute_values(":id", number_value(id))
             .send()
             .await
             .map_err(|e| fault("Query", table, e))?;
@@ -120,7 +120,7 @@ impl Database {
                 .index_name("by_group")
                 .key_condition_expression("group_key = :group AND id = :id")
                 .expression_attribute_values(":group", string(group.key()))
-                .expression_attribute_values(":id", number(id))
+                .expression_attribute_values(":id", number_value(id))
                 .send()
         });
         let found = try_join_all(looks)
@@ -143,7 +143,7 @@ impl Database {
             .table_name(table)
             .index_name("by_client")
             .key_condition_expression("listed_for = :client")
-            .expression_attribute_values(":client", number(client_id));
+            .expression_attribute_values(":client", number_value(client_id));
         found(table, query).await
     }
 
@@ -371,8 +371,8 @@ impl Database {
             .expression_attribute_values(":unsettled", attribute(unsettled)?)
             .expression_attribute_values(":open", string(OPEN))
             .expression_attribute_values(":unsettled_at", string(sortable(unsettled.at)))
-            .expression_attribute_values(":revision", number(account.revision))
-            .expression_attribute_values(":next", number(after.revision))
+            .expression_attribute_values(":revision", number_value(account.revision))
+            .expression_attribute_values(":next", number_value(after.revision))
             .send()
             .await;
         written("UpdateItem", table, sent)
@@ -393,7 +393,7 @@ impl Database {
             .key("sk", string(keys::ACCOUNT))
             .update_expression("REMOVE unsettled, is_unsettled, unsettled_at")
             .condition_expression("unsettled.revision = :revision")
-            .expression_attribute_values(":revision", number(unsettled.revision))
+            .expression_attribute_values(":revision", number_value(unsettled.revision))
             .send()
             .await;
         written("UpdateItem", table, sent)
@@ -540,9 +540,9 @@ impl Database {
         let count = match after.is_free {
             true => count
                 .condition_expression("free_accounts < :limit")
-                .expression_attribute_values(":by", number(1))
-                .expression_attribute_values(":limit", number(free_limit)),
-            false => count.expression_attribute_values(":by", number(-1)),
+                .expression_attribute_values(":by", number_value(1))
+                .expression_attribute_values(":limit", number_value(free_limit)),
+            false => count.expression_attribute_values(":by", number_value(-1)),
         };
         transaction.update(count, Conflict::TooManyAccounts);
     }
@@ -570,7 +570,7 @@ impl Database {
                 .expression_attribute_values(":none", string(""))
                 // What it moved in its last hour is still to be collected.
                 .expression_attribute_values(":ended", attribute(entry.at)?)
-                .expression_attribute_values(":zero", number(0)),
+                .expression_attribute_values(":zero", number_value(0)),
             Conflict::Changed,
         );
         transaction.update(
@@ -601,7 +601,7 @@ impl Database {
             .key("pk", string(keys::client(account.client_id)))
             .key("sk", string(keys::free_account(month, account.id)))
             .expression_attribute_values(":s3uid", string(&account.s3uid))
-            .expression_attribute_values(":id", number(account.id))
+            .expression_attribute_values(":id", number_value(account.id))
             .expression_attribute_values(":ordered_on", attribute(ordered_on)?)
             .expression_attribute_values(":opened", attribute(account.created_at)?);
         if let Some(ended_at) = ended_at {
@@ -636,8 +636,8 @@ impl Database {
             .key("pk", string(keys::client(client_id)))
             .key("sk", string(keys::CLIENT))
             .update_expression("ADD accounts :by, free_accounts :free")
-            .expression_attribute_values(":by", number(by))
-            .expression_attribute_values(":free", number(if is_free { by } else { 0 }))
+            .expression_attribute_values(":by", number_value(by))
+            .expression_attribute_values(":free", number_value(if is_free { by } else { 0 }))
     }
 
     /// Sets what was last seen of an account's usage. Nothing is written for an account that is gone.
@@ -651,11 +651,11 @@ impl Database {
             .key("sk", string(keys::ACCOUNT))
             .update_expression(FIGURES)
             .condition_expression("attribute_exists(listed_for)")
-            .expression_attribute_values(":buckets", number(account.buckets))
-            .expression_attribute_values(":stored", number(account.stored_bytes))
+            .expression_attribute_values(":buckets", number_value(account.buckets))
+            .expression_attribute_values(":stored", number_value(account.stored_bytes))
             .expression_attribute_values(":from", string(account.period_from.to_string()))
-            .expression_attribute_values(":sent", number(account.period_bytes_sent))
-            .expression_attribute_values(":peak", number(account.period_peak_stored_bytes))
+            .expression_attribute_values(":sent", number_value(account.period_bytes_sent))
+            .expression_attribute_values(":peak", number_value(account.period_peak_stored_bytes))
             .send()
             .await;
         written_if_held("UpdateItem", table, sent)?;
@@ -681,12 +681,12 @@ impl Database {
                     "attribute_exists(listed_for) AND quota_gb = :quota AND {}",
                     was_told(account)
                 ))
-                .expression_attribute_values(":buckets", number(after.buckets))
-                .expression_attribute_values(":stored", number(after.stored_bytes))
+                .expression_attribute_values(":buckets", number_value(after.buckets))
+                .expression_attribute_values(":stored", number_value(after.stored_bytes))
                 .expression_attribute_values(":from", string(after.period_from.to_string()))
-                .expression_attribute_values(":sent", number(after.period_bytes_sent))
-                .expression_attribute_values(":peak", number(after.period_peak_stored_bytes))
-                .expression_attribute_values(":quota", number(account.quota_gb))
+                .expression_attribute_values(":sent", number_value(after.period_bytes_sent))
+                .expression_attribute_values(":peak", number_value(after.period_peak_stored_bytes))
+                .expression_attribute_values(":quota", number_value(account.quota_gb))
                 .expression_attribute_values(":was_told", attribute(account.quota_told)?)
                 .expression_attribute_values(":told", attribute(after.quota_told)?),
             Conflict::Changed,
@@ -750,9 +750,9 @@ pub(super) fn with_terms(
     after: &Account,
 ) -> Result<UpdateBuilder, Fault> {
     let mut update = update
-        .expression_attribute_values(":plan_id", number(after.plan_id))
-        .expression_attribute_values(":plan_version", number(after.plan_version))
-        .expression_attribute_values(":quota", number(after.quota_gb))
+        .expression_attribute_values(":plan_id", number_value(after.plan_id))
+        .expression_attribute_values(":plan_version", number_value(after.plan_version))
+        .expression_attribute_values(":quota", number_value(after.quota_gb))
         .expression_attribute_values(":is_free", AttributeValue::Bool(after.is_free))
         .expression_attribute_values(":plan_changes", attribute(&after.plan_changes)?);
     if let Some(group_key) = &after.group_key {
@@ -820,8 +820,8 @@ fn account_update(table: &str, account: &Account) -> UpdateBuilder {
         .key("pk", string(keys::account(&account.s3uid)))
         .key("sk", string(keys::ACCOUNT))
         .condition_expression("revision = :revision")
-        .expression_attribute_values(":revision", number(account.revision))
-        .expression_attribute_values(":next", number(account.revision + 1))
+        .expression_attribute_values(":revision", number_value(account.revision))
+        .expression_attribute_values(":next", number_value(account.revision + 1))
 }
 
 pub(super) fn account_item(account: &Account) -> Result<Item, Fault> {

@@ -8,9 +8,9 @@ use super::accounts::{newly_unsettled, service_update, terms, was_told, with_ter
 use super::keys::OPEN;
 use super::ledger::Issue;
 use super::transaction::{Conflict, Written};
-use super::{Database, Item, attribute, fault, item, keys, number, page, string};
+use super::{Database, Item, attribute, fault, item, keys, number_value, page, string};
 use crate::domain::account::{Account, Service};
-use crate::domain::closing::{ClosedPeriod, Closing};
+use crate::domain::closing::{ClosedPeriod, ClosingOutcome};
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
 use crate::domain::invoice::{Invoice, InvoiceId};
@@ -222,7 +222,7 @@ impl Database {
         &self,
         account: &Account,
         closed: &ClosedPeriod,
-        closing: &Closing,
+        closing: &ClosingOutcome,
         after: &Account,
         free_limit: u32,
         issue: Option<Issue<'_>>,
@@ -261,7 +261,7 @@ impl Database {
             update = update
                 .condition_expression(is_unchanged)
                 .expression_attribute_values(":to", string(to.to_string()))
-                .expression_attribute_values(":zero", number(0));
+                .expression_attribute_values(":zero", number_value(0));
         }
         transaction.update(update, Conflict::Changed);
         self.move_free_count(&mut transaction, account, after, free_limit);
@@ -326,9 +326,9 @@ impl Database {
                 string(keys::open_invoice(open.due_on, open.invoice_id)),
             )
             .condition_expression("steps = :steps AND act_on = :act_on")
-            .expression_attribute_values(":steps", number(open.steps))
+            .expression_attribute_values(":steps", number_value(open.steps))
             .expression_attribute_values(":act_on", attribute(open.act_on)?)
-            .expression_attribute_values(":taken", number(taken));
+            .expression_attribute_values(":taken", number_value(taken));
         update = match act_on {
             Some(date) => update
                 .update_expression("SET steps = :taken, act_on = :next")

@@ -4,7 +4,9 @@ use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Delete, Put, Retur
 use serde::Deserialize;
 
 use super::transaction::{Conflict, Transaction, Written};
-use super::{Database, Item, attribute, fault, item, keys, number, read, string, written_if_held};
+use super::{
+    Database, Item, attribute, fault, item, keys, number_value, read, string, written_if_held,
+};
 use crate::domain::client::{Client, Role};
 use crate::domain::credential::{Access, ApiKey};
 use crate::domain::history::Entry;
@@ -107,7 +109,7 @@ impl Database {
                 .key("sk", string(keys::SEQUENCES))
                 .update_expression("SET client_id = :given")
                 .condition_expression("attribute_not_exists(client_id)")
-                .expression_attribute_values(":given", number(client.client_id)),
+                .expression_attribute_values(":given", number_value(client.client_id)),
             Conflict::Changed,
         );
         let row = item(keys::api_key(api_key_hash), None, api_key)?;
@@ -137,12 +139,12 @@ impl Database {
         let mut update = Update::builder();
         if client.currency != before.currency {
             condition.push_str(" AND accounts = :none");
-            update = update.expression_attribute_values(":none", number(0));
+            update = update.expression_attribute_values(":none", number_value(0));
             transaction.no_balances(&self.tables, client.client_id, before.currency);
         }
         let limit = match client.credit_limit_minor {
             Some(limit_minor) => {
-                update = update.expression_attribute_values(":limit", number(limit_minor));
+                update = update.expression_attribute_values(":limit", number_value(limit_minor));
                 ", credit_limit_minor = :limit"
             }
             None => " REMOVE credit_limit_minor",
@@ -160,8 +162,8 @@ impl Database {
                 .expression_attribute_values(":billing", string(&client.billing))
                 .expression_attribute_values(":currency", attribute(client.currency)?)
                 .expression_attribute_values(":tags", attribute(&client.tags)?)
-                .expression_attribute_values(":epoch", number(client.epoch))
-                .expression_attribute_values(":was_epoch", number(before.epoch))
+                .expression_attribute_values(":epoch", number_value(client.epoch))
+                .expression_attribute_values(":was_epoch", number_value(before.epoch))
                 .expression_attribute_values(":was_email", string(&before.email))
                 .expression_attribute_values(":was_role", attribute(before.role)?)
                 .expression_attribute_values(":was_billing", string(&before.billing))
@@ -225,7 +227,7 @@ impl Database {
             .key("sk", AttributeValue::S(keys::SEQUENCES.into()))
             .update_expression("ADD #of :one")
             .expression_attribute_names("#of", of)
-            .expression_attribute_values(":one", number(1))
+            .expression_attribute_values(":one", number_value(1))
             .return_values(ReturnValue::UpdatedNew)
             .send()
             .await
@@ -249,8 +251,8 @@ impl Database {
             .key("sk", string(keys::SEQUENCES))
             .update_expression("SET client_id = :clients, plan_id = :plans")
             .condition_expression("attribute_not_exists(client_id)")
-            .expression_attribute_values(":clients", number(clients))
-            .expression_attribute_values(":plans", number(plans))
+            .expression_attribute_values(":clients", number_value(clients))
+            .expression_attribute_values(":plans", number_value(plans))
             .send()
             .await;
         written_if_held("UpdateItem", table, sent)?;
@@ -284,7 +286,7 @@ impl Database {
             .key("pk", AttributeValue::S(keys::SEQUENCES.into()))
             .key("sk", AttributeValue::S(keys::SEQUENCES.into()))
             .update_expression("ADD account_id :one, invoice_id :one")
-            .expression_attribute_values(":one", number(1))
+            .expression_attribute_values(":one", number_value(1))
             .return_values(ReturnValue::UpdatedNew)
             .send()
             .await
@@ -305,7 +307,7 @@ impl Transaction<'_> {
                 .table_name(table)
                 .item("pk", string(keys::client(maker)))
                 .item("sk", string(sk))
-                .item("client_id", number(client.client_id)),
+                .item("client_id", number_value(client.client_id)),
             Conflict::Changed,
         );
     }
@@ -324,7 +326,7 @@ impl Transaction<'_> {
                 .condition_expression(condition)
                 .expression_attribute_names("#role", "role")
                 .expression_attribute_values(":admin", attribute(Role::Admin)?)
-                .expression_attribute_values(":epoch", number(client.epoch)),
+                .expression_attribute_values(":epoch", number_value(client.epoch)),
             Conflict::Changed,
         );
         Ok(())
@@ -335,6 +337,6 @@ fn email_item(client: &Client) -> Item {
     Item::from([
         ("pk".to_owned(), string(keys::email(&client.email))),
         ("sk".to_owned(), string(keys::EMAIL)),
-        ("client_id".to_owned(), number(client.client_id)),
+        ("client_id".to_owned(), number_value(client.client_id)),
     ])
 }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::transaction::Written;
 use super::{
-    Database, attribute, fault, found, item, keys, number, read, string, written, written_if_held,
+    Database, attribute, fault, found, item, keys, number_value, read, string, written,
+    written_if_held,
 };
 use crate::error::Fault;
 use crate::tries::Tries;
@@ -319,8 +320,8 @@ impl Database {
             .index_name("by_location")
             .key_condition_expression("metered_at = :location AND id BETWEEN :from AND :to")
             .expression_attribute_values(":location", string(location))
-            .expression_attribute_values(":from", number(from))
-            .expression_attribute_values(":to", number(to));
+            .expression_attribute_values(":from", number_value(from))
+            .expression_attribute_values(":to", number_value(to));
         found(table, query).await
     }
 

@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::transaction::{Conflict, Transaction, Written};
-use super::{Database, Item, fault, found, item, keys, number, page, read, string};
+use super::{Database, Item, fault, found, item, keys, number_value, page, read, string};
 use crate::domain::client::{Client, Role};
 use crate::domain::credential::{Access, ApiKey, Session};
 use crate::domain::history::Entry;
@@ -146,7 +146,7 @@ impl Database {
             .table_name(table)
             .index_name("by_client")
             .key_condition_expression("client_id = :client")
-            .expression_attribute_values(":client", number(client_id))
+            .expression_attribute_values(":client", number_value(client_id))
             .scan_index_forward(false)
             .limit(limit);
         let (rows, _): (Vec<Row>, _) = page(table, query).await?;
@@ -300,7 +300,7 @@ impl Database {
         let mut row = item(keys::token(token_hash), None, session)?;
         row.insert(
             "expires_at_epoch".into(),
-            number(session.expires_at.as_second() + EXPIRED_SESSIONS_KEPT_SECONDS),
+            number_value(session.expires_at.as_second() + EXPIRED_SESSIONS_KEPT_SECONDS),
         );
         self.client
             .put_item()
@@ -353,7 +353,7 @@ impl Transaction<'_> {
                 .table_name(table)
                 .key("pk", string(keys::epoch(access.client_id)))
                 .condition_expression(condition)
-                .expression_attribute_values(":epoch", number(access.epoch)),
+                .expression_attribute_values(":epoch", number_value(access.epoch)),
             Conflict::Changed,
         );
     }
@@ -375,7 +375,7 @@ impl Transaction<'_> {
             Put::builder()
                 .table_name(table)
                 .item("pk", string(keys::epoch(client.client_id)))
-                .item("epoch", number(client.epoch)),
+                .item("epoch", number_value(client.epoch)),
             Conflict::Changed,
         );
     }

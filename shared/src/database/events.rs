@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::keys::{OPEN, sortable};
 use super::transaction::{Conflict, Transaction};
-use super::{Database, Item, fault, item, keys, number, page, string, written_if_held};
+use super::{Database, Item, fault, item, keys, number_value, page, string, written_if_held};
 use crate::domain::event::Event;
 use crate::error::Fault;
 
@@ -36,7 +36,10 @@ impl Database {
             .key("pk", string(keys::event(&event.event_id)))
             .update_expression("SET expires_at_epoch = :expires REMOVE #open")
             .expression_attribute_names("#open", "open")
-            .expression_attribute_values(":expires", number(event.at.as_second() + KEPT_SECONDS))
+            .expression_attribute_values(
+                ":expires",
+                number_value(event.at.as_second() + KEPT_SECONDS),
+            )
             .send()
             .await
             .map_err(|e| fault("UpdateItem", table, e))?;

@@ -17,7 +17,9 @@ use serde_json::Value;
 
 use super::billing::OpenInvoice;
 use super::transaction::{Conflict, Transaction, Written, collisions};
-use super::{Database, attribute, found, item, keys, number, page, read, string, written_if_held};
+use super::{
+    Database, attribute, found, item, keys, number_value, page, read, string, written_if_held,
+};
 use crate::config::Tables;
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
@@ -176,7 +178,7 @@ impl Database {
             .index_name("by_currency")
             .key_condition_expression(format!("currency = :currency AND {numbers}"))
             .expression_attribute_values(":currency", string(currency.to_string()))
-            .expression_attribute_values(":number", number(invoice_id))
+            .expression_attribute_values(":number", number_value(invoice_id))
     }
 
     /// Posts what came in, pays open invoices with it, and writes history and events; the conflicts when this posting was made before, or
@@ -212,9 +214,9 @@ impl Database {
                     .table_name(&self.tables.ledger)
                     .item("pk", string(keys::reference(reference)))
                     .item("sk", string(keys::REFERENCE))
-                    .item("client_id", number(posting.client_id))
+                    .item("client_id", number_value(posting.client_id))
                     .condition_expression("attribute_not_exists(pk) OR client_id = :client")
-                    .expression_attribute_values(":client", number(posting.client_id)),
+                    .expression_attribute_values(":client", number_value(posting.client_id)),
                 Conflict::ReferenceUsed,
             );
         }
@@ -358,7 +360,7 @@ impl Database {
             .condition_expression("#taken = :number")
             .expression_attribute_names("#taken", keys::place_taken(&place.cause))
             .expression_attribute_names("#since", keys::place_taken_since(&place.cause))
-            .expression_attribute_values(":number", number(place.number));
+            .expression_attribute_values(":number", number_value(place.number));
         Ok(self.update_balances(update).await?.is_some())
     }
 
@@ -377,8 +379,8 @@ impl Database {
             .condition_expression("attribute_not_exists(#taken)")
             .expression_attribute_names("#taken", keys::place_taken(cause))
             .expression_attribute_names("#since", keys::place_taken_since(cause))
-            .expression_attribute_values(":zero", number(0))
-            .expression_attribute_values(":one", number(1))
+            .expression_attribute_values(":zero", number_value(0))
+            .expression_attribute_values(":one", number_value(1))
             .expression_attribute_values(":now", attribute(now)?)
             .return_values(ReturnValue::AllNew);
         match self.update_balances(update).await? {
@@ -419,9 +421,9 @@ impl Database {
             )
             .expression_attribute_names("#taken", keys::place_taken(cause))
             .expression_attribute_names("#returned", keys::place_returned(returned))
-            .expression_attribute_values(":own", number(own))
-            .expression_attribute_values(":one", number(1))
-            .expression_attribute_values(":returned", number(returned));
+            .expression_attribute_values(":own", number_value(own))
+            .expression_attribute_values(":one", number_value(1))
+            .expression_attribute_values(":returned", number_value(returned));
         if self.update_balances(update).await?.is_some() {
             return Ok(place(returned));
         }
@@ -432,8 +434,8 @@ impl Database {
             .expression_attribute_names("#taken", keys::place_taken(cause))
             .expression_attribute_names("#own", keys::place_returned(own))
             .expression_attribute_names("#returned", keys::place_returned(returned))
-            .expression_attribute_values(":own", number(own))
-            .expression_attribute_values(":returned", number(returned));
+            .expression_attribute_values(":own", number_value(own))
+            .expression_attribute_values(":returned", number_value(returned));
         Ok(match self.update_balances(update).await? {
             Some(_) => place(returned),
             None => place(own),
@@ -454,8 +456,8 @@ impl Database {
             .condition_expression("#taken = :number AND invoices = :number")
             .expression_attribute_names("#taken", keys::place_taken(&place.cause))
             .expression_attribute_names("#since", keys::place_taken_since(&place.cause))
-            .expression_attribute_values(":number", number(place.number))
-            .expression_attribute_values(":one", number(1));
+            .expression_attribute_values(":number", number_value(place.number))
+            .expression_attribute_values(":one", number_value(1));
         if self.update_balances(update).await?.is_some() {
             return Ok(());
         }
@@ -466,7 +468,7 @@ impl Database {
             .expression_attribute_names("#taken", keys::place_taken(&place.cause))
             .expression_attribute_names("#since", keys::place_taken_since(&place.cause))
             .expression_attribute_names("#returned", keys::place_returned(place.number))
-            .expression_attribute_values(":number", number(place.number));
+            .expression_attribute_values(":number", number_value(place.number));
         self.update_balances(update).await?;
         Ok(())
     }
@@ -494,7 +496,7 @@ impl Database {
             .balances_update(client_id, currency)
             .update_expression("SET invoices = :highest")
             .condition_expression("attribute_not_exists(invoices) OR invoices < :highest")
-            .expression_attribute_values(":highest", number(highest));
+            .expression_attribute_values(":highest", number_value(highest));
         self.update_balances(update).await?;
         Ok(())
     }
@@ -696,14 +698,14 @@ impl Transaction<'_> {
         for (index, (ledger_account, amount_minor)) in posting.amounts_minor.iter().enumerate() {
             update = update
                 .expression_attribute_names(format!("#a{index}"), format!("{ledger_account}_minor"))
-                .expression_attribute_values(format!(":a{index}"), number(amount_minor));
+                .expression_attribute_values(format!(":a{index}"), number_value(amount_minor));
             additions.push(format!("#a{index} :a{index}"));
             let must_stay_positive =
                 matches!(ledger_account, LedgerAccount::Credit | LedgerAccount::Held);
             if must_stay_positive && *amount_minor < 0 {
                 update = update.expression_attribute_values(
                     format!(":m{index}"),
-                    number(amount_minor.unsigned_abs()),
+                    number_value(amount_minor.unsigned_abs()),
                 );
                 conditions.push(format!("#a{index} >= :m{index}"));
             }
@@ -722,7 +724,7 @@ impl Transaction<'_> {
                 true => format!("(attribute_not_exists({name}) OR {name} {test} {value_name})"),
                 false => format!("{name} {test} {value_name}"),
             });
-            update = update.expression_attribute_values(value_name, number(value));
+            update = update.expression_attribute_values(value_name, number_value(value));
         }
         let mut expression = format!("ADD {}", additions.join(", "));
         if let Some(place) = place {
@@ -731,7 +733,7 @@ impl Transaction<'_> {
             update = update
                 .expression_attribute_names("#taken", keys::place_taken(&place.cause))
                 .expression_attribute_names("#since", keys::place_taken_since(&place.cause))
-                .expression_attribute_values(":place", number(place.number));
+                .expression_attribute_values(":place", number_value(place.number));
         }
         update = update.update_expression(expression);
         if !conditions.is_empty() {
@@ -751,7 +753,7 @@ impl Transaction<'_> {
             .key("pk", string(keys::client(client_id)))
             .key("sk", string(keys::balances(currency)))
             .condition_expression(conditions.join(" AND "))
-            .expression_attribute_values(":zero", number(0));
+            .expression_attribute_values(":zero", number_value(0));
         self.check(check, Conflict::Changed);
     }
 
@@ -783,7 +785,7 @@ impl Transaction<'_> {
                 .key("pk", string(keys::client(open.client_id)))
                 .key("sk", string(row))
                 .condition_expression(condition)
-                .expression_attribute_values(":was", number(was));
+                .expression_attribute_values(":was", number_value(was));
             self.delete(delete, Conflict::Changed);
         } else {
             let update = Update::builder()
@@ -792,9 +794,9 @@ impl Transaction<'_> {
                 .key("sk", string(row))
                 .update_expression("SET open_minor = :left ADD parts :one")
                 .condition_expression(condition)
-                .expression_attribute_values(":was", number(was))
-                .expression_attribute_values(":left", number(left))
-                .expression_attribute_values(":one", number(1));
+                .expression_attribute_values(":was", number_value(was))
+                .expression_attribute_values(":left", number_value(left))
+                .expression_attribute_values(":one", number_value(1));
             self.update(update, Conflict::Changed);
         }
         let mut update = Update::builder()
@@ -802,7 +804,7 @@ impl Transaction<'_> {
             .key("pk", string(keys::client(open.client_id)))
             .key("sk", string(keys::invoice(open.invoice_id)))
             .condition_expression("attribute_exists(pk)")
-            .expression_attribute_values(":by", number(by_minor));
+            .expression_attribute_values(":by", number_value(by_minor));
         let add = match is_credited {
             true => "ADD credited_minor :by",
             false => "ADD paid_minor :by",

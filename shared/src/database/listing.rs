@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use futures::future::try_join_all;
 use serde::de::DeserializeOwned;
 
-use super::{Database, Item, Page, fault, number, read, string};
+use super::{Database, Item, Page, fault, number_value, read, string};
 use crate::error::Fault;
 
 /// An index whose partitions are merged.
@@ -105,7 +105,7 @@ impl Database {
                     false => "#key = :key AND #number > :after",
                 })
                 .expression_attribute_names("#number", name)
-                .expression_attribute_values(":after", number(after)),
+                .expression_attribute_values(":after", number_value(after)),
         };
         let answer = query
             .index_name(listing.index)

@@ -8,7 +8,8 @@ use super::keys::{OPEN, sortable};
 use super::ledger::{Guard, Issue};
 use super::transaction::{Conflict, Written};
 use super::{
-    Database, Item, attribute, item, keys, number, page, read, string, written, written_if_held,
+    Database, Item, attribute, item, keys, number_value, page, read, string, written,
+    written_if_held,
 };
 use crate::config::Rules;
 use crate::domain::account::Account;
@@ -65,14 +66,16 @@ impl Database {
         );
         let mut count = self
             .account_count(order.client_id, order.payment == Payment::Free, 1)
-            .expression_attribute_values(":limit", number(rules.accounts_per_client));
+            .expression_attribute_values(":limit", number_value(rules.accounts_per_client));
         // An account is billed in what its client is billed in: that changes only while there is none.
         count = count.expression_attribute_values(":currency", attribute(order.currency)?);
         let mut condition = "accounts < :limit AND currency = :currency".to_owned();
         if order.payment == Payment::Free {
             condition.push_str(" AND free_accounts < :free_limit");
-            count = count
-                .expression_attribute_values(":free_limit", number(rules.free_accounts_per_client));
+            count = count.expression_attribute_values(
+                ":free_limit",
+                number_value(rules.free_accounts_per_client),
+            );
         }
         transaction.update(
             count.condition_expression(condition),
@@ -94,14 +97,17 @@ impl Database {
             let mut row = item(keys::idempotency(order.client_id, key), None, &record)?;
             row.insert(
                 "expires_at_epoch".into(),
-                number(order.created_at.as_second() + IDEMPOTENCY_SECONDS),
+                number_value(order.created_at.as_second() + IDEMPOTENCY_SECONDS),
             );
             transaction.put(
                 aws_sdk_dynamodb::types::Put::builder()
                     .table_name(&self.tables.orders)
                     .set_item(Some(row))
                     .condition_expression("attribute_not_exists(pk) OR expires_at_epoch <= :now")
-                    .expression_attribute_values(":now", number(order.created_at.as_second())),
+                    .expression_attribute_values(
+                        ":now",
+                        number_value(order.created_at.as_second()),
+                    ),
                 Conflict::IdempotencyKeyUsed,
             );
         }
@@ -126,7 +132,7 @@ impl Database {
             .expression_attribute_names("#open", "open")
             .expression_attribute_values(":until", string(sortable(lease_until)))
             .expression_attribute_values(":now", string(sortable(now)))
-            .expression_attribute_values(":one", number(1))
+            .expression_attribute_values(":one", number_value(1))
             .return_values(ReturnValue::AllNew)
             .send()
             .await;

@@ -59,7 +59,7 @@ impl Database {
                 put.condition_expression("attribute_not_exists(pk)")
             } else {
                 put.condition_expression("version = :previous")
-                    .expression_attribute_values(":previous", super::number(plan.version - 1))
+                    .expression_attribute_values(":previous", super::number_value(plan.version - 1))
             },
             Conflict::Changed,
         );

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::keys::{OPEN, sortable};
 use super::transaction::{Conflict, Written};
 use super::{
-    Database, Item, attribute, fault, item, keys, number, page, read, string, written,
+    Database, Item, attribute, fault, item, keys, number_value, page, read, string, written,
     written_if_held,
 };
 use crate::domain::history::Entry;
@@ -66,7 +66,7 @@ impl Database {
         } else {
             row.insert(
                 "expires_at_epoch".into(),
-                number(task.requested_at.as_second() + KEPT_SECONDS),
+                number_value(task.requested_at.as_second() + KEPT_SECONDS),
             );
             condition.push_str(" OR updated_at < :stale");
             let stale = task
@@ -122,11 +122,11 @@ impl Database {
             .key("pk", string(keys::task(task_id)))
             .update_expression(format!("SET steps = :next, updated_at = :now{set}{remove} ADD entries_removed :entries, bytes_removed :bytes"))
             .condition_expression("steps = :step")
-            .expression_attribute_values(":step", number(step))
-            .expression_attribute_values(":next", number(step + 1))
+            .expression_attribute_values(":step", number_value(step))
+            .expression_attribute_values(":next", number_value(step + 1))
             .expression_attribute_values(":now", string(sortable(now)))
-            .expression_attribute_values(":entries", number(entries_removed))
-            .expression_attribute_values(":bytes", number(bytes_removed))
+            .expression_attribute_values(":entries", number_value(entries_removed))
+            .expression_attribute_values(":bytes", number_value(bytes_removed))
             .return_values(ReturnValue::AllNew);
         if let Some(obstacle) = obstacle {
             update = update.expression_attribute_values(":obstacle", attribute(obstacle)?);
@@ -159,7 +159,7 @@ impl Database {
                 .expression_attribute_names("#open", "open")
                 .expression_attribute_values(":obstacle", attribute(obstacle)?)
                 .expression_attribute_values(":now", string(sortable(now)))
-                .expression_attribute_values(":step", number(step)),
+                .expression_attribute_values(":step", number_value(step)),
             Conflict::Changed,
         );
         if let Some(entry) = entry {
@@ -240,7 +240,7 @@ impl Database {
         row.insert("answer".into(), attribute(answer)?);
         row.insert(
             "expires_at_epoch".into(),
-            number(now.as_second() + KEPT_SECONDS),
+            number_value(now.as_second() + KEPT_SECONDS),
         );
         self.client
             .put_item()
@@ -260,7 +260,7 @@ impl Database {
             .expression_attribute_values(":for", attribute(requested_at)?)
             .expression_attribute_values(":answer", attribute(answer)?)
             .expression_attribute_values(":now", string(sortable(now)))
-            .expression_attribute_values(":expires", number(now.as_second() + KEPT_SECONDS))
+            .expression_attribute_values(":expires", number_value(now.as_second() + KEPT_SECONDS))
             .send()
             .await
             .map_err(|e| fault("UpdateItem", table, e))?;
@@ -309,7 +309,7 @@ impl Database {
         let mut row = item(keys::callback(callback_key), None, callback)?;
         row.insert(
             "expires_at_epoch".into(),
-            number(now.as_second() + KEPT_SECONDS),
+            number_value(now.as_second() + KEPT_SECONDS),
         );
         self.client
             .put_item()

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::listing::Listing;
 use super::transaction::{Conflict, Written};
 use super::{
-    AccountOrder, Database, Page, attribute, fault, found, item, keys, number, read, string,
+    AccountOrder, Database, Page, attribute, fault, found, item, keys, number_value, read, string,
     written,
 };
 use crate::domain::account::Group;
@@ -26,7 +26,7 @@ const OWN_CALLS_KEPT: SignedDuration = SignedDuration::from_hours(100 * 24);
 
 /// That something was told.
 #[derive(Serialize, Deserialize)]
-struct Told {
+struct EmittedEvent {
     event_id: String,
     /// The plan's, where it was a traffic limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -290,7 +290,7 @@ impl Database {
         limit_bytes: u64,
     ) -> Result<bool, Fault> {
         let (pk, sk) = (keys::account(s3uid), keys::traffic_limit(period_from));
-        let known: Option<Told> = self.get(&self.tables.usage, pk, Some(sk)).await?;
+        let known: Option<EmittedEvent> = self.get(&self.tables.usage, pk, Some(sk)).await?;
         // Where no limit is noted, there was one a period.
         Ok(known.is_some_and(|told| told.limit_bytes.is_none_or(|told| told >= limit_bytes)))
     }
@@ -308,7 +308,7 @@ impl Database {
         let table = &self.tables.usage;
         let (pk, sk) = (keys::account(s3uid), keys::traffic_limit(period_from));
         let event_id = events.first().map(|event| event.event_id.clone());
-        let told = Told {
+        let told = EmittedEvent {
             event_id: event_id.unwrap_or_default(),
             limit_bytes: Some(limit_bytes),
         };
@@ -317,7 +317,7 @@ impl Database {
             .table_name(table)
             .set_item(Some(item(pk, Some(sk), &told)?))
             .condition_expression("attribute_not_exists(pk) OR limit_bytes < :limit")
-            .expression_attribute_values(":limit", number(limit_bytes));
+            .expression_attribute_values(":limit", number_value(limit_bytes));
         transaction.put(put, Conflict::Changed);
         if let Some((account, service, entry)) = stop {
             self.service_change(&mut transaction, account, service, entry)?;
@@ -352,9 +352,9 @@ impl Database {
             .update_expression(
                 "SET expires_at_epoch = :expires ADD bytes_sent :bytes, requests :requests",
             )
-            .expression_attribute_values(":expires", number(expires.as_second()))
-            .expression_attribute_values(":bytes", number(own.bytes_sent))
-            .expression_attribute_values(":requests", number(own.requests))
+            .expression_attribute_values(":expires", number_value(expires.as_second()))
+            .expression_attribute_values(":bytes", number_value(own.bytes_sent))
+            .expression_attribute_values(":requests", number_value(own.requests))
             .send()
             .await
             .map_err(|e| fault("UpdateItem", table, e))?;

@@ -516,7 +516,7 @@ impl Account {
 
     /// The same account, as it is when a change of these parts is written at `now`: its cluster is still to be told of them.
     #[must_use]
-    pub fn unsettled_in(&self, parts: Parts, now: Timestamp) -> Account {
+    pub fn unsettled_in(&self, parts: ClusterScope, now: Timestamp) -> Account {
         let before = self.unsettled.as_ref();
         let revision = self.revision + 1;
         Account {
@@ -540,7 +540,7 @@ impl Account {
             ..self.clone()
         };
         if after.are_keys_stopped() != self.are_keys_stopped() {
-            return after.unsettled_in(Parts::SUSPENSION, now);
+            return after.unsettled_in(ClusterScope::SUSPENSION, now);
         }
         Account {
             revision: self.revision + 1,
@@ -554,7 +554,7 @@ impl Account {
     pub fn with_key_confirmed(&self, access_key: &str, now: Timestamp) -> Option<Account> {
         let next = self.next_key.as_ref();
         let next = next.filter(|next| next.access_key == access_key)?;
-        let mut after = self.unsettled_in(Parts::KEYS, now);
+        let mut after = self.unsettled_in(ClusterScope::KEYS, now);
         if let Some(unsettled) = &mut after.unsettled {
             unsettled.removed_keys.push(self.access_key.clone());
         }
@@ -601,7 +601,7 @@ impl Account {
 /// What of an account's record a cluster follows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Parts {
+pub struct ClusterScope {
     /// Whether its keys work.
     pub suspension: bool,
     /// What it may store.
@@ -610,27 +610,27 @@ pub struct Parts {
     pub keys: bool,
 }
 
-impl Parts {
+impl ClusterScope {
     /// Whether the keys work, alone.
-    pub const SUSPENSION: Parts = Parts {
+    pub const SUSPENSION: ClusterScope = ClusterScope {
         suspension: true,
         storage_limit: false,
         keys: false,
     };
     /// What it may store, alone.
-    pub const STORAGE_LIMIT: Parts = Parts {
+    pub const STORAGE_LIMIT: ClusterScope = ClusterScope {
         suspension: false,
         storage_limit: true,
         keys: false,
     };
     /// Which keys it has, alone.
-    pub const KEYS: Parts = Parts {
+    pub const KEYS: ClusterScope = ClusterScope {
         suspension: false,
         storage_limit: false,
         keys: true,
     };
     /// Everything.
-    pub const ALL: Parts = Parts {
+    pub const ALL: ClusterScope = ClusterScope {
         suspension: true,
         storage_limit: true,
         keys: true,
@@ -638,8 +638,8 @@ impl Parts {
 
     /// These and the others.
     #[must_use]
-    pub fn and(self, others: Parts) -> Parts {
-        Parts {
+    pub fn and(self, others: ClusterScope) -> ClusterScope {
+        ClusterScope {
             suspension: self.suspension || others.suspension,
             storage_limit: self.storage_limit || others.storage_limit,
             keys: self.keys || others.keys,
@@ -648,7 +648,7 @@ impl Parts {
 
     /// Whether all of the others are among these.
     #[must_use]
-    pub fn cover(self, others: Parts) -> bool {
+    pub fn cover(self, others: ClusterScope) -> bool {
         self.and(others) == self
     }
 }
@@ -663,7 +663,7 @@ const QUIET: SignedDuration = SignedDuration::from_mins(3);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unsettled {
     /// What is to be told.
-    pub parts: Parts,
+    pub parts: ClusterScope,
     /// Keys that the account had, and that are to go.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed_keys: Vec<String>,

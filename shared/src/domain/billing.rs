@@ -35,7 +35,8 @@ pub enum BillingWork {
         client_id: u64,
     },
     /// Have an account's cluster do what the account's record says.
-    Conform {
+    #[serde(rename = "conform")]
+    UpdateCluster {
         /// Which account.
         s3uid: String,
     },
@@ -61,7 +62,7 @@ impl BillingWork {
         match self {
             BillingWork::Close { s3uid, .. }
             | BillingWork::End { s3uid }
-            | BillingWork::Conform { s3uid } => s3uid.clone(),
+            | BillingWork::UpdateCluster { s3uid } => s3uid.clone(),
             BillingWork::Chase { client_id, .. }
             | BillingWork::Settle { client_id }
             | BillingWork::Regroup { client_id } => format!("client:{client_id}"),

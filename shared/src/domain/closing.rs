@@ -17,7 +17,7 @@ use crate::domain::usage::Usage;
 
 /// What closing a period comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Closing {
+pub struct ClosingOutcome {
     /// The invoice's lines; none when there is nothing to charge.
     pub lines: Vec<Line>,
     /// The service afterwards.
@@ -34,7 +34,7 @@ pub fn is_next_charged(account: &Account, sold: &Plan, charge_suspended: bool) -
         || account.service.suspension != Some(Suspension::Administrator)
 }
 
-impl Closing {
+impl ClosingOutcome {
     /// The sum of the lines.
     #[must_use]
     pub fn amount_minor(&self) -> i64 {
@@ -44,7 +44,7 @@ impl Closing {
 
 /// A part of a period that was on one version of a plan: all of it, unless the plan was changed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Part {
+pub struct PlanSpan {
     /// Its first hour.
     pub from: Timestamp,
     /// The hour after its last one.
@@ -123,12 +123,12 @@ pub struct ClosedPeriod {
 pub fn close(
     account: &Account,
     (from, to): (Date, Date),
-    parts: &[Part],
+    parts: &[PlanSpan],
     opened_anew: Option<&OpenedAnew>,
     sold: &Plan,
     is_next_charged: bool,
     currency: Currency,
-) -> Result<Closing, PriceError> {
+) -> Result<ClosingOutcome, PriceError> {
     let mut lines = overage_lines(account, (from, to), parts, opened_anew, currency)?;
     let is_renewed = match account.service.status {
         Status::Active | Status::Suspended => true,
@@ -154,7 +154,7 @@ pub fn close(
     if lines.iter().all(|line| line.amount_minor == 0) {
         lines.clear();
     }
-    Ok(Closing {
+    Ok(ClosingOutcome {
         lines,
         service,
         is_renewed,
@@ -170,7 +170,7 @@ pub fn close(
 pub fn overage_lines(
     account: &Account,
     (from, to): (Date, Date),
-    parts: &[Part],
+    parts: &[PlanSpan],
     opened_anew: Option<&OpenedAnew>,
     currency: Currency,
 ) -> Result<Vec<Line>, PriceError> {
@@ -349,9 +349,9 @@ pub(crate) mod tests {
     }
 
     /// The whole of a period as its only part.
-    fn whole((from, to): (Date, Date), plan: Plan, usage: Usage) -> [Part; 1] {
+    fn whole((from, to): (Date, Date), plan: Plan, usage: Usage) -> [PlanSpan; 1] {
         let (from, to) = (start_of(from), start_of(to));
-        [Part {
+        [PlanSpan {
             from,
             to,
             plan,
@@ -414,7 +414,7 @@ pub(crate) mod tests {
         let mut larger = plan(1, 3000);
         (larger.id, larger.name) = (3, "Large S3".into());
         (larger.quota_gb, larger.included_traffic_gb) = (20, 744);
-        let part = |from, to, plan: Plan, sent_gb: u64| Part {
+        let part = |from, to, plan: Plan, sent_gb: u64| PlanSpan {
             from,
             to,
             plan,
@@ -469,7 +469,7 @@ pub(crate) mod tests {
                     ..Usage::default()
                 }
             };
-            let part = |from, to, sent_gb| Part { from, to, plan: plan(1, 1500), usage: usage(from, to, sent_gb) };
+            let part = |from, to, sent_gb| PlanSpan { from, to, plan: plan(1, 1500), usage: usage(from, to, sent_gb) };
             let parts = [part(begin, change, sent_gb[0]), part(change, end, sent_gb[1])];
             let divided = overage_lines(&account, period, &parts, None, eur()).expect("lines");
             let whole = overage_lines(&account, period, &[part(begin, end, sent_gb[0] + sent_gb[1])], None, eur()).expect("lines");

@@ -32,7 +32,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) fn told(self) -> ChecksumType {
+    pub(crate) fn as_dto(self) -> ChecksumType {
         ChecksumType::from_static(match self {
             Self::FullObject => ChecksumType::FULL_OBJECT,
             Self::Composite => ChecksumType::COMPOSITE,
@@ -74,7 +74,7 @@ impl Algorithm {
         }
     }
 
-    pub(crate) fn told(self) -> ChecksumAlgorithm {
+    pub(crate) fn as_dto(self) -> ChecksumAlgorithm {
         ChecksumAlgorithm::from_static(self.name())
     }
 

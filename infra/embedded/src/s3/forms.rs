@@ -622,7 +622,7 @@ fn created(
         _ => StatusCode::NO_CONTENT,
     };
     let mut response = Response::new(match status {
-        StatusCode::CREATED => Body::from(told(&location, &bucket.name, key, &etag)?),
+        StatusCode::CREATED => Body::from(post_response(&location, &bucket.name, key, &etag)?),
         _ => Body::empty(),
     });
     *response.status_mut() = status;
@@ -650,7 +650,7 @@ fn is_page(address: &str) -> bool {
         })
 }
 
-fn told(location: &str, bucket: &str, key: &str, etag: &str) -> Result<Vec<u8>, Fault> {
+fn post_response(location: &str, bucket: &str, key: &str, etag: &str) -> Result<Vec<u8>, Fault> {
     let mut xml = Vec::new();
     let mut serializer = Serializer::new(&mut xml);
     let written = serializer.decl().and_then(|()| {

@@ -629,8 +629,8 @@ pub(crate) async fn list_parts(
             let is_truncated = limit > 0 && parts.len() > limit;
             parts.truncate(limit);
             Ok(ListPartsOutput {
-                checksum_algorithm: upload.checksum_algorithm.map(Algorithm::told),
-                checksum_type: upload.checksum_kind.map(Kind::told),
+                checksum_algorithm: upload.checksum_algorithm.map(Algorithm::as_dto),
+                checksum_type: upload.checksum_kind.map(Kind::as_dto),
                 next_part_number_marker: parts.last().and_then(|part| part.part_number),
                 is_truncated: Some(is_truncated),
                 parts: Some(parts),

@@ -79,8 +79,8 @@ pub(crate) async fn create(
     })?;
     let upload_id = random_id();
     let output = CreateMultipartUploadOutput {
-        checksum_algorithm: algorithm.map(Algorithm::told),
-        checksum_type: kind.map(Kind::told),
+        checksum_algorithm: algorithm.map(Algorithm::as_dto),
+        checksum_type: kind.map(Kind::as_dto),
         bucket: Some(input.bucket.clone()),
         key: Some(input.key.clone()),
         upload_id: Some(upload_id.clone()),
@@ -460,7 +460,7 @@ pub(crate) async fn complete(
         key: Some(input.key),
         e_tag: Some(ETag::Strong(completed.etag)),
         version_id: completed.version_id,
-        checksum_type: completed.checksum_kind.map(Kind::told),
+        checksum_type: completed.checksum_kind.map(Kind::as_dto),
         ..CompleteMultipartUploadOutput::default()
     };
     tell_checksums!(output, completed.checksums);
@@ -492,7 +492,7 @@ fn checksums_of_whole(
             S3ErrorCode::InvalidRequest,
             format!(
                 "The upload was created using the {} checksum mode. The complete request must use the same checksum mode.",
-                kind.told().as_str()
+                kind.as_dto().as_str()
             ),
         )
         .into());

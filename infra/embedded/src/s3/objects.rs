@@ -116,7 +116,7 @@ pub(crate) async fn put(
     let mut output = PutObjectOutput {
         e_tag: Some(version.e_tag()),
         version_id: told_version_id(&bucket, &version),
-        checksum_type: Some(Kind::FullObject.told()),
+        checksum_type: Some(Kind::FullObject.as_dto()),
         ..PutObjectOutput::default()
     };
     tell_checksums!(output, checksums);
@@ -413,7 +413,7 @@ impl Located {
             return (Checksums::default(), None);
         }
         let kind = self.meta.checksum_kind.unwrap_or(Kind::FullObject);
-        (self.meta.checksums.clone(), Some(kind.told()))
+        (self.meta.checksums.clone(), Some(kind.as_dto()))
     }
 
     fn select_part(&mut self, number: i32) -> Result<(), Fault> {
@@ -904,7 +904,7 @@ pub(crate) async fn copy(
     meta.checksums = staged.checksums.clone();
     meta.checksum_kind = None;
     let mut result = CopyObjectResult {
-        checksum_type: Some(Kind::FullObject.told()),
+        checksum_type: Some(Kind::FullObject.as_dto()),
         ..CopyObjectResult::default()
     };
     tell_checksums!(result, staged.checksums.clone());
@@ -993,7 +993,7 @@ pub(crate) async fn get_attributes(
             let checksum = (checksum && !meta.checksums.is_none()).then(|| {
                 let kind = meta.checksum_kind.unwrap_or(Kind::FullObject);
                 let mut told = Checksum {
-                    checksum_type: Some(kind.told()),
+                    checksum_type: Some(kind.as_dto()),
                     ..Checksum::default()
                 };
                 tell_checksums!(told, meta.checksums.without_counts());

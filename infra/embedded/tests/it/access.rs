@@ -7,7 +7,7 @@ use http_body_util::Full;
 use hyper::Request;
 use serde_json::json;
 
-use crate::support::{Lab, body, keys, pattern, put, read, refusal, send, told};
+use crate::support::{Lab, body, error, keys, pattern, put, read, refusal, send};
 
 #[tokio::test]
 async fn wrong_keys_and_strangers_are_refused() {
@@ -21,14 +21,14 @@ async fn wrong_keys_and_strangers_are_refused() {
     let wrong = lab.client(&keys("alice").0, "wrong");
     assert_eq!(
         refusal(unknown.list_buckets().send().await),
-        told(403, "InvalidAccessKeyId")
+        error(403, "InvalidAccessKeyId")
     );
     assert_eq!(
         refusal(wrong.list_buckets().send().await),
-        told(403, "SignatureDoesNotMatch")
+        error(403, "SignatureDoesNotMatch")
     );
 
-    let denied = told(403, "AccessDenied");
+    let denied = error(403, "AccessDenied");
     assert_eq!(
         refusal(bob.list_objects_v2().bucket("alices").send().await),
         denied
@@ -89,11 +89,11 @@ async fn wrong_keys_and_strangers_are_refused() {
     );
     assert_eq!(
         refusal(bob.create_bucket().bucket("alices").send().await),
-        told(409, "BucketAlreadyExists")
+        error(409, "BucketAlreadyExists")
     );
     assert_eq!(
         refusal(alice.create_bucket().bucket("alices").send().await),
-        told(409, "BucketAlreadyOwnedByYou")
+        error(409, "BucketAlreadyOwnedByYou")
     );
     assert_eq!(
         refusal(bob.head_bucket().bucket("nobodys").send().await).0,
@@ -126,7 +126,7 @@ async fn a_suspended_user_is_told_so_until_lifted() {
     put(&alice, "alices", "k", "v").await;
     lab.admin("PATCH", "users/alice", json!({"suspended": true}))
         .await;
-    let suspended = told(403, "UserSuspended");
+    let suspended = error(403, "UserSuspended");
     assert_eq!(refusal(alice.list_buckets().send().await), suspended);
     assert_eq!(
         refusal(alice.get_object().bucket("alices").key("k").send().await),
@@ -166,7 +166,7 @@ async fn a_second_key_works_until_it_is_deleted() {
         .await;
     assert_eq!(
         refusal(second.get_object().bucket("alices").key("k").send().await),
-        told(403, "InvalidAccessKeyId")
+        error(403, "InvalidAccessKeyId")
     );
 }
 
@@ -175,7 +175,7 @@ async fn the_quota_counts_everything_stored() {
     let lab = Lab::start();
     let alice = lab.user_with("alice", "alices").await;
     lab.quota("alice", json!(1000)).await;
-    let exceeded = told(403, "QuotaExceeded");
+    let exceeded = error(403, "QuotaExceeded");
     let try_put = |key: &'static str, length: usize| {
         alice
             .put_object()
@@ -266,7 +266,7 @@ async fn a_large_upload_over_the_quota_gets_its_answer() {
         .body(body(pattern(20 << 20)))
         .send()
         .await;
-    assert_eq!(refusal(refused), told(403, "QuotaExceeded"));
+    assert_eq!(refusal(refused), error(403, "QuotaExceeded"));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use s3s::crypto::{Checksum, Crc32, Crc32c, Crc64Nvme, Sha1, Sha256};
 
 use crate::raw::{Raw, ask, element};
-use crate::support::{Lab, body, pattern, put, refusal, send, told};
+use crate::support::{Lab, body, error, pattern, put, refusal, send};
 
 const PART_BYTES: usize = 5 << 20;
 
@@ -46,12 +46,12 @@ async fn checksums_in_headers_are_checked_kept_and_told() {
         };
         assert_eq!(
             ask(&lab, put(&wrong).with_header()).await,
-            told(400, "BadDigest")
+            error(400, "BadDigest")
         );
         for malformed in ["x", "AAAA"] {
             assert_eq!(
                 ask(&lab, put(malformed).with_header()).await,
-                told(400, "InvalidRequest"),
+                error(400, "InvalidRequest"),
                 "{header}: {malformed}"
             );
         }
@@ -74,12 +74,12 @@ async fn checksums_in_headers_are_checked_kept_and_told() {
         .signed("x-amz-checksum-crc32c", "AAAAAA==");
     assert_eq!(
         ask(&lab, two.with_header()).await,
-        told(400, "InvalidRequest")
+        error(400, "InvalidRequest")
     );
     let unknown = Raw::new("PUT", "/alices/k").signed("x-amz-sdk-checksum-algorithm", "MD4");
     assert_eq!(
         ask(&lab, unknown.with_header()).await,
-        told(400, "InvalidRequest")
+        error(400, "InvalidRequest")
     );
 }
 
@@ -108,7 +108,7 @@ async fn trailing_checksums_are_checked() {
     );
     assert_eq!(
         send_trailed(format!("x-amz-checksum-crc32c:{wrong}\r\n")).await,
-        told(400, "BadDigest")
+        error(400, "BadDigest")
     );
     assert_eq!(send_trailed(String::new()).await.0, 400);
     let found = alice
@@ -227,7 +227,7 @@ async fn an_upload_in_parts_has_the_checksum_it_began_with() {
                     .key("big")
                     .checksum_algorithm(algorithm.clone())
                     .checksum_type(kind);
-                assert_eq!(refusal(refused.send().await), told(400, "InvalidRequest"));
+                assert_eq!(refusal(refused.send().await), error(400, "InvalidRequest"));
                 continue;
             }
             let (id, completed) = upload(&alice, &algorithm, &kind, &parts).await;
@@ -264,7 +264,7 @@ async fn an_upload_in_parts_has_the_checksum_it_began_with() {
                 _ => None,
             });
             if algorithm == ChecksumAlgorithm::Crc32 {
-                assert_eq!(refusal(wrong.send().await), told(400, "BadDigest"));
+                assert_eq!(refusal(wrong.send().await), error(400, "BadDigest"));
             }
             finish(completed).send().await.unwrap();
 
@@ -357,7 +357,7 @@ async fn a_part_has_the_checksum_of_its_upload() {
         .part_number(2)
         .checksum_algorithm(ChecksumAlgorithm::Crc32)
         .body(body("second"));
-    assert_eq!(refusal(other.send().await), told(400, "InvalidRequest"));
+    assert_eq!(refusal(other.send().await), error(400, "InvalidRequest"));
     put(&alice, "alices", "source", "source").await;
     let copied = alice
         .upload_part_copy()
@@ -401,12 +401,12 @@ async fn attributes_are_those_that_are_asked_for() {
     assert_eq!(element(&size, "ETag"), None);
     assert_eq!(
         ask(&lab, get("Color").with_header()).await,
-        told(400, "InvalidArgument")
+        error(400, "InvalidArgument")
     );
     let missing =
         Raw::new("GET", "/alices/none?attributes").signed("x-amz-object-attributes", "ETag");
     assert_eq!(
         ask(&lab, missing.with_header()).await,
-        told(404, "NoSuchKey")
+        error(404, "NoSuchKey")
     );
 }

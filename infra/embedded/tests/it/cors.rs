@@ -11,7 +11,7 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Request, Response};
 
-use crate::support::{Lab, put, refusal, send, told};
+use crate::support::{Lab, error, put, refusal, send};
 
 fn rule(origins: &[&str], methods: &[&str], headers: &[&str]) -> CorsRule {
     let owned = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
@@ -69,7 +69,7 @@ fn text(response: &Response<Bytes>) -> String {
 async fn rules_are_kept_until_they_are_deleted() {
     let mut lab = Lab::start();
     let alice = lab.user_with("alice", "alices").await;
-    let missing = told(404, "NoSuchCORSConfiguration");
+    let missing = error(404, "NoSuchCORSConfiguration");
     assert_eq!(refused_get(&alice).await, missing);
     let full = CorsRule::builder()
         .id("one")
@@ -87,7 +87,7 @@ async fn rules_are_kept_until_they_are_deleted() {
     let kept = alice.get_bucket_cors().bucket("alices");
     assert_eq!(kept.send().await.unwrap().cors_rules(), rules);
     let bob = lab.user("bob").await;
-    assert_eq!(refused_get(&bob).await, told(403, "AccessDenied"));
+    assert_eq!(refused_get(&bob).await, error(403, "AccessDenied"));
     let delete = alice.delete_bucket_cors().bucket("alices");
     delete.send().await.unwrap();
     assert_eq!(refused_get(&alice).await, missing);
@@ -103,7 +103,7 @@ async fn rules_are_kept_until_they_are_deleted() {
 async fn rules_that_say_nothing_or_too_much_are_refused() {
     let lab = Lab::start();
     let alice = lab.user_with("alice", "alices").await;
-    let invalid = told(400, "InvalidRequest");
+    let invalid = error(400, "InvalidRequest");
     for refused in [
         rule(&["*"], &["PATCH"], &[]),
         rule(&["*"], &["get"], &[]),
@@ -119,7 +119,7 @@ async fn rules_that_say_nothing_or_too_much_are_refused() {
         .build()
         .unwrap();
     assert_eq!(refusal(set(&alice, vec![exposed]).await), invalid);
-    let malformed = told(400, "MalformedXML");
+    let malformed = error(400, "MalformedXML");
     let nothing = rule(&["*"], &[], &[]);
     assert_eq!(refusal(set(&alice, vec![nothing]).await), malformed);
     assert_eq!(refusal(set(&alice, vec![]).await), malformed);

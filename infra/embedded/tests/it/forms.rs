@@ -8,7 +8,7 @@ use hyper::body::Bytes;
 use hyper::{Request, Response};
 use serde_json::{Value, json};
 
-use crate::support::{Lab, keys, pattern, read, send, told};
+use crate::support::{Lab, error, keys, pattern, read, send};
 
 const DATE: &str = "20261122T132000Z";
 const LATER: &str = "2099-01-01T00:00:00.000Z";
@@ -115,7 +115,7 @@ fn refused(response: &Response<Bytes>) -> (u16, String) {
         .split_once("<Code>")
         .and_then(|(_, rest)| rest.split_once("</Code>"))
         .map_or("", |(code, _)| code);
-    told(response.status().as_u16(), code)
+    error(response.status().as_u16(), code)
 }
 
 #[tokio::test]
@@ -178,7 +178,7 @@ async fn a_form_is_answered_as_it_asks() {
 async fn a_form_is_held_to_its_policy() {
     let lab = Lab::start();
     lab.user_with("alice", "alices").await;
-    let denied = || told(403, "AccessDenied");
+    let denied = || error(403, "AccessDenied");
     let condition = |condition: Value| Form::new("k").condition(condition);
     let mut expired = Form::new("k");
     expired.expiration = "2020-01-01T00:00:00Z";
@@ -196,23 +196,23 @@ async fn a_form_is_held_to_its_policy() {
         (condition(json!({"acl": "private"})), denied()),
         (
             condition(json!(["content-length-range", 8, 100])),
-            told(400, "EntityTooSmall"),
+            error(400, "EntityTooSmall"),
         ),
         (
             condition(json!(["content-length-range", 0, 6])),
-            told(400, "EntityTooLarge"),
+            error(400, "EntityTooLarge"),
         ),
         (
             condition(json!(["like", "$key", "k"])),
-            told(400, "InvalidPolicyDocument"),
+            error(400, "InvalidPolicyDocument"),
         ),
         (
             Form::new("k").with("x-amz-server-side-encryption", "AES256"),
-            told(501, "NotImplemented"),
+            error(501, "NotImplemented"),
         ),
-        (without_key, told(400, "InvalidArgument")),
-        (wrong_secret, told(403, "SignatureDoesNotMatch")),
-        (nobody, told(403, "InvalidAccessKeyId")),
+        (without_key, error(400, "InvalidArgument")),
+        (wrong_secret, error(403, "SignatureDoesNotMatch")),
+        (nobody, error(403, "InvalidAccessKeyId")),
     ];
     for (at, (form, wanted)) in cases.into_iter().enumerate() {
         let response = form.send(&lab).await;
@@ -250,11 +250,11 @@ async fn forms_of_strangers_and_of_suspended_accounts_are_refused() {
     lab.user_with("bob", "bobs").await;
     let mut form = Form::new("k");
     (form.uid, form.secret) = ("bob", keys("bob").1);
-    assert_eq!(refused(&form.send(&lab).await), told(403, "AccessDenied"));
+    assert_eq!(refused(&form.send(&lab).await), error(403, "AccessDenied"));
     lab.admin("PATCH", "users/alice", json!({"suspended": true}))
         .await;
     let response = Form::new("k").send(&lab).await;
-    assert_eq!(refused(&response), told(403, "UserSuspended"));
+    assert_eq!(refused(&response), error(403, "UserSuspended"));
 }
 
 #[tokio::test]
@@ -263,7 +263,7 @@ async fn forms_count_against_the_quota_and_as_traffic() {
     lab.user_with("alice", "alices").await;
     lab.quota("alice", json!(1000)).await;
     let form = |key: &str, size_bytes: usize| Form::new(key).file("a", pattern(size_bytes));
-    let exceeded = told(403, "QuotaExceeded");
+    let exceeded = error(403, "QuotaExceeded");
     assert_eq!(refused(&form("k", 200_000).send(&lab).await), exceeded);
     assert_eq!(form("k", 900).send(&lab).await.status(), 204);
     assert_eq!(refused(&form("l", 200).send(&lab).await), exceeded);
@@ -294,5 +294,5 @@ async fn a_policy_signed_the_older_way_is_accepted() {
     assert_eq!(done.status(), 204, "{done:?}");
     assert_eq!(read(&alice, "alices", "v2").await, b"x");
     let response = send_form(&lab, &fields("AAAA"), "a", b"x").await;
-    assert_eq!(refused(&response), told(403, "SignatureDoesNotMatch"));
+    assert_eq!(refused(&response), error(403, "SignatureDoesNotMatch"));
 }

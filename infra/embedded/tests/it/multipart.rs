@@ -7,7 +7,7 @@ use aws_sdk_s3::operation::complete_multipart_upload::{
 };
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 
-use crate::support::{Lab, body, pattern, put, read, refusal, told};
+use crate::support::{Lab, body, error, pattern, put, read, refusal};
 
 const PART_BYTES: usize = 5 << 20;
 
@@ -118,19 +118,19 @@ async fn parts_become_one_object() {
     };
     assert_eq!(
         refusal(finish(&[&second, &first]).await),
-        told(400, "InvalidPartOrder")
+        error(400, "InvalidPartOrder")
     );
     assert_eq!(
         refusal(finish(&[&wrong, &second]).await),
-        told(400, "InvalidPart")
+        error(400, "InvalidPart")
     );
     assert_eq!(
         refusal(finish(&[&first, &(7, "x".to_owned())]).await),
-        told(400, "InvalidPart")
+        error(400, "InvalidPart")
     );
     assert_eq!(
         refusal(finish(&[&first, &third, &unused]).await),
-        told(400, "EntityTooSmall")
+        error(400, "EntityTooSmall")
     );
     let done = finish(&[&first, &second, &third]).await.unwrap();
     assert!(done.e_tag().unwrap().ends_with("-3\""));
@@ -141,7 +141,7 @@ async fn parts_become_one_object() {
         (done.e_tag(), done.checksum_crc64_nvme(), done.location())
     );
     assert!(again.checksum_crc64_nvme().is_some());
-    assert_eq!(refusal(finish(&[&first]).await), told(404, "NoSuchUpload"));
+    assert_eq!(refusal(finish(&[&first]).await), error(404, "NoSuchUpload"));
     lab.clock.advance(25 * 3600);
     let other = alice
         .create_multipart_upload()
@@ -166,7 +166,7 @@ async fn parts_become_one_object() {
         .unwrap();
     assert_eq!(
         refusal(finish(&[&first, &second, &third]).await),
-        told(404, "NoSuchUpload")
+        error(404, "NoSuchUpload")
     );
     alice
         .delete_object()
@@ -285,7 +285,7 @@ async fn parts_are_copied_and_uploads_aborted() {
             .copy_source_range(range);
         assert_eq!(
             refusal(beyond.send().await),
-            told(400, "InvalidArgument"),
+            error(400, "InvalidArgument"),
             "{range}"
         );
     }
@@ -315,7 +315,7 @@ async fn parts_are_copied_and_uploads_aborted() {
     };
     abort().await.unwrap();
     assert_eq!(lab.files(), files - 1);
-    assert_eq!(refusal(abort().await), told(404, "NoSuchUpload"));
+    assert_eq!(refusal(abort().await), error(404, "NoSuchUpload"));
     let late = alice
         .upload_part()
         .bucket("alices")
@@ -323,7 +323,7 @@ async fn parts_are_copied_and_uploads_aborted() {
         .upload_id(id)
         .part_number(1)
         .body(body("x"));
-    assert_eq!(refusal(late.send().await), told(404, "NoSuchUpload"));
+    assert_eq!(refusal(late.send().await), error(404, "NoSuchUpload"));
     let created = alice
         .create_multipart_upload()
         .bucket("alices")
@@ -338,7 +338,7 @@ async fn parts_are_copied_and_uploads_aborted() {
         .upload_id(created.upload_id().unwrap());
     assert_eq!(
         refusal(beyond.part_number(10_001).body(body("x")).send().await),
-        told(400, "InvalidArgument")
+        error(400, "InvalidArgument")
     );
 }
 
@@ -410,7 +410,7 @@ async fn unfinished_uploads_go_with_their_bucket() {
     part(&alice, id, 1, &pattern(1000)).await;
     part(&alice, id, 2, b"").await;
     let delete = || alice.delete_bucket().bucket("alices").send();
-    assert_eq!(refusal(delete().await), told(409, "BucketNotEmpty"));
+    assert_eq!(refusal(delete().await), error(409, "BucketNotEmpty"));
     alice
         .delete_object()
         .bucket("alices")

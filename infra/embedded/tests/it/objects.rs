@@ -3,7 +3,7 @@
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_s3::types::{Delete, MetadataDirective, ObjectIdentifier, Tag, Tagging};
 
-use crate::support::{Lab, body, pattern, put, read, refusal, told};
+use crate::support::{Lab, body, error, pattern, put, read, refusal};
 
 #[tokio::test]
 async fn an_object_comes_back_as_it_was_described() {
@@ -111,7 +111,7 @@ async fn ranges_and_conditions() {
     let get = || alice.get_object().bucket("alices").key("k");
     assert_eq!(
         refusal(get().range("bytes=400000-").send().await),
-        told(416, "InvalidRange")
+        error(416, "InvalidRange")
     );
     let etag = alice
         .head_object()
@@ -125,7 +125,7 @@ async fn ranges_and_conditions() {
     get().if_match(&etag).send().await.unwrap();
     assert_eq!(
         refusal(get().if_match("\"x\"").send().await),
-        told(412, "PreconditionFailed")
+        error(412, "PreconditionFailed")
     );
     assert_eq!(refusal(get().if_none_match(&etag).send().await).0, 304);
     get().if_none_match("\"x\"").send().await.unwrap();
@@ -151,15 +151,15 @@ async fn ranges_and_conditions() {
     };
     assert_eq!(
         refusal(write("k").if_none_match("*").send().await),
-        told(412, "PreconditionFailed")
+        error(412, "PreconditionFailed")
     );
     assert_eq!(
         refusal(write("k").if_match("\"x\"").send().await),
-        told(412, "PreconditionFailed")
+        error(412, "PreconditionFailed")
     );
     assert_eq!(
         refusal(write("n").if_match("\"x\"").send().await),
-        told(404, "NoSuchKey")
+        error(404, "NoSuchKey")
     );
     write("n").if_none_match("*").send().await.unwrap();
     write("k").if_match(&etag).send().await.unwrap();
@@ -197,11 +197,11 @@ async fn damaged_bodies_are_refused() {
     };
     assert_eq!(
         refusal(write().content_md5("1B2M2Y8AsgTpgAmY7PhCfg==").send().await),
-        told(400, "BadDigest")
+        error(400, "BadDigest")
     );
     assert_eq!(
         refusal(write().content_md5("nonsense").send().await),
-        told(400, "InvalidDigest")
+        error(400, "InvalidDigest")
     );
     assert_eq!(
         refusal(
@@ -210,7 +210,7 @@ async fn damaged_bodies_are_refused() {
                 .send()
                 .await
         ),
-        told(400, "BadDigest")
+        error(400, "BadDigest")
     );
     write()
         .content_md5("XUFAKrxLKna5cZ2REBfFkg==")
@@ -316,7 +316,7 @@ async fn copies() {
     assert_eq!(head.metadata().unwrap()["m"], "2");
     assert_eq!(
         refusal(copy("a key+with %").send().await),
-        told(400, "InvalidRequest")
+        error(400, "InvalidRequest")
     );
     copy("a key+with %")
         .metadata_directive(MetadataDirective::Replace)
@@ -326,7 +326,7 @@ async fn copies() {
     assert_eq!(read(&alice, "alices", "a key+with %").await, bytes);
     assert_eq!(
         refusal(copy("copy").copy_source_if_match("\"x\"").send().await),
-        told(412, "PreconditionFailed")
+        error(412, "PreconditionFailed")
     );
     let missing = alice
         .copy_object()
@@ -335,7 +335,7 @@ async fn copies() {
         .copy_source("alices/none")
         .send()
         .await;
-    assert_eq!(refusal(missing), told(404, "NoSuchKey"));
+    assert_eq!(refusal(missing), error(404, "NoSuchKey"));
     let missing = alice
         .copy_object()
         .bucket("alices")
@@ -343,7 +343,7 @@ async fn copies() {
         .copy_source("none-such/none")
         .send()
         .await;
-    assert_eq!(refusal(missing), told(404, "NoSuchBucket"));
+    assert_eq!(refusal(missing), error(404, "NoSuchBucket"));
 }
 
 #[tokio::test]
@@ -352,7 +352,7 @@ async fn deletions() {
     let alice = lab.user_with("alice", "alices").await;
     assert_eq!(
         refusal(alice.get_object().bucket("alices").key("none").send().await),
-        told(404, "NoSuchKey")
+        error(404, "NoSuchKey")
     );
     alice
         .delete_object()
@@ -366,7 +366,7 @@ async fn deletions() {
     }
     assert_eq!(
         refusal(alice.delete_bucket().bucket("alices").send().await),
-        told(409, "BucketNotEmpty")
+        error(409, "BucketNotEmpty")
     );
     let objects = |range: std::ops::Range<i32>| {
         let objects = range.map(|n| {
@@ -397,13 +397,13 @@ async fn deletions() {
                 .send()
                 .await
         ),
-        told(400, "MalformedXML")
+        error(400, "MalformedXML")
     );
     assert_eq!(lab.files(), 0);
     alice.delete_bucket().bucket("alices").send().await.unwrap();
     assert_eq!(
         refusal(alice.list_objects_v2().bucket("alices").send().await),
-        told(404, "NoSuchBucket")
+        error(404, "NoSuchBucket")
     );
 }
 
@@ -458,7 +458,7 @@ async fn what_is_not_offered_says_so() {
     let alice = lab.user_with("alice", "alices").await;
     assert_eq!(
         refusal(alice.get_bucket_policy().bucket("alices").send().await),
-        told(501, "NotImplemented")
+        error(501, "NotImplemented")
     );
     let public = alice
         .put_object()
@@ -467,7 +467,7 @@ async fn what_is_not_offered_says_so() {
         .acl(aws_sdk_s3::types::ObjectCannedAcl::PublicRead)
         .send()
         .await;
-    assert_eq!(refusal(public), told(400, "AccessControlListNotSupported"));
+    assert_eq!(refusal(public), error(400, "AccessControlListNotSupported"));
     let location = alice
         .get_bucket_location()
         .bucket("alices")
@@ -488,7 +488,7 @@ async fn what_is_not_offered_says_so() {
         "dot..dot",
     ] {
         let made = alice.create_bucket().bucket(name).send().await;
-        assert_eq!(refusal(made), told(400, "InvalidBucketName"), "{name}");
+        assert_eq!(refusal(made), error(400, "InvalidBucketName"), "{name}");
     }
 }
 
@@ -551,7 +551,7 @@ async fn buckets_and_objects_are_private_and_say_so() {
         .send()
         .await
         .unwrap();
-    let refused = told(400, "AccessControlListNotSupported");
+    let refused = error(400, "AccessControlListNotSupported");
     let public = to_bucket()
         .acl(BucketCannedAcl::PublicReadWrite)
         .send()
@@ -580,7 +580,7 @@ async fn buckets_and_objects_are_private_and_say_so() {
         .key("none")
         .send()
         .await;
-    assert_eq!(refusal(none), told(404, "NoSuchKey"));
+    assert_eq!(refusal(none), error(404, "NoSuchKey"));
 }
 
 #[tokio::test]

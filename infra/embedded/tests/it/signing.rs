@@ -7,14 +7,14 @@ use http_body_util::Full;
 use hyper::Request;
 
 use crate::raw::{Raw, ask, element};
-use crate::support::{Lab, body, put, read, send, told};
+use crate::support::{Lab, body, error, put, read, send};
 
 #[tokio::test]
 async fn nothing_is_added_to_a_signed_request() {
     let lab = Lab::start();
     let alice = lab.user_with("alice", "alices").await;
     put(&alice, "alices", "secret", "secret").await;
-    let denied = told(403, "AccessDenied");
+    let denied = error(403, "AccessDenied");
 
     for (name, value) in [
         ("x-amz-copy-source", "/alices/secret"),
@@ -69,7 +69,7 @@ async fn a_request_is_signed_in_one_way_only() {
     let lab = Lab::start();
     let alice = lab.user_with("alice", "alices").await;
     put(&alice, "alices", "secret", "secret").await;
-    let refused = told(400, "InvalidArgument");
+    let refused = error(400, "InvalidArgument");
     for other in [
         "x",
         "",
@@ -127,7 +127,7 @@ async fn headers_that_an_sdk_moved_into_the_address_hold() {
     let public = Raw::new("PUT", "/alices/k").query("x-amz-acl", "public-read");
     assert_eq!(
         ask(&lab, public.with_address(Some("60"))).await,
-        told(400, "AccessControlListNotSupported")
+        error(400, "AccessControlListNotSupported")
     );
 
     // As the SDK for Rust does it: some are signed headers.
@@ -166,7 +166,7 @@ async fn a_signed_address_is_good_for_a_week_at_most() {
             "{expires}"
         );
     }
-    let refused = told(400, "AuthorizationQueryParametersError");
+    let refused = error(400, "AuthorizationQueryParametersError");
     for expires in [
         Some("604801"),
         Some("99999999999999999999"),
@@ -206,7 +206,7 @@ async fn any_region_may_be_signed_with() {
         *wrong.uri_mut() = "/alices/other".parse().unwrap();
         assert_eq!(
             ask(&lab, wrong).await,
-            told(403, "SignatureDoesNotMatch"),
+            error(403, "SignatureDoesNotMatch"),
             "{region}"
         );
     }
@@ -269,7 +269,7 @@ async fn a_bucket_may_be_in_the_host() {
     moved
         .headers_mut()
         .insert("host", "bobs.localhost".parse().unwrap());
-    assert_eq!(ask(&lab, moved).await, told(403, "SignatureDoesNotMatch"));
+    assert_eq!(ask(&lab, moved).await, error(403, "SignatureDoesNotMatch"));
     // Buckets are made so as well, and by path at every other name.
     let made = Raw::new("PUT", "/").host("second.localhost").with_header();
     assert_eq!(ask(&lab, made).await.0, 200);
@@ -295,7 +295,7 @@ async fn an_address_signed_the_older_way_has_its_headers() {
         }
         request.body(Full::from("content")).unwrap()
     };
-    let refused = told(403, "SignatureDoesNotMatch");
+    let refused = error(403, "SignatureDoesNotMatch");
     assert_eq!(ask(&lab, put("", None)).await, refused);
     let moved = "&x-amz-meta-color=red";
     assert_eq!(

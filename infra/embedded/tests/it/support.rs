@@ -238,7 +238,7 @@ pub fn refusal<T: std::fmt::Debug, E: ProvideErrorMetadata + std::fmt::Debug>(
     (status, error.code().unwrap_or_default().to_owned())
 }
 
-pub fn told(status: u16, code: &str) -> (u16, String) {
+pub fn error(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
 

@@ -6,7 +6,7 @@ use aws_sdk_s3::types::{
 };
 use serde_json::Value;
 
-use crate::support::{Lab, body, pattern, put, read, refusal, told};
+use crate::support::{Lab, body, error, pattern, put, read, refusal};
 
 async fn versioning(client: &Client, status: BucketVersioningStatus) {
     client
@@ -63,11 +63,11 @@ async fn old_versions_stay_until_deleted() {
     }
     assert_eq!(
         refusal(get("nonsense".to_owned()).await),
-        told(400, "InvalidArgument")
+        error(400, "InvalidArgument")
     );
     assert_eq!(
         refusal(get("0".repeat(32)).await),
-        told(404, "NoSuchVersion")
+        error(404, "NoSuchVersion")
     );
     let figures = lab.bucket_figures("alices").await;
     assert_eq!(figures["stored_bytes"], 18);
@@ -89,10 +89,10 @@ async fn old_versions_stay_until_deleted() {
     let gone = alice.get_object().bucket("alices").key("k").send().await;
     let headers = gone.as_ref().unwrap_err().raw_response().unwrap().headers();
     assert_eq!(headers.get("x-amz-delete-marker"), Some("true"));
-    assert_eq!(refusal(gone), told(404, "NoSuchKey"));
+    assert_eq!(refusal(gone), error(404, "NoSuchKey"));
     assert_eq!(
         refusal(get(marker.clone()).await),
-        told(405, "MethodNotAllowed")
+        error(405, "MethodNotAllowed")
     );
     assert!(
         alice
@@ -107,7 +107,7 @@ async fn old_versions_stay_until_deleted() {
     assert_eq!(lab.bucket_figures("alices").await["noncurrent_bytes"], 18);
     assert_eq!(
         refusal(alice.delete_bucket().bucket("alices").send().await),
-        told(409, "BucketNotEmpty")
+        error(409, "BucketNotEmpty")
     );
     // Taking the marker away brings the object back; taking that away, the one before.
     let remove = |version: String| {

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use wharfage::clock::Clock;
 
-use super::{Refusal, json_response, told};
+use super::{Refusal, json_response, refusal_response};
 use crate::ahead;
 use crate::engine::{Advanced, Engine, Run};
 use crate::queues::Drained;
@@ -164,7 +164,7 @@ fn stream(
         if is_over {
             let last = match outcome((&mut moving).await) {
                 Ok(value) => value,
-                Err(refusal) => told(&refusal).1,
+                Err(refusal) => refusal_response(&refusal).1,
             };
             return Some((line(&last), None));
         }

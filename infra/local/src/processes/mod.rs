@@ -23,15 +23,15 @@ const INSTANCES_MAX: usize = 32;
 /// The processes of a stack's functions. They are killed when it is dropped.
 pub(crate) struct Fleet {
     binary: PathBuf,
-    /// What single functions are told.
-    told: BTreeMap<String, Told>,
+    /// Settings of single functions, by name.
+    settings: BTreeMap<String, FunctionSettings>,
     environment: BTreeMap<String, String>,
     logs: PathBuf,
     functions: Mutex<BTreeMap<&'static str, Arc<Pool>>>,
 }
 
-/// What a function is told beside what all are told.
-pub(crate) struct Told {
+/// The settings of one function, beside those of all.
+pub(crate) struct FunctionSettings {
     /// Its memory. Nothing here keeps it to that.
     pub memory_mb: u64,
     /// What its environment has beside that of all.
@@ -51,13 +51,13 @@ impl Fleet {
     /// file of its function in `logs`.
     pub(crate) fn new(
         binary: PathBuf,
-        told: BTreeMap<String, Told>,
+        settings: BTreeMap<String, FunctionSettings>,
         environment: BTreeMap<String, String>,
         logs: &Path,
     ) -> Fleet {
         Fleet {
             binary,
-            told,
+            settings,
             environment,
             logs: logs.to_owned(),
             functions: Mutex::default(),
@@ -132,16 +132,22 @@ impl Fleet {
     }
 
     async fn start(&self, function: &'static str) -> Result<Instance, Crash> {
-        let told = self
-            .told
+        let settings = self
+            .settings
             .get(function)
             .ok_or_else(|| Crash::Init(format!("the template has no function {function}")))?;
         let mut environment = self.environment.clone();
-        environment.extend(told.environment.clone());
+        environment.extend(settings.environment.clone());
         let binary = &self.binary;
-        Instance::start(function, binary, told.memory_mb, &environment, &self.logs)
-            .await
-            .map_err(|error| Crash::Init(format!("cannot start {}: {error}", binary.display())))
+        Instance::start(
+            function,
+            binary,
+            settings.memory_mb,
+            &environment,
+            &self.logs,
+        )
+        .await
+        .map_err(|error| Crash::Init(format!("cannot start {}: {error}", binary.display())))
     }
 }
 

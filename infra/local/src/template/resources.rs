@@ -140,7 +140,7 @@ pub(crate) struct Redrive {
     #[serde(rename = "deadLetterTargetArn")]
     pub dead_letter_arn: String,
     /// How often a message is received before it goes there.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "whole_number")]
     pub max_receive_count: u64,
 }
 
@@ -164,7 +164,7 @@ impl Function {
         let figure = |name: &str, default: u64| match properties.get(name).or(globals.get(name)) {
             Some(value) => {
                 let path = format!("{path}.Properties.{name}");
-                number(scope.resolve(value, &path)?)
+                whole_number(scope.resolve(value, &path)?)
                     .map_err(|error: serde_json::Error| Error::template(&path, error))
             }
             None => Ok(default),
@@ -203,7 +203,10 @@ struct RouteProperties {
     path: Option<String>,
     method: Option<String>,
     payload_format_version: Option<String>,
-    #[serde(default = "default_route_timeout_ms", deserialize_with = "number")]
+    #[serde(
+        default = "default_route_timeout_ms",
+        deserialize_with = "whole_number"
+    )]
     timeout_in_millis: u64,
 }
 
@@ -216,7 +219,7 @@ fn default_route_timeout_ms() -> u64 {
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct QueueTriggerProperties {
     queue: String,
-    #[serde(default = "default_batch_size", deserialize_with = "number")]
+    #[serde(default = "default_batch_size", deserialize_with = "whole_number")]
     batch_size: u64,
     #[serde(default)]
     function_response_types: Vec<String>,
@@ -237,7 +240,7 @@ struct Environment {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct ScalingConfig {
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "whole_number")]
     maximum_concurrency: u64,
 }
 
@@ -453,11 +456,17 @@ impl Bucket {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub(super) struct QueueProperties {
-    #[serde(default = "default_visibility_seconds", deserialize_with = "number")]
+    #[serde(
+        default = "default_visibility_seconds",
+        deserialize_with = "whole_number"
+    )]
     visibility_timeout: u64,
-    #[serde(default = "default_retention_seconds", deserialize_with = "number")]
+    #[serde(
+        default = "default_retention_seconds",
+        deserialize_with = "whole_number"
+    )]
     message_retention_period: u64,
-    #[serde(default, deserialize_with = "number")]
+    #[serde(default, deserialize_with = "whole_number")]
     delay_seconds: u64,
     redrive_policy: Option<Redrive>,
     #[serde(default, rename = "SqsManagedSseEnabled")]
@@ -510,7 +519,7 @@ pub(super) fn typed<T: DeserializeOwned>(
 }
 
 /// A number, or the text of one: parameters are texts.
-fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let value = Json::deserialize(deserializer)?;
     value
         .as_u64()
