@@ -172,12 +172,6 @@ impl<'a> Contract<'a> {
             responses.insert("202".into(), under_way(reference(&format!("{name}Later"))));
         }
         responses.extend(refusal_responses(&refusals(action)));
-        let docs: Vec<&str> = action
-            .contract
-            .docs
-            .iter()
-            .map(|line| line.trim())
-            .collect();
         let (who, tag) = match action.contract.who {
             Who::Anybody => ("It takes no token.", "sessions"),
             Who::Everybody => ("For everybody with a token.", "accounts"),
@@ -189,8 +183,8 @@ impl<'a> Contract<'a> {
         json!({
             "operationId": format!("{}_{}", action.module, action.name),
             "tags": [tag],
-            "summary": docs.first(),
-            "description": docs.iter().skip(1).chain([&"", &who]).copied().collect::<Vec<_>>().join("\n").trim(),
+            "summary": action.contract.summary(),
+            "description": format!("{}\n\n{who}", action.contract.remarks()).trim(),
             "requestBody": body,
             "responses": responses,
         })
@@ -245,15 +239,11 @@ impl<'a> Contract<'a> {
 
     /// What an action takes: one object of all parameters.
     fn call(&mut self, action: &Action) -> Value {
-        let docs: Vec<&str> = action
-            .contract
-            .docs
-            .iter()
-            .map(|line| line.trim())
-            .collect();
+        let contract = &action.contract;
+        let description = format!("{}\n\n{}", contract.summary(), contract.remarks());
         let mut call = json!({
             "type": "object",
-            "description": docs.join("\n"),
+            "description": description.trim(),
             "properties": {},
             "required": [],
         });

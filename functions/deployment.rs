@@ -23,9 +23,7 @@ impl Deployment {
     /// What it does, in short, for whoever looks at the stack.
     #[must_use]
     pub fn description(&self) -> String {
-        let lines = self.docs.iter().map(|line| line.trim());
-        let summary: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
-        summary.join(" ")
+        wharfage::http::first_paragraph(self.docs)
     }
 }
 

@@ -87,6 +87,30 @@ pub struct Contract {
     pub refuses: &'static [&'static [Reason]],
 }
 
+impl Contract {
+    /// What it does, in a sentence or two.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        first_paragraph(self.docs)
+    }
+
+    /// What else there is to say, in Markdown.
+    #[must_use]
+    pub fn remarks(&self) -> String {
+        let lines = self.docs.iter().map(|line| line.trim());
+        let remarks: Vec<&str> = lines.skip_while(|line| !line.is_empty()).collect();
+        remarks.join("\n").trim().to_owned()
+    }
+}
+
+/// The first paragraph of a doc comment, in one line.
+#[must_use]
+pub fn first_paragraph(docs: &[&str]) -> String {
+    let lines = docs.iter().map(|line| line.trim());
+    let first: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
+    first.join(" ")
+}
+
 /// What an action answers.
 #[derive(Clone, Copy)]
 pub enum AnswerSchema {

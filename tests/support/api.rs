@@ -103,7 +103,7 @@ pub fn actions() -> String {
         let _ = write!(text, "### {title}\n\n| action | |\n|---|---|\n");
         for action in of_them() {
             let name = action.name;
-            let summary = action.contract.docs[0].trim();
+            let summary = action.contract.summary();
             let _ = writeln!(text, "| [`{name}`](#{name}) | {summary} |");
         }
         for action in of_them() {
@@ -123,13 +123,9 @@ fn section(document: &Value, action: &Action) -> String {
         .rsplit('/')
         .next()
         .expect("a name");
-    let docs: Vec<&str> = action
-        .contract
-        .docs
-        .iter()
-        .map(|line| line.trim())
-        .collect();
-    let mut text = format!("#### {}\n\n{}\n\n", action.name, docs.join("\n"));
+    let said = &document["components"]["schemas"][call]["description"];
+    let said = said.as_str().expect("a text");
+    let mut text = format!("#### {}\n\n{said}\n\n", action.name);
     let parameters = rows(document, call);
     if parameters.is_empty() {
         text.push_str("It takes nothing but `token`.\n");
