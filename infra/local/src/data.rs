@@ -49,6 +49,8 @@ impl Drop for Place {
         if let Place::Kept { lock, .. } = self {
             // From here on, nothing that was written is missing without the log.
             let _ = lock.set_len(0);
+            // Closing it would leave the lock with a child process that has been forked and has yet to begin its own program.
+            let _ = lock.unlock();
         }
     }
 }
