@@ -129,6 +129,11 @@ fn every_call_has_an_example_that_is_as_the_contract_says() {
     for action in functions::ACTIONS {
         let path = format!("/s3/{}", action.name);
         let call = &document["paths"][path]["post"]["requestBody"]["content"]["application/json"];
-        assert_eq!(answers::is_as(&call["example"], &call["schema"]), Ok(()), "{}", action.name);
+        assert_eq!(
+            answers::is_as(&call["example"], &call["schema"]),
+            Ok(()),
+            "{}",
+            action.name
+        );
     }
 }

@@ -5,8 +5,8 @@ use serde_json::json;
 use tests::TestApp;
 use tests::contract::{Contract, masked};
 use tests::examples::Example;
-use wharfage::domain::figures::GB_BYTES;
 use tests::usage::SetDay;
+use wharfage::domain::figures::GB_BYTES;
 use wharfage::domain::usage::{Day, Moved, Stored};
 
 use crate::free_allowances::{ALL_SENT, ALL_STORED};
