@@ -1,7 +1,6 @@
 //! DynamoDB. `keys` has every key format; each entity has a file with its reads and its writes.
 //!
-//! Reads by key are strongly consistent: what one request wrote, the next one sees. Queries on indexes are not, and decide nothing
-//! that a conditional write does not check again.
+//! Reads by key are strongly consistent. Queries on indexes are not, so a conditional write checks again whatever is decided by them.
 
 mod accounts;
 mod billing;
