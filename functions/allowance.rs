@@ -1,5 +1,4 @@
-//! What accounts that cost nothing used of a month's allowances before the account that took their place, see
-//! [`wharfage::domain::allowance`].
+//! What a free account's predecessors used of a month's allowances, see [`wharfage::domain::allowance`].
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::{Timestamp, ToSpan};

@@ -1,4 +1,4 @@
-//! Asking for work that workers do: the task's record, a callback key for its answer, its message.
+//! Queues work for workers: the task's record, a callback key for its answer, its message.
 
 use wharfage::context::Context;
 use wharfage::database::Started;

@@ -1,4 +1,4 @@
-//! The names of buckets: a name belongs to one account of a location, whoever asked first.
+//! Bucket names: a name belongs to one account of a location, first come, first served.
 
 use wharfage::database::BucketRow;
 use wharfage::domain::account::Account;

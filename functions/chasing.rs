@@ -1,9 +1,9 @@
-//! Open invoices: paid from credit, or chased. Every piece of work may be done twice, by two at once, or be left half done: what decides
-//! is the one transaction at its end.
+//! Dunning: open invoices are paid from credit, or reminded of. Every piece of work may run twice, concurrently, or stop halfway: the
+//! transaction at its end decides.
 //!
-//! What an overdue invoice does to its account depends on what is owed now, on what the account is now, and on the dates that were told
-//! (see [`wharfage::domain::dunning`]). The data of an unpaid account goes on the day that its service tells, as a step of the account and
-//! not of an invoice (see `ending.rs`).
+//! What an overdue invoice does to its account depends on the current debt, the account's current state, and the announced dates (see
+//! [`wharfage::domain::dunning`]). The data of an unpaid account is purged on the announced day, as a step of the account and not of an
+//! invoice (see `ending.rs`).
 
 use jiff::civil::Date;
 use serde_json::json;

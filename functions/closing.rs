@@ -1,4 +1,4 @@
-//! Periods as they are closed: read with all that it takes, rated, invoiced, and the next one begun, in one transaction.
+//! Closing of periods: reads everything, rates it, issues the invoice and begins the next period, in one transaction.
 
 use jiff::Timestamp;
 use jiff::civil::Date;

@@ -1,4 +1,4 @@
-//! The contract: every path, what it takes and what it answers, as OpenAPI 3.1.0 has it. It is made from the list of actions.
+//! The contract as an OpenAPI 3.1.0 document: every path with its parameters and answers, generated from the list of actions.
 
 use std::collections::{BTreeMap, BTreeSet};
 

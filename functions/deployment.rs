@@ -1,4 +1,4 @@
-//! How functions are deployed: what `infra/template.yaml` says of one of them beside what it says of all. The rows are in THE list.
+//! How functions are deployed: where one differs from the defaults in `infra/template.yaml`. The rows are in THE list.
 
 /// A function's row in the list. What it may do stands in `tests/it/permissions.txt`.
 #[derive(Debug, Clone, Copy)]

@@ -1,4 +1,4 @@
-//! Where two things that should be the same are not: figure by figure, for people to read.
+//! Differences between two records that should be equal, figure by figure, for people to read.
 
 use std::fmt;
 

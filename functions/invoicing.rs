@@ -1,4 +1,4 @@
-//! Invoices as they are issued: open, and paid at once from credit where nothing older is; or as credit notes.
+//! Issuing invoices: open, paid at once from credit if nothing older is open, or as credit notes.
 
 use jiff::{Timestamp, ToSpan};
 use serde_json::json;

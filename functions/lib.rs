@@ -1,7 +1,7 @@
 //! The functions: one folder each, and THE list of them.
 //!
-//! A wire action is a folder with `mod.rs` and a row below, of which its part of `infra/template.yaml` is made. What several of them share
-//! stands in a file beside the folders. `main.rs` is all of them in one binary.
+//! An action is a folder with `mod.rs` and a row below, from which its part of `infra/template.yaml` is generated. Code that several share
+//! is in files beside the folders. `main.rs` is all of them in one binary.
 
 mod allowance;
 mod asking;

@@ -1,4 +1,4 @@
-//! Locations as calls name them.
+//! Locations as requests name them.
 
 use wharfage::context::Context;
 use wharfage::error::Rejection;

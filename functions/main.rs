@@ -1,4 +1,4 @@
-//! Every Lambda function, in one binary. The template's `Handler` says which of them a process is; started by hand, its argument does.
+//! Every Lambda function, in one binary. The template's `Handler` selects the function; started by hand, the argument does.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Accounts' usage: as their cluster counts it, as their segments tell it, and what is made from their days.
+//! Accounts' usage: from their cluster, from their segments, and as computed from their days.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

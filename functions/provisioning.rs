@@ -1,4 +1,4 @@
-//! Orders, carried through: the steps as do/undo pairs.
+//! Orders as a saga: the steps as do/undo pairs.
 //!
 //! | step | do | undo |
 //! |---|---|---|
@@ -7,8 +7,8 @@
 //! | bucket | `create_bucket` | `delete_bucket` |
 //! | fulfil | one transaction: the account, the payment, the invoice, history, the end of the order | – |
 //!
-//! Each may be repeated. Which way an order goes is recorded on it, and a lease keeps two processes from working on it at once; the
-//! lease is longer than a function may run.
+//! Each step is idempotent. The order records its direction, and a lease keeps two processes from working on it at once. The lease is
+//! longer than a function may run.
 
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;

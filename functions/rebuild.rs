@@ -1,7 +1,7 @@
-//! Totals made again from the segments: days, months and the accounts' figures.
+//! Totals recomputed from the segments: days, months and the accounts' figures.
 //!
-//! It is safe beside the collection, and twice: days are set by the very code that collects an hour. Afterwards everything is looked at
-//! again, until nothing is left that differs.
+//! Safe to run beside the collection, and twice: the code that collects an hour writes the days. Afterwards everything is checked again,
+//! until nothing differs.
 
 use std::collections::{BTreeMap, BTreeSet};
 

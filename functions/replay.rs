@@ -1,7 +1,7 @@
-//! Invoices made again: usage from the segments alone, terms and dates as they are kept, and then line by line against what is stored.
+//! Invoices recomputed: usage from the segments alone, terms and dates as stored; then compared line by line with the stored invoice.
 //!
-//! Days in DynamoDB are not read: what somebody did to them after a period was closed does not show here, and what was wrong in them
-//! when it was closed does. The invoice of an order is not replayed, since no usage is in it.
+//! Days in DynamoDB are not read. So later edits of them do not matter here, and errors in them at the closing show. The invoice of an
+//! order is not replayed: it has no usage.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};

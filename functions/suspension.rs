@@ -1,9 +1,9 @@
-//! Keys that stop and work again, and limits: what the record says, brought to the cluster. Nothing else stops keys.
+//! Applies the record to the cluster: keys that stop and work again, and limits. Nothing else stops keys.
 //!
-//! The record is written first, and with it the account's mark ([`Unsettled`]): from then on its cluster will do what it says, whoever
-//! dies and whichever answer is lost. Then the cluster is told, and the mark goes. It stays when the cluster cannot be told, when the
-//! outcome of a call is unknown, and when two were telling the cluster at once: then `resume_tasks` finds it once nothing of that can
-//! take effect any more, and has the cluster told again.
+//! The record is written first, together with the account's mark ([`Unsettled`]). From then on the cluster converges to it, whichever
+//! process dies and whichever answer is lost. Then the record is applied to the cluster, and the mark is removed. The mark stays if the
+//! cluster cannot be reached, if the outcome of a call is unknown, or if two processes applied changes at once. Then `resume_tasks` finds
+//! it, once none of these calls can take effect any more, and has the record applied again.
 
 use futures::future::BoxFuture;
 use jiff::civil::Date;

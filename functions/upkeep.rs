@@ -1,4 +1,4 @@
-//! Upkeep of what belongs to a client: its accounts' listing groups, and its ledger recounted.
+//! Maintenance of a client's data: its accounts' listing groups, and the reconciliation of its ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
 

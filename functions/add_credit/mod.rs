@@ -1,5 +1,5 @@
-//! `add_credit`: notes that money came in from a client. It pays what is open at once, the oldest first and the last in part; the rest is
-//! credit. For admins.
+//! `add_credit`: records a client's payment. It pays open invoices at once, the oldest first and the last in part; the rest is credit. For
+//! admins.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
-//! `/auth.php`: sessions. `login` opens one with an API key, `info` tells of it, `logout` ends it. By GET there is `info`, and `login`
-//! only where the operator allows it: keys do not belong in addresses.
+//! `/auth.php`: sessions. `login` opens one with an API key, `info` describes it, `logout` ends it. `info` works by GET; `login` does only
+//! if the operator allows it, because keys do not belong in URLs.
 
 use jiff::SignedDuration;
 use schemars::JsonSchema;

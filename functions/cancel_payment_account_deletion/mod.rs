@@ -1,4 +1,4 @@
-//! `cancel_payment_account_deletion`: undoes a cancelling that has not taken effect.
+//! `cancel_payment_account_deletion`: revokes a cancellation that has not taken effect.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -1,7 +1,7 @@
-//! `change_plan`: puts an account on another plan, with its next period or now (see [`wharfage::domain::plan_change`]). For admins.
+//! `change_plan`: moves an account to another plan, with its next period or now (see [`wharfage::domain::plan_change`]). For admins.
 //!
-//! One transaction decides, if the account is still as it was read. The cluster is told of the storage limit after it: should that fail,
-//! the same request says it again and is answered alike, and the closing of the period says it anyway.
+//! One transaction decides, on condition that the account is unchanged since it was read. The storage limit is applied to the cluster
+//! afterwards. If that fails, repeating the request applies it and gets the same answer, and so does the closing of the period.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! `create_api_key`: a further API key for a client, shown this once. For admins.
+//! `create_api_key`: another API key for a client, shown only once. For admins.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

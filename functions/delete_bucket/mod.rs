@@ -1,4 +1,4 @@
-//! `delete_bucket`: removes a bucket; one with something in it is emptied through the clean-up queue first.
+//! `delete_bucket`: removes a bucket. If it is not empty, the clean-up queue empties it first.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

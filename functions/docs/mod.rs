@@ -1,4 +1,4 @@
-//! `GET /openapi.json` and `GET /docs`: the contract, for programs and for people. It takes no token: it is the same for everybody.
+//! `GET /openapi.json` and `GET /docs`: the contract, for programs and for people. Neither needs a token.
 
 mod page;
 pub mod rows;

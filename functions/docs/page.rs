@@ -1,4 +1,4 @@
-//! The contract as a page: without a script, and with nothing from anywhere else.
+//! The contract as a page, without scripts or external resources.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

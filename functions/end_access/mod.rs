@@ -1,4 +1,4 @@
-//! `end_access`: ends everything that lets a client in, and what it made to let others in. For admins.
+//! `end_access`: revokes all access of a client, and the access that it gave to others. For admins.
 //!
 //! | step | what | when it dies here |
 //! |---|---|---|
@@ -7,8 +7,8 @@
 //! | keys made | the same where the key is still there; then its sessions end; then the note goes | the note is still there |
 //! | administrators made | with `demote=1`, a transaction each | they are still administrators |
 //!
-//! The epoch comes first: whatever the client had begun then, it makes neither keys nor administrators any more, and what is listed after
-//! that is all there is.
+//! The epoch comes first: from then on, requests of the client in flight create neither keys nor administrators, so what is listed
+//! afterwards is complete.
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use schemars::JsonSchema;

@@ -1,6 +1,5 @@
-//! `GET|POST /eq_callback.php`: the answer of a task, by the callback key its caller was given. Each key is answered once, with the answer
-//! of its own moment and never with a secret, and ends with the session in which it was given. Published clients send a token as well; it
-//! is not looked at.
+//! `GET|POST /eq_callback.php`: a task's answer, by the callback key that its caller received. Each key answers once, with the answer to
+//! its own request and never with a secret. It ends with the session that received it. The token that published clients send is ignored.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,8 @@
 //! `get_users`: accounts, with their traffic, storage and service; filtered, sorted and paged.
 //!
-//! Nothing here reads more than a bounded number of accounts. A filter that names a client, an account, an email or a bucket leaves
-//! few; every other is one of plan, location, billing group and storage type, and the listing groups are made of these. What is ordered
-//! by the figures of a whole calendar month comes from that month's rankings, as far as it was collected.
+//! Nothing here reads more than a bounded number of accounts. A filter that names a client, an account, an email or a bucket leaves few.
+//! Every other filter is by plan, location, billing group or storage type, of which the listing groups consist. An order by the figures of
+//! a calendar month uses that month's rankings, as far as usage has been collected.
 
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};

@@ -1,4 +1,4 @@
-//! `list_cleanups`: the clean-ups under way, and what stands in their way. For admins.
+//! `list_cleanups`: the clean-ups under way, and what blocks them. For admins.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,4 +1,4 @@
-//! `preview_invoice`: what an account's running period comes to so far, and what its next one will cost.
+//! `preview_invoice`: the cost of an account's current period so far, and of its next one.
 
 use jiff::civil::Date;
 use schemars::JsonSchema;

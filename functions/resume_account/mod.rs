@@ -1,7 +1,7 @@
-//! `resume_account`: lets an account's keys work again, whoever stopped them. For admins.
+//! `resume_account`: re-enables an account's keys, whoever stopped them. For admins.
 //!
-//! An unpaid account is given time: on the day `until` it is suspended again if something is still overdue. One that is not suspended yet, or
-//! that has time already, is given another day.
+//! Grants time to an unpaid account: on the day `until` it is suspended again if something is still overdue. This also works before the
+//! suspension, and again with another day.
 
 use jiff::ToSpan;
 use schemars::JsonSchema;

@@ -1,4 +1,4 @@
-//! `rotate_key`: gives an account a second key, valid beside the first. With `confirm=1` the second takes the first one's place.
+//! `rotate_key`: gives an account a second key, valid beside the first. With `confirm=1` the second replaces the first.
 
 use jiff::SignedDuration;
 use schemars::JsonSchema;

@@ -1,4 +1,4 @@
-//! `POST /s3.php`: the reference's single endpoint. The parameter `action` picks the handler; all are linked here.
+//! `POST /s3.php`: the published API's single endpoint. The parameter `action` selects the handler; all are linked here.
 
 use crate::ACTIONS;
 

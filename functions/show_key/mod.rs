@@ -1,4 +1,4 @@
-//! `show_key`: reveals one of an account's keys, and notes that it did.
+//! `show_key`: reveals one of an account's keys, and records that in the history.
 
 use schemars::JsonSchema;
 use secrecy::ExposeSecret;

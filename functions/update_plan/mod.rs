@@ -1,4 +1,4 @@
-//! `update_plan`: the next version of a plan. Accounts pay it from their next period on. For admins.
+//! `update_plan`: the next version of a plan. Accounts get it with their next period. For admins.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

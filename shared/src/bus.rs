@@ -1,4 +1,4 @@
-//! EventBridge: telling others what happened.
+//! EventBridge: publishing events.
 
 use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::error::DisplayErrorContext;

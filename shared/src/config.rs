@@ -1,4 +1,4 @@
-//! Configuration, from the environment the template declares. The only file that reads it.
+//! Configuration, from the environment that the template declares. Only this file reads it.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

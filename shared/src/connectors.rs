@@ -1,4 +1,4 @@
-//! What calls go out through: hyper, with rustls for `https`.
+//! HTTP connectors for outgoing calls: hyper, with rustls for `https`.
 
 use std::fs;
 use std::path::Path;

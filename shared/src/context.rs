@@ -1,4 +1,4 @@
-//! What a handler is given: the world outside, behind the SDKs, with time and randomness.
+//! What a handler receives: external services behind the SDKs, time and randomness.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

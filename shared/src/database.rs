@@ -1,10 +1,9 @@
 //! DynamoDB. `keys` has every key format; each entity has a file with its reads and its writes.
 //!
-//! Reads by key are strongly consistent: what one request wrote, the next one sees. Queries on indexes are not, and decide nothing
-//! that a conditional write does not check again.
+//! Reads by key are strongly consistent. Queries on indexes are not, so a conditional write checks again whatever is decided by them.
 //!
-//! The [`Fault`] of every function here is that DynamoDB cannot answer, or that what is stored cannot be read. What it refuses by a
-//! condition is no fault: a write answers with [`Written`].
+//! The [`Fault`] of every function here means that DynamoDB cannot answer, or that a stored item cannot be read. A failed condition is no
+//! fault: a write answers with [`Written`].
 
 mod accounts;
 mod billing;

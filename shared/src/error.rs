@@ -1,5 +1,4 @@
-//! What can go wrong, told apart by whose it is: a [`Rejection`] is the caller's and is told to the caller,
-//! a [`Fault`] is ours and is only ever logged.
+//! Errors by responsibility: a [`Rejection`] is the caller's and is shown to the caller; a [`Fault`] is ours and is only ever logged.
 
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;

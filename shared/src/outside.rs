@@ -1,4 +1,4 @@
-//! What the clients of outside services are made of. What a handler is given, once they are made, is [`crate::context`].
+//! The base of all clients of external services. A handler receives the clients through [`crate::context`].
 
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock};

@@ -1,7 +1,7 @@
-//! SQS: handing work over.
+//! SQS: sending work to queues.
 //!
-//! Every message carries a group, so that the queues are fair: SQS hands out messages of groups that keep few workers busy before those of
-//! groups that keep many. Groups are in the domain, `task::group` and `BillingWork::group`.
+//! Every message carries a group, which makes the queues fair: SQS delivers messages of groups that occupy few workers first. Groups are in
+//! the domain, `task::group` and `BillingWork::group`.
 
 use std::collections::HashMap;
 

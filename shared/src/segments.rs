@@ -1,7 +1,7 @@
 //! Segments: what the clusters reported, kept for ever in S3 as Parquet files, `docs/segments.md`.
 //!
-//! A segment is the samples of one location, hour and shard. It is written once: whoever comes second gets what the first wrote, and
-//! that is the truth from then on, whatever the cluster says later. So a segment that was read can be kept in memory.
+//! A segment is the samples of one location, hour and shard. It is written once: a later writer gets the first one's content, which is the
+//! truth from then on, whatever the cluster reports later. So a segment that was read can be cached.
 
 mod file;
 

@@ -1,7 +1,7 @@
-//! What an invocation leaves behind beside its answer: a span around its log lines, figures for CloudWatch, and the trace it belongs to.
+//! What an invocation emits besides its answer: a span around its log lines, metrics for CloudWatch, and its trace.
 //!
-//! Figures are counted wherever they are known and go out once, at the end of the invocation, on Lambda only: one line in CloudWatch's
-//! embedded metric format, which CloudWatch takes apart by itself. None is a rate or a share, so they can be added up.
+//! Metrics are counted where they occur and emitted once, at the end of the invocation, on Lambda only: one line in CloudWatch's embedded
+//! metric format. None is a rate or a share, so they can be summed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

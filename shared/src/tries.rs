@@ -1,4 +1,4 @@
-//! Deciding again, since somebody else wrote between the reading and the writing.
+//! Retries after a write conflict: somebody else wrote between the read and the write.
 
 use crate::error::{Fault, Reason, Rejection};
 

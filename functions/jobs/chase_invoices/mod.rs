@@ -1,4 +1,4 @@
-//! Finds the open invoices whose next step is due.
+//! Finds the open invoices whose next dunning step is due.
 
 use serde_json::{Value, json};
 use wharfage::context::Context;

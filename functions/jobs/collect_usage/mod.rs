@@ -1,4 +1,4 @@
-//! Has the usage of every hour that has ended collected, shard by shard, and finds the hours that were missed.
+//! Starts the collection of every hour that has ended, shard by shard, and backfills missed hours.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Makes the administrator who makes everybody else, and shows its API key, this once. Started by hand, on a system without clients.
+//! Creates the first administrator and shows its API key once. Invoked by hand, on an installation without clients.
 
 use serde_json::{Value, json};
 use wharfage::context::Context;

@@ -1,4 +1,4 @@
-//! Finds the accounts whose end takes a step: on the cancellation date, and on the termination date.
+//! Finds the accounts whose termination has a step due: on the cancellation date, and on the termination date.
 
 use serde_json::{Value, json};
 use wharfage::context::Context;

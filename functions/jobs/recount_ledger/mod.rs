@@ -1,4 +1,4 @@
-//! Has every client's balances recounted from its postings.
+//! Queues the reconciliation of every client's books.
 
 use serde_json::{Value, json};
 use wharfage::context::Context;

@@ -1,4 +1,4 @@
-//! Takes up orders whose process died, and those that wait for a cluster.
+//! Resumes orders whose process died, and those that wait for a cluster.
 
 use futures::future::join_all;
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! Hands clean-ups that nothing was heard of for a while to the queue again: their message was lost, or gave up. And accounts whose
-//! cluster may not do yet what the record says: whoever was to tell it died, or got no answer.
+//! Requeues clean-ups that have been silent for a while, because their message was lost or failed for good. Also finds accounts whose
+//! cluster may not match their record yet, because a process died or a call got no answer.
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};

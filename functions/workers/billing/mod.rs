@@ -1,4 +1,4 @@
-//! Does what the billing jobs found to do, one piece a message.
+//! Carries out what the billing jobs found, one piece of work per message.
 
 use wharfage::context::Context;
 use wharfage::domain::billing::BillingWork;

@@ -1,5 +1,5 @@
-//! Empties buckets and accounts, a bounded step a message. Every step may be repeated, and each hands the next one to the queue, so
-//! that a clean-up of any size goes on where it was, whoever dies.
+//! Empties buckets and accounts, one bounded step per message. Every step is idempotent and queues the next, so a clean-up of any size
+//! continues whichever process dies.
 
 use serde_json::{Value, json};
 use wharfage::cluster::{ClusterError, PurgeStep, StorageProvider};

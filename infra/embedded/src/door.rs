@@ -1,8 +1,9 @@
-//! Who may call a service of AWS here: whoever signs with its credentials, under a name of this machine, and no web page.
+//! Access to the embedded AWS services: requests signed with their credentials, under a name of
+//! this machine, and no web page.
 //!
-//! Ports on loopback are open to everybody on the machine, and to every page in a browser on it. A page of another
-//! origin is told by its `Origin`; one that has made its own name lead to 127.0.0.1 by the `Host`. Neither has the
-//! credentials, and no answer says that pages may read it.
+//! Any user of the machine can reach ports on loopback, and so can every page in its browsers. The
+//! `Origin` gives away a page of another origin; the `Host`, one whose own name resolves to
+//! 127.0.0.1. Neither has the credentials, and no answer allows pages to read it.
 
 use std::error::Error;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! A small Secrets Manager: it gives out the secrets that whoever started it has put there.
+//! A small Secrets Manager: it serves the secrets it was started with.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Who may move time and run jobs by `/_local/…`: the user who runs the stack, from this machine, and no web page.
+//! Access to `/_local/…`, which moves time and runs jobs: the user who runs the stack, from this machine, and no web page.
 //!
 //! A page of another origin is told by what browsers say of it, and by JSON, for which they ask first; one that has made its
 //! own name lead to this machine, by the `Host`; another user of the machine, by the connection's owner in the kernel's table.

@@ -1,4 +1,4 @@
-//! Runs a function in this process as Lambda does: within its time-out, and with nobody else the worse for it when it crashes.
+//! Runs a function in this process as Lambda does: with a timeout, and isolated from others when it panics.
 
 use std::any::Any;
 use std::fmt;

@@ -1,6 +1,6 @@
 //! The template's queues: made, polled and emptied as Lambda's event source mappings do it.
 //!
-//! SQS's fair queues hand out messages of groups with little under way first. Here the poller does it: it takes what there is in its hands
+//! SQS's fair queues deliver messages of groups with few messages in flight first. Here the poller does that with the messages it holds,
 //! and starts functions in that order.
 
 mod fair;

@@ -1,8 +1,8 @@
-//! Changes whose outcome nobody knows.
+//! Changes whose outcome is unknown.
 //!
-//! A call that got no answer may have taken effect, and may still take effect: a gateway that lost another does what it was asked half a
-//! minute later, when its caller has given up long ago and has asked for something else. So it is not enough that the last call of several
-//! succeeded, as it is when a call is tried again until it does.
+//! A call without an answer may have taken effect, and may still take effect. A gateway that lost contact with another carries it out half
+//! a minute later, when the caller has long given up and made another call. So it is not enough that the last of several calls succeeded,
+//! as it is for a plain retry.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

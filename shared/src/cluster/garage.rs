@@ -1,16 +1,16 @@
 //! Garage: its administration API v2, and S3 to empty buckets. Written against 2.5.
 //!
-//! Garage has keys and buckets, and nothing like a user. What stands for an account is a **service key** with the id `wharfage.<s3uid>`:
-//! - It is allowed on all of the account's buckets, so one call tells them, and a bucket tells whose it is.
-//! - Its name is a [`Record`]: which keys the account has, what it may store, whether it is suspended.
-//! - Nobody but Garage knows its secret. Suspended keys open nothing, so it is also what buckets are emptied with.
+//! Garage has keys and buckets, but no users. An account is represented by a **service key** with the id `wharfage.<s3uid>`:
+//! - It has access to all of the account's buckets, so one call lists them, and a bucket shows its owner.
+//! - Its name is a [`Record`]: the account's keys, its storage limit, and whether it is suspended.
+//! - Only Garage knows its secret. Suspended keys have no access, so the service key also empties buckets.
 //!
 //! The account's own keys have the account's name for theirs. A key that the record names is the account's only if it has that name, too: the
 //! record is written before the key is made. They may read and write, and not own: whoever owns a bucket could publish it as a website,
 //! which stays open when the keys are suspended.
 //!
-//! What Garage does differently from what one would think:
-//! - The id of a deleted key can never be used again, so an account that was removed cannot be made again.
+//! Where Garage may surprise:
+//! - The id of a deleted key can never be used again, so a removed account cannot be recreated.
 //! - A bucket made over S3 has a name that only its key sees; so accounts' keys may not make any, and all buckets have a global name. The name
 //!   that the service key alone sees is there because a bucket is made and allowed in one call only with one, and it is a new one each time:
 //!   one that was in use before is refused.

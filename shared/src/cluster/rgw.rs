@@ -1,19 +1,18 @@
 //! Ceph RGW: the Admin Ops API under `/admin`, and S3 where that has no call for it. Written against 16.2 and 18.2.
 //!
-//! What RGW does differently from what one would think:
-//! - It has no call that makes a bucket for somebody: buckets are made over S3 with the account's own keys, which the Admin Ops API tells.
-//! - A suspended account's buckets open for nobody but a *system* user. So the administrator has to be one; what he does over S3 is in
-//!   nobody's usage.
+//! Where RGW may surprise:
+//! - No call creates a bucket for another user. Buckets are created over S3 with the account's own keys, which the Admin Ops API returns.
+//! - Only a *system* user can open a suspended account's buckets, so the administrator must be one. Its S3 requests are in nobody's usage.
 //! - A user that still has buckets is refused with `BucketAlreadyExists`. A key that is not there is refused with 403 by 16.2, and with 400
 //!   by 18.2. An access key that the user has already gets another secret without a word. A bucket with unfinished uploads alone counts as
 //!   empty and is removed with them. An unknown user has no buckets, and no usage.
 //! - **A date that cannot be read is no error**: then 16.2 tells, or removes, the usage of all times. So dates are written here and nowhere
 //!   else, and what is outside of the hours that were asked for is dropped. Without a uid 16.2 removes everybody's usage.
-//! - Of several who write one user's record at once some are told 500 `UnknownError`, and succeed when they try again.
+//! - Concurrent writes to one user's record may answer 500 `UnknownError`, and succeed when retried.
 //! - 16.2 writes some truth values as strings, 18.2 as truth values: none of those is read here.
 //! - A quota counts every object in full 4 KiB, unless `check_on_raw` is set, for which only the body of the request has a place.
-//! - Statistics count old versions and the parts of unfinished uploads among the objects, and do not tell their bytes apart.
-//! - A secret key travels in the query, so it stands in the gateway's access log (`docs/ceph-rgw.md`).
+//! - Statistics count old versions and parts of unfinished uploads as objects, and do not report their bytes separately.
+//! - A secret key travels in the query, so the gateway's access log has it (`docs/ceph-rgw.md`).
 //!
 //! # What an account's traffic is
 //!

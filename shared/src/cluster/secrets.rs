@@ -1,7 +1,7 @@
 //! The credentials that the clusters are administered with, from Secrets Manager.
 //!
-//! A secret is fetched at the first call to its cluster, kept in memory, and fetched again when it is old or the cluster refuses it: so
-//! one that was rotated is picked up by every process, at the latest at its first refusal.
+//! A secret is fetched at the first call to its cluster, cached in memory, and fetched again when it expires or the cluster rejects it. So
+//! every process picks up a rotated secret, at the latest at its first rejection.
 
 use std::fmt;
 use std::future::Future;

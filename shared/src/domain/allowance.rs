@@ -1,9 +1,9 @@
-//! Allowances of accounts that cost nothing: a client's per calendar month, however often such an account is opened anew.
+//! Allowances of free accounts: per client and calendar month, however often such an account is ordered again.
 //!
-//! An account that costs nothing takes the **place** of one that ended before it in the same month, if one is left: of several the one
-//! that ended first. So of two that a client may have at once each has its allowances, and whoever ends one and opens another goes on with
-//! what the first has left. What the accounts before it in its place used in that month is taken from what the account's first period
-//! includes; what the account itself uses in the days of that period that are in the next month, it has not used in this one.
+//! A free account takes the **place** of one that ended before it in the same month, if any is left; of several, the one that ended first.
+//! So each of two concurrent accounts has its own allowances, and a client that ends one and orders another continues with the remainder.
+//! What its predecessors used in that month is subtracted from what the account's first period includes. The account's own usage on days of
+//! that period in the next month does not count for this one.
 
 use std::collections::VecDeque;
 

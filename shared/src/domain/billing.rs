@@ -1,4 +1,4 @@
-//! Work of the billing queue. Every piece may be done twice: what is done already is left.
+//! Work of the billing queue. Every piece is idempotent.
 
 use crate::domain::invoice::InvoiceId;
 use jiff::civil::Date;

@@ -1,5 +1,5 @@
-//! Events: what happened that others may want to know, for EventBridge. They are written with what they tell of, in one transaction, and
-//! sent from there, so none is lost; one may be sent twice, under the same id.
+//! Events for EventBridge. Each is written in the transaction that it reports and sent from that outbox, so none is lost. Delivery is at
+//! least once: a duplicate has the same id.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;

@@ -1,8 +1,8 @@
-//! Orders: one request to buy each, and how far it has come.
+//! Orders: one purchase each, and its progress.
 //!
-//! An order begins with one transaction that records it, reserves its bucket name and holds its price; the cluster's steps follow;
-//! one transaction ends it, either way. So there are two outcomes, and until one is reached the order is open and anybody may carry
-//! it on: forward, or back once a step was refused for good.
+//! An order begins with one transaction that records it, reserves its bucket name and holds its price. The cluster's steps follow, and one
+//! transaction ends it, either way. Until then the order is open, and any process may continue it: forward, or back once a step was refused
+//! for good.
 
 use jiff::Timestamp;
 use jiff::civil::Date;

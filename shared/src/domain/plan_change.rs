@@ -1,11 +1,11 @@
 //! Changes of plan.
 //!
-//! - **With the next period**: noted on the account, and made as its period is closed. Should the plan not be to be had any more by then,
-//!   the account stays on the plan it is on.
-//! - **Now**: at the start of the running hour, UTC. The hour of the change belongs to the new plan. What is left of the period from there
-//!   on is given back at the old plan's price and charged at the new plan's, by the hour and exactly, each line rounded once. The commit
-//!   date stays. What was used is rated when the period is closed, each part of it by its own plan (see [`crate::domain::closing`]): so
-//!   usage that is collected after the change is charged like all other.
+//! - **With the next period**: recorded on the account, and applied when its period is closed. If the plan is no longer available by then,
+//!   the account stays on its plan.
+//! - **Now**: at the start of the current hour, UTC, which belongs to the new plan. The rest of the period is credited at the old plan's
+//!   price and charged at the new plan's, prorated exactly by the hour, each line rounded once. The commit date stays. Usage is rated when
+//!   the period is closed, each part by its own plan (see [`crate::domain::closing`]), so usage that is collected after the change is
+//!   charged like any other.
 
 use jiff::Timestamp;
 use jiff::civil::Date;

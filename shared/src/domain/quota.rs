@@ -1,7 +1,7 @@
-//! Quota thresholds: who is told of what an account stores against its quota.
+//! Quota thresholds: events about an account's stored bytes against its quota.
 //!
-//! A client is told on the way up at 80 % and at 100 %, and that it is over once below 80 % again. In between nothing is told, however
-//! often the bytes go up and down around 100 %.
+//! There is an event on the way up at 80 % and at 100 %, and one when usage is below 80 % again. Going up and down around 100 % causes
+//! none.
 
 use serde::{Deserialize, Serialize};
 

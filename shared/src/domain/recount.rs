@@ -1,4 +1,4 @@
-//! The books of a client held against each other: whatever two records must agree on.
+//! Reconciliation of a client's books: whatever two records must agree on.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
-//! What pays what: credit and debt of a client in one currency do not stand side by side.
+//! What pays what: a client never has credit and debt in one currency at the same time.
 //!
-//! Whatever lowers a debt, money or a credit note, goes to the open invoices in their order, the last of them in part. Only what is left
-//! when nothing is open becomes credit. An invoice just issued is paid by the same rule: none before an older one.
+//! Money and credit notes reduce the open invoices in order, the last in part. Only the rest becomes credit. A new invoice is paid by the
+//! same rule: never before an older one.
 
 use crate::domain::invoice::{InvoiceId, TakenOff};
 use crate::domain::ledger::Balances;

@@ -1,4 +1,4 @@
-//! Who may call an action, and what a call is about: found and checked in one place, before the action does anything.
+//! Authentication and authorization: the caller and the subject of a call, resolved and checked before the action does anything.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -1,5 +1,5 @@
-//! The names of parameters that an action takes. What it does not take is refused by name: a slip would be a filter that filters nothing,
-//! or a price that is not charged.
+//! The names of parameters that an action takes. Others are rejected by name: a typo would be a filter that filters nothing, or a price
+//! that is not charged.
 
 use crate::error::Rejection;
 use crate::http::typed;

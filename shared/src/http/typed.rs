@@ -1,5 +1,5 @@
-//! Parameters as types. A struct says what an action takes: its fields are the names on the wire, read in the order they are written, and
-//! a field's type has its rule, its text for whoever breaks it, and its schema.
+//! Typed parameters. A struct declares what an action takes: its fields are the names on the wire, parsed in order of declaration. A
+//! field's type has its rule, its error text and its schema.
 //!
 //! A field that is a struct itself stands for the fields of that one (`#[schemars(flatten)]` tells the schema so).
 //!

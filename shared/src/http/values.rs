@@ -1,4 +1,4 @@
-//! What stands in a parameter: each kind with its rule, the text for whoever breaks it, and its schema.
+//! Types of parameter values, each with its rule, its error text and its schema.
 
 use std::borrow::Cow;
 

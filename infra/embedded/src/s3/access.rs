@@ -1,4 +1,4 @@
-//! Who calls, and what may they touch: an account reaches its own buckets and nothing else.
+//! Authorization: an account reaches its own buckets and nothing else.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Uploads in parts. The parts' files become the object's as they are: completing copies nothing.
+//! Multipart uploads. The parts' files become the object's as they are: completing copies nothing.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What s3s leaves open when it checks signatures: that nothing was added to a signed request, how long
-//! an address may be good for, and regions that are not spelt like Amazon's.
+//! Signature checks beyond those of s3s: unsigned additions to a signed request, the maximum age of
+//! a presigned URL, and regions not spelt like Amazon's.
 
 use std::sync::Arc;
 

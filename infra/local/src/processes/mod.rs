@@ -1,5 +1,5 @@
-//! The functions as processes of their own, as they are deployed: started cold when a function is invoked and no instance of it is idle,
-//! given one request at a time, kept warm, and killed when they take too long.
+//! Each function as separate processes, as deployed: cold-started when no instance is idle, given one request at a time, kept warm, and
+//! killed on timeout.
 
 mod build;
 mod instance;

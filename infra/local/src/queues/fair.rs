@@ -1,5 +1,5 @@
-//! Messages in a poller's hands, in the order of SQS's fair queues: those of groups with little under way come before those of groups with
-//! much, and within a group in the order they came.
+//! Messages that a poller holds, in the order of SQS's fair queues: groups with few messages in flight first, and within a group in order
+//! of arrival.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 

@@ -1,7 +1,7 @@
 //! Reads `infra/template.yaml`: what there is to create, and what starts what.
 //!
-//! Everything that the runner does not carry out is refused by name rather than passed over, so that what works here is
-//! what the template says. Passed over are only things without an equal on one machine, each type of them by name.
+//! The runner rejects by name everything that it does not carry out, so that what works here is what the template says. It ignores only
+//! resource types without an equivalent on one machine, each by name.
 
 mod intrinsics;
 mod resources;
