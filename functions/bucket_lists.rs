@@ -69,17 +69,17 @@ impl BucketList {
 pub struct Listed<R> {
     /// The buckets.
     message: Vec<R>,
-    /// What is stored in them all, in bytes.
+    /// Bytes stored in all of them.
     usage_storage: u64,
     /// What the plan includes, in GB of 2^30 bytes.
     quota: u64,
-    /// The figures of the running period.
+    /// The figures of the current period.
     metering: Metering,
     /// The account's access key; null in lists that an earlier release made.
     access_key: Option<String>,
-    /// The account's secret key; null for whoever comes for the list later.
+    /// The account's secret key; null if the list is fetched by callback.
     secret_key: Option<String>,
-    /// Where the account's S3 is.
+    /// The account's S3 endpoint.
     endpoint: String,
 }
 
@@ -110,13 +110,13 @@ pub struct OlderBucketRow {
 /// What is in a bucket.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Figures {
-    /// What is stored in it, in bytes.
+    /// Bytes stored in it.
     usage: u64,
-    /// How many objects.
+    /// The number of objects.
     objects: u64,
-    /// How many of the bytes are former versions; null where the cluster does not tell.
+    /// Bytes of noncurrent versions; null where the cluster does not report them.
     noncurrent_usage: Option<u64>,
-    /// How many of the bytes are parts of unfinished uploads; null where the cluster does not tell.
+    /// Bytes of unfinished multipart uploads; null where the cluster does not report them.
     multipart_usage: Option<u64>,
 }
 

@@ -80,21 +80,21 @@ schema!(Tags, "Tags", { "type": "string", "examples": ["partners,beta"] });
 /// What a call may say of a client. What it does not name stays as it is.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct Terms {
-    /// The email, which no other client has.
+    /// The email; unique among clients.
     #[schemars(extend("examples" = ["jane@example.com"]))]
     email: Option<Email>,
     /// The billing group: accounts are listed by it.
     #[schemars(extend("examples" = ["main"]))]
     billing: Option<BillingGroup>,
-    /// The currency that the client is billed in.
+    /// The client's billing currency.
     currency: Option<CurrencyCode>,
-    /// How much the client may owe, in its currency; empty for what the installation says.
+    /// The credit limit, in the client's currency; empty for the installation's default.
     #[serde(default)]
     #[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?)?$", "examples" = ["250.00"]))]
     credit_limit: Given<String>,
-    /// What the client's keys allow.
+    /// The client's role.
     role: Option<Role>,
-    /// Words that pick the plans that the client sees, with commas between.
+    /// The client's tags, comma-separated; each unlocks plans of that name.
     #[serde(default)]
     tags: Given<Tags>,
 }
@@ -165,17 +165,17 @@ pub struct ClientShown {
     client_id: u64,
     /// Its email.
     email: String,
-    /// What its keys allow.
+    /// Its role.
     role: Role,
     /// Its billing group.
     billing: String,
-    /// The currency that it is billed in.
+    /// Its billing currency.
     currency: Currency,
-    /// The words that pick the plans that it sees.
+    /// Its tags; each unlocks plans of that name.
     tags: Vec<String>,
-    /// How many accounts it has.
+    /// Its number of accounts.
     accounts: u32,
-    /// How much it may owe; null for what the installation says.
+    /// Its credit limit; null for the installation's default.
     credit_limit: Option<Number>,
 }
 

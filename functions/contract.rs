@@ -251,7 +251,7 @@ impl<'a> Contract<'a> {
         if action.contract.who != Who::Anybody {
             call["properties"]["token"] = json!({
                 "type": "string",
-                "description": "What `auth.php` gave.",
+                "description": "The token from `auth.php`.",
                 "pattern": "^[0-9a-f]{32}$",
                 "examples": ["0f8a3c5b7d9e1f20436587a9cbedf012"],
             });
@@ -606,9 +606,9 @@ fn problem() -> Value {
                 "description": "Where the reason is described.",
                 "examples": ["/docs#bucket_name_taken"],
             },
-            "title": { "type": "string", "description": "What the reason means." },
+            "title": { "type": "string", "description": "A summary of the reason." },
             "status": { "type": "integer", "description": "The HTTP status." },
-            "detail": { "type": "string", "description": "What the other form has as its message." },
+            "detail": { "type": "string", "description": "The same text as `message` of the plain form." },
             "reason": reference("Reason"),
             "parameter": { "type": "string", "description": "The parameter that is missing, unknown or wrong." },
         },

@@ -27,23 +27,23 @@ pub(crate) async fn currencies(context: &Context) -> Result<Vec<Currency>, Fault
 pub struct InvoiceShown {
     /// Its number in the API.
     invoice_id: InvoiceId,
-    /// Its number on paper.
+    /// The number printed on it.
     number: String,
-    /// Whose it is.
+    /// Its owner.
     client_id: u64,
     /// The account it is about.
     s3uid: String,
     /// The currency of its amounts.
     currency: Currency,
-    /// What it comes to; less than nothing for a credit note.
+    /// Its amount; negative for a credit note.
     amount: Number,
-    /// What of it is not paid.
+    /// The amount that is not paid yet.
     open: Number,
-    /// Where it stands.
+    /// Its status.
     status: InvoiceStatus,
     /// When it was issued.
     issued_at: Second,
-    /// The last day to pay it.
+    /// Its due date.
     due_on: Date,
     /// When it was paid in full.
     paid_at: Option<Second>,
@@ -70,17 +70,17 @@ impl From<&Invoice> for InvoiceShown {
 /// A line of an invoice, with the figures it was computed from.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct LineShown {
-    /// What it is for.
+    /// Its purpose.
     text: String,
     /// The first day that it is for, in UTC.
     from: Date,
     /// The day after the last one.
     to: Date,
-    /// What it comes to.
+    /// Its amount.
     amount: Number,
     /// The plan.
     plan_id: u64,
-    /// The plan's version, whose prices hold.
+    /// The version of the plan whose prices apply.
     plan_version: u32,
     /// The figures.
     basis: BasisShown,
@@ -94,7 +94,7 @@ enum BasisShown {
     Recurring,
     /// A part of the price of a period, by the hour.
     Prorated {
-        /// The hours that are charged, or given back.
+        /// The hours that are charged or credited.
         hours: u32,
         /// The hours of the whole period.
         hours_of_period: u32,
@@ -103,22 +103,22 @@ enum BasisShown {
     Storage {
         /// The hours it was counted over.
         hours: u32,
-        /// What was stored.
+        /// Storage.
         stored_byte_hours: ByteHours,
         /// What the plan includes.
         included_byte_hours: ByteHours,
-        /// What was stored above that.
+        /// Storage beyond that.
         overage_byte_hours: ByteHours,
         /// The price of a GB of 2^30 bytes for a month.
         price_per_gb_month: Number,
     },
     /// Traffic above what is included.
     Traffic {
-        /// What was sent.
+        /// Traffic sent.
         bytes_sent: u64,
         /// What the plan includes.
         included_bytes: u64,
-        /// What was sent above that.
+        /// Traffic beyond that.
         overage_bytes: u64,
         /// The same in GB of 2^30 bytes.
         overage_gb: f64,

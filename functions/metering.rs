@@ -180,9 +180,9 @@ pub(crate) fn traffic_event(context: &Context, account: &Account, limit_bytes: u
 /// The figures of an account's running period, with their digits: they are kept with answers that are asked for later.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Metering {
-    /// What was sent, in GB of 2^30 bytes.
+    /// Traffic sent, in GB of 2^30 bytes.
     total_traffic_period_gb: Number,
-    /// The most that was stored at a time, in GB.
+    /// Peak storage, in GB.
     total_storage_peak_gb: Number,
 }
 

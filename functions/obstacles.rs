@@ -5,7 +5,7 @@ use serde::Serialize;
 use wharfage::domain::task::Obstacle;
 use wharfage::http::values::Second;
 
-/// What stands in a clean-up's way.
+/// What blocks a clean-up.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ObstacleShown {
     /// What it is, in words.

@@ -22,33 +22,33 @@ const LARGEST_GB: u64 = 1 << 40;
 /// What a call may say of a plan. What it does not name stays as it is.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct Terms {
-    /// What the plan is called.
+    /// The plan's name.
     #[schemars(extend("examples" = ["Archive 5 TB"]))]
     name: Option<String>,
-    /// 1 if it can be ordered by everybody, 0 if only by clients with a tag of its name.
+    /// 1 if every client can order it, 0 if only clients with a matching tag can.
     active: Option<Whole<0, 1>>,
-    /// The storage that is included, in GB of 2^30 bytes.
+    /// The included storage, in GB of 2^30 bytes.
     quota: Option<Whole<0, LARGEST_GB>>,
-    /// The most that can be stored, in GB; empty for what follows from the prices.
+    /// The storage limit in GB; empty for none beyond what the prices imply.
     #[serde(default)]
     storage_limit: Given<Whole<0, LARGEST_GB>>,
-    /// 1 if suspended accounts are charged, 0 if not; empty for what the installation says.
+    /// 1 if suspended accounts are charged, 0 if not; empty for the installation's default.
     #[serde(default)]
     charge_suspended: Given<Whole<0, 1>>,
-    /// The traffic that is included in a period, in GB.
+    /// The traffic included in a period, in GB.
     bandwidth_limit: Option<Whole<0, LARGEST_GB>>,
-    /// 1 if the keys stop when the traffic is used up.
+    /// 1 if the keys stop working when the included traffic is used up.
     stop_at_bandwidth_limit: Option<Whole<0, 1>>,
-    /// The codes of the locations where it is offered, with commas between.
+    /// The codes of the locations where it is offered, comma-separated.
     #[schemars(extend("examples" = ["NL,DE"]))]
     locations: Option<String>,
-    /// The price of a month, in each currency that the plan is sold in.
+    /// The monthly price, per currency that the plan is sold in.
     #[serde(rename = "monthly_*")]
     monthly: PerCurrency,
-    /// The price of a GB sent above what is included.
+    /// The price of a GB of traffic beyond what is included.
     #[serde(rename = "traffic_overage_price_*")]
     traffic_overage_price: PerCurrency,
-    /// The price of a GB stored for a month above the quota.
+    /// The price of a GB stored for a month beyond the quota.
     #[serde(rename = "storage_overage_price_*")]
     storage_overage_price: PerCurrency,
     /// Other prices of a month at single locations: `{"NL": {"EUR": 15.0}}`, or as a form `price[NL][EUR]=15.0`. Null or nothing takes a
@@ -316,33 +316,33 @@ const ALWAYS_NAMED: [&str; 3] = ["EUR", "RUB", "USD"];
 pub struct PlanShown {
     /// Its number.
     id: u64,
-    /// What it is called.
+    /// Its name.
     name: String,
-    /// 1 if it can be ordered by everybody.
+    /// 1 if every client can order it.
     active: u8,
-    /// The storage that is included, in GB of 2^30 bytes.
+    /// The included storage, in GB of 2^30 bytes.
     quota: u64,
-    /// The kind of storage.
+    /// The storage type.
     storage_type: String,
-    /// The codes of the locations where it is offered, with commas between.
+    /// The codes of the locations where it is offered, comma-separated.
     locations: String,
     #[serde(flatten)]
     monthly: Monthly,
-    /// The traffic that is included in a period, in GB.
+    /// The traffic included in a period, in GB.
     bandwidth_limit: u64,
-    /// 1 if the keys stop when the traffic is used up.
+    /// 1 if the keys stop working when the included traffic is used up.
     stop_at_bandwidth_limit: u8,
     #[serde(flatten)]
     traffic_overage_price: TrafficOverage,
     #[serde(flatten)]
     storage_overage_price: StorageOverage,
-    /// The price of a month by location and currency.
+    /// The monthly price by location and currency.
     price: Map<String, Value>,
-    /// The most that can be stored, in GB; null where more is charged and not refused.
+    /// The storage limit in GB; null if storage above the quota is charged instead of refused.
     storage_limit: Option<u64>,
-    /// 1 if suspended accounts are charged; null for what the installation says.
+    /// 1 if suspended accounts are charged; null for the installation's default.
     charge_suspended: Option<u8>,
-    /// How often it was changed.
+    /// Its version.
     version: u32,
 }
 

@@ -64,26 +64,26 @@ const RETRY_AFTER_SECONDS: u32 = 5;
 pub struct Asked {
     /// The plan.
     plan_id: Id,
-    /// The name of the first bucket. Where the installation makes names up, it may be left out.
+    /// The name of the first bucket. Optional if the installation generates names.
     bucket_name: Option<BucketName>,
-    /// Where; without it at the default location.
+    /// The location; by default the default location.
     #[schemars(extend("examples" = ["NL"]))]
     location: Option<String>,
-    /// Names the order: sent again within a day, it is the same order. The header `Idempotency-Key` does the same.
+    /// An idempotency key: within 24 hours the same key returns the same order. The header `Idempotency-Key` does the same.
     #[schemars(extend("examples" = ["order-2026-0017"]))]
     idempotency_key: Option<String>,
-    /// The client who orders, if an administrator asks.
+    /// The client to order for, for administrators.
     id: Option<Id>,
 }
 
 /// What they answer.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Answered {
-    /// The account, by its name for ever.
+    /// The account, by its permanent name.
     s3uid: String,
     /// Its number.
     id: u64,
-    /// Where it is.
+    /// Its location.
     #[schemars(extend("examples" = ["NL"]))]
     location: String,
     /// The name of its first bucket.
@@ -91,7 +91,7 @@ pub struct Answered {
     bucket_name: String,
     /// The invoice; null for a plan that costs nothing.
     invoice_id: Option<InvoiceId>,
-    /// Where it stands.
+    /// Its status.
     status: Status,
 }
 

@@ -22,19 +22,19 @@ pub struct ServiceShown {
     next_commit_date: Date,
     /// The day on which the service ends, once it was cancelled.
     cancellation_date: Option<Date>,
-    /// The day on which the data goes.
+    /// The day on which the data is purged.
     termination_date: Option<Date>,
     /// The same, in seconds since 1970.
     termination_unix_date: Option<i64>,
     /// `cancellation_date`, in seconds since 1970.
     cancellation_unix_date: Option<i64>,
-    /// Where the account stands.
+    /// The account's status.
     status: Status,
-    /// Why its keys are stopped.
+    /// Why it is suspended.
     suspension: Option<Suspension>,
-    /// Why its data goes.
+    /// Why its data is purged.
     termination_reason: Option<TerminationReason>,
-    /// Until when an unpaid account was given time.
+    /// The last day of the grace period that staff gave an account with overdue invoices.
     resumed_until: Option<Date>,
 }
 

@@ -24,9 +24,9 @@ use crate::payments::{distribute, lowered, payments};
 use crate::plans;
 
 crate::action! {
-    /// Notes that money came in from a client.
+    /// Records a payment from a client.
     ///
-    /// It pays what is open at once, the oldest first and the last in part. The rest is credit.
+    /// It pays open invoices, oldest first, the last one in part. The rest becomes credit.
     "add_credit" of Administrators, about Client,
         refuses [ReferenceReused, CurrencyMismatch, ChangedMeanwhile]
 }
@@ -39,16 +39,16 @@ const MOST_DIGITS: usize = 18;
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// How much, in the currency's own units.
+    /// The amount, in units of the currency.
     #[schemars(with = "f64", extend("exclusiveMinimum" = 0))]
     #[schemars(extend("examples" = [25.0]))]
     amount: String,
-    /// The payment's own reference: the same money is never added twice, however often the call is sent.
+    /// The payment's reference: repeating the call with it never adds the money twice.
     reference: Reference,
-    /// Whose payments the reference is unique among.
+    /// The scope in which the reference is unique.
     #[schemars(extend("default" = "all"))]
     reference_scope: Option<Scope>,
-    /// The currency; without one, that in which the client is billed.
+    /// The currency; by default the client's billing currency.
     currency: Option<CurrencyCode>,
 }
 
@@ -94,7 +94,7 @@ pub struct Answered {
     credit: Number,
     /// What the client owes now.
     owed: Number,
-    /// The open invoices that the money went to, the oldest first.
+    /// The open invoices that it paid, oldest first.
     paid: Vec<PaidInvoice>,
 }
 
@@ -103,9 +103,9 @@ pub struct Answered {
 struct PaidInvoice {
     /// The invoice.
     invoice_id: InvoiceId,
-    /// How much went to it.
+    /// The amount allocated to it.
     amount: Number,
-    /// What of it is open now.
+    /// The amount of it that is still open.
     open: Number,
 }
 

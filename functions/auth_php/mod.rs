@@ -55,7 +55,7 @@ pub(crate) const SESSIONS: &[&Action] = &[
             unused: &[],
         },
         contract: Contract {
-            docs: &["Tells of the session that a token is of."],
+            docs: &["Returns the token's session."],
             who: Who::Everybody,
             parameters: &[],
             answer: AnswerSchema::Whole(Opened::json_schema),
@@ -74,7 +74,7 @@ pub(crate) const SESSIONS: &[&Action] = &[
             unused: &[],
         },
         contract: Contract {
-            docs: &["Ends the session that a token is of."],
+            docs: &["Ends the token's session."],
             who: Who::Everybody,
             parameters: &[],
             answer: AnswerSchema::Whole(Ended::json_schema),
@@ -92,9 +92,9 @@ struct Login {
     /// The API key.
     #[schemars(extend("examples" = ["fpvdym82zhxwc82xd9ofes2rs9ikij66"]))]
     key: RawText,
-    /// How long the session is to last, in seconds; brought to the nearest limit.
+    /// The session's lifetime in seconds, clamped to 60 to 86400.
     ttl: Option<Ttl>,
-    /// 1 for a session that is good from this address only.
+    /// 1 to bind the session to the caller's address.
     fix_ip: Option<Whole<0, 1>>,
 }
 
@@ -129,11 +129,11 @@ struct Opened {
 /// A session.
 #[derive(Serialize, JsonSchema)]
 struct SessionShown {
-    /// What every call is made with.
+    /// The token for all other calls.
     token: String,
-    /// What it allows.
+    /// Its role.
     role: Role,
-    /// Whose it is.
+    /// Its owner.
     customer_id: u64,
     /// Their email.
     email: String,

@@ -11,7 +11,7 @@ use wharfage::http::subject::Call;
 use crate::services::{self, AccountService as Answered};
 
 crate::action! {
-    /// Undoes a cancelling that has not taken effect.
+    /// Withdraws a cancellation that has not taken effect.
     "cancel_payment_account_deletion" of Everybody, about Account,
         refuses [AccountNotCancelled, AccountTerminating, ChangedMeanwhile]
 }

@@ -30,9 +30,9 @@ use crate::services::{not_allowed, read_again};
 use crate::suspension;
 
 crate::action! {
-    /// Puts an account on another plan, with its next period or now.
+    /// Changes an account's plan, now or with its next period.
     ///
-    /// With the account's own plan, one that was to come with the next period is given up.
+    /// Naming the current plan withdraws a scheduled change.
     "change_plan" of Administrators, about Account,
         refuses [PlanNotFound, PlanNotAvailable, PlanTooSmall, SamePlan, TooManyPlanChanges, AmountTooLarge, PeriodClosing, FreeAccountLimitReached, AccountCancelled, AccountTerminating, ChangedMeanwhile, StorageRefused, StorageUnavailable]
 }
@@ -47,12 +47,12 @@ const RETRY_AFTER_SECONDS: u32 = 600;
 pub struct Asked {
     /// The plan.
     plan_id: Id,
-    /// From when on.
+    /// When the change takes effect.
     #[schemars(extend("default" = "next_commit"))]
     when: Option<When>,
 }
 
-/// From when on an account is on another plan.
+/// When a change of plan takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum When {
@@ -67,11 +67,11 @@ enum When {
 pub struct Answered {
     /// The account.
     s3uid: String,
-    /// From when on.
+    /// When the change takes effect.
     when: When,
-    /// The plan of the account now.
+    /// The account's current plan.
     plan_id: u64,
-    /// The plan from the next period on, if it is another.
+    /// The scheduled plan of the next period, if it differs.
     next_plan_id: Option<u64>,
     /// When the change takes effect.
     effective_from: Second,
@@ -82,9 +82,9 @@ pub struct Answered {
 /// What a change of plan at once comes to.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Money {
-    /// The invoice or credit note; null where nothing is charged or given back.
+    /// The invoice or credit note; null if nothing is charged or credited.
     invoice_id: Option<InvoiceId>,
-    /// What it comes to; less than nothing for a credit note.
+    /// Its amount; negative for a credit note.
     amount: Number,
     /// The currency of the amount.
     currency: Currency,

@@ -8,9 +8,9 @@ use wharfage::http::subject::Call;
 use crate::provisioning::{self, Answered, Asked, Ordered, ordered};
 
 crate::action! {
-    /// Orders an account, and leaves open what the client's credit does not pay of its invoice.
+    /// Orders an account on invoice. Credit pays what it can; the rest stays open.
     ///
-    /// Its errors speak as those of `create_order`.
+    /// Its error messages begin with `s3/create_order`.
     "create_account" speaks as "create_order" of Everybody, about (), with ordered,
         refuses [CreditLimitReached, InvoiceOverdue],
         refuses like crate::provisioning::REFUSALS

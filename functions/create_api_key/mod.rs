@@ -11,14 +11,14 @@ use wharfage::error::{Error, Fault};
 use wharfage::http::subject::Call;
 
 crate::action! {
-    /// Makes a further API key for a client. It is shown this once.
+    /// Creates an API key for a client. The key is shown only here.
     "create_api_key" of Administrators, about Client
 }
 
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// What the key is for, in words.
+    /// A description of the key.
     #[serde(default)]
     #[schemars(extend("default" = "API key"))]
     #[schemars(extend("examples" = ["Portal"]))]
@@ -32,9 +32,9 @@ pub struct Answered {
     client_id: u64,
     /// The key.
     api_key: String,
-    /// What `revoke_api_key` calls it.
+    /// Its identifier for `revoke_api_key`.
     api_key_id: String,
-    /// What it is for.
+    /// Its purpose.
     name: String,
 }
 

@@ -14,7 +14,7 @@ use crate::buckets::bucket_row;
 use crate::services::check_in_use;
 
 crate::action! {
-    /// Makes a further bucket for an account.
+    /// Creates another bucket for an account.
     "create_bucket" of Everybody, about Account,
         refuses [BucketNameTaken, StorageRefused, StorageUnavailable],
         refuses like crate::services::NOT_IN_USE
@@ -23,7 +23,7 @@ crate::action! {
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// The name of the bucket, which nobody else at the location may have.
+    /// The bucket's name, unique at its location.
     bucket_name: BucketName,
 }
 

@@ -12,7 +12,7 @@ use wharfage::http::subject::Call;
 use crate::clients::{self, OneClient as Answered, Terms, email_taken};
 
 crate::action! {
-    /// Makes a new client.
+    /// Creates a client.
     "create_client" of Administrators, about (), with load,
         refuses [EmailTaken]
 }

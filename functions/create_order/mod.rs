@@ -8,9 +8,9 @@ use wharfage::http::subject::Call;
 use crate::provisioning::{self, Answered, Asked, Ordered, ordered};
 
 crate::action! {
-    /// Orders an account, and pays it from the client's credit.
+    /// Orders an account, paid from the client's credit.
     ///
-    /// Where the credit does not suffice, nothing is ordered.
+    /// Without enough credit, nothing is ordered.
     "create_order" of Everybody, about (), with ordered,
         refuses [NotEnoughCredit],
         refuses like crate::provisioning::REFUSALS

@@ -13,7 +13,7 @@ use wharfage::http::subject::Call;
 use crate::plans::{self, OnePlan as Answered, Terms};
 
 crate::action! {
-    /// Makes a new plan.
+    /// Creates a plan.
     "create_plan" of Administrators, about (), with plan
 }
 
@@ -23,7 +23,7 @@ crate::action! {
 pub struct Asked {
     #[schemars(flatten)]
     terms: Terms,
-    /// The kind of storage, by which accounts are listed.
+    /// The storage type, a label to filter accounts by.
     #[schemars(extend("default" = "Standard"))]
     #[schemars(extend("examples" = ["Standard"]))]
     storage_type: Option<String>,

@@ -15,9 +15,9 @@ use crate::asking::ask;
 use crate::suspension;
 
 crate::action! {
-    /// Stops an account at once, and removes it with all of its data.
+    /// Deletes an account with all of its data. Its keys stop working at once.
     ///
-    /// The answer has a callback key: `eq_callback.php` tells when everything is gone.
+    /// The answer has a callback key for `eq_callback.php`, which tells when everything is gone.
     "delete_account" of Everybody, about BareAccount
 }
 

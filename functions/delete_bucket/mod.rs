@@ -15,9 +15,9 @@ use crate::buckets::bucket_row;
 use crate::services::check_in_use;
 
 crate::action! {
-    /// Removes a bucket.
+    /// Deletes a bucket.
     ///
-    /// One with something in it is emptied first: then there is a callback key, by which `eq_callback.php` tells when it is gone.
+    /// A bucket that is not empty is emptied first. Then the answer has a callback key for `eq_callback.php`.
     "delete_bucket" of Everybody, about Account,
         refuses [BucketNotFound, StorageRefused, StorageUnavailable],
         refuses like crate::services::NOT_IN_USE
@@ -26,7 +26,7 @@ crate::action! {
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// The name of the bucket. It may be one that no new bucket could have.
+    /// The bucket's name; names of old buckets that are no longer allowed work too.
     #[schemars(extend("examples" = ["my-first-bucket"]))]
     bucket_name: String,
 }
@@ -38,7 +38,7 @@ pub struct Answered {
     s3uid: String,
     /// The name of the bucket.
     bucket_name: String,
-    /// Where it has to be emptied first: the key for `eq_callback.php`.
+    /// The key for `eq_callback.php`, if the bucket has to be emptied first.
     #[serde(skip_serializing_if = "Option::is_none")]
     callback: Option<String>,
 }

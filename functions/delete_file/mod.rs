@@ -13,7 +13,7 @@ use wharfage::http::values::{BucketName, ObjectKey};
 use crate::files;
 
 crate::action! {
-    /// Deletes a file, as the account itself would.
+    /// Deletes a file with the account's own keys.
     "delete_file" of Everybody, about Account,
         refuses [AccessDenied, StorageRefused, StorageUnavailable]
 }

@@ -25,9 +25,9 @@ use wharfage::http::tokens::Caller;
 use wharfage::http::values::{Id, Whole};
 
 crate::action! {
-    /// Ends everything that lets a client in, and what it made to let others in.
+    /// Ends a client's sessions and API keys, and the API keys that it created for others.
     ///
-    /// Where `complete` is false, there is more: send the call again.
+    /// If `complete` is false, some are left: repeat the call.
     "end_access" of Administrators, about Client,
         refuses [OwnRole, ConfirmationNeeded, NoSuccessor, ChangedMeanwhile]
 }
@@ -35,11 +35,11 @@ crate::action! {
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// 1 to make a client of an administrator, and of those that it made administrators.
+    /// 1 to take the administrator role away, also from administrators that it created.
     demote: Option<Whole<0, 1>>,
-    /// 1 for who ends their own access, and means it.
+    /// 1 to confirm that you end your own access.
     confirm: Option<Whole<0, 1>>,
-    /// The administrator who stays, for who ends their own access.
+    /// The administrator who remains, if you end your own access.
     successor: Option<Id>,
 }
 
@@ -48,28 +48,28 @@ pub struct Asked {
 pub struct Answered {
     /// The client.
     client_id: u64,
-    /// What its keys would allow now.
+    /// Its role now.
     role: Role,
-    /// Whether that was all.
+    /// Whether nothing is left to end.
     complete: bool,
     /// The API keys that were ended.
     api_keys: Vec<KeyShown>,
-    /// The key that the caller is in by, which is kept.
+    /// The key of the caller's own session, which is kept.
     kept_api_key: Option<KeyShown>,
-    /// The administrators that the client made.
+    /// The administrators that the client created.
     administrators: Vec<AdministratorShown>,
-    /// The numbers of the clients that the client made.
+    /// The numbers of the clients that it created.
     clients: Vec<u64>,
 }
 
 /// An API key.
 #[derive(Debug, Serialize, JsonSchema)]
 struct KeyShown {
-    /// What `revoke_api_key` calls it.
+    /// Its identifier for `revoke_api_key`.
     api_key_id: String,
-    /// Whose it is.
+    /// Its owner.
     client_id: u64,
-    /// What it is for.
+    /// Its purpose.
     name: String,
 }
 
@@ -90,7 +90,7 @@ struct AdministratorShown {
     client_id: u64,
     /// The email.
     email: String,
-    /// What their keys allow now.
+    /// Their role now.
     role: Role,
 }
 

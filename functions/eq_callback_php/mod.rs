@@ -32,7 +32,7 @@ pub(crate) const CHECKS: &[&Action] = &[&Action {
     },
     contract: Contract {
         docs: &[
-            "Answers by a callback key, once it can.",
+            "Returns the answer of a task by its callback key, once there is one.",
             "",
             "Each key is answered once. Until then `result` is `Not ready`.",
         ],
@@ -80,10 +80,10 @@ schema!(CallbackKey, "CallbackKey", {
 struct Checked {
     /// `OK`, or `Not ready`.
     result: &'static str,
-    /// What the action would have answered, had there been time.
+    /// The action's answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<Value>,
-    /// What stands in the way, where something does.
+    /// What blocks the clean-up, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     obstacle: Option<ObstacleShown>,
 }

@@ -7,7 +7,7 @@ use wharfage::error::Error;
 use wharfage::http::subject::Call;
 
 crate::action! {
-    /// Tells where accounts can be ordered.
+    /// Lists the locations where accounts can be ordered.
     "get_available_locations" of Everybody, about ()
 }
 
@@ -25,13 +25,13 @@ pub struct Answered {
 /// A location.
 #[derive(Debug, Serialize, JsonSchema)]
 struct LocationShown {
-    /// What it is called in calls.
+    /// Its code.
     code: String,
-    /// What it is called by people.
+    /// Its display name.
     name: String,
-    /// Where its S3 is.
+    /// Its S3 endpoint.
     endpoint: String,
-    /// Whether an order that names none is for this one.
+    /// Whether it is the default location.
     is_default: bool,
     /// What its cluster can do.
     capabilities: Capabilities,

@@ -10,9 +10,9 @@ use wharfage::http::subject::{BareAccount, Call};
 use crate::bucket_lists::{self, BucketRow, Listed};
 
 crate::action! {
-    /// Lists an account's buckets with their usage, as the cluster tells it.
+    /// Lists an account's buckets with their usage, as the cluster reports it.
     ///
-    /// Where the cluster takes longer than the installation waits, the answer is a callback key for `eq_callback.php`.
+    /// If the cluster takes longer than the installation waits, the answer is a callback key for `eq_callback.php`.
     "get_buckets" of Everybody, about BareAccount, or later,
         refuses [StorageRefused, StorageUnavailable]
 }

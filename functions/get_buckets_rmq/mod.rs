@@ -11,9 +11,9 @@ use wharfage::http::subject::Call;
 use crate::bucket_lists::{self, Listed, OlderBucketRow};
 
 crate::action! {
-    /// As `get_buckets`, in the shape that older clients read.
+    /// Lists buckets in the format of older clients. Otherwise as `get_buckets`.
     ///
-    /// Where the cluster takes longer than the installation waits, the answer is a callback key for `eq_callback.php`.
+    /// If the cluster takes longer than the installation waits, the answer is a callback key for `eq_callback.php`.
     "get_buckets_rmq" of Everybody, about Account, or later,
         refuses [StorageRefused, StorageUnavailable]
 }

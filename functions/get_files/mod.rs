@@ -16,9 +16,9 @@ use wharfage::http::values::{BucketName, Id, RawText, Second, Whole};
 use crate::files;
 
 crate::action! {
-    /// Lists the files of a bucket, page by page.
+    /// Lists the files of a bucket.
     ///
-    /// A search looks at a bounded number of files and may answer a short page. Where `next_token` is absent, it was the last.
+    /// A search examines a bounded number of files, so a page may be short. The last page has no `next_token`.
     "get_files" of Everybody, about Account, with start,
         refuses [AccessDenied, StorageRefused, StorageUnavailable]
 }
@@ -28,13 +28,13 @@ crate::action! {
 pub struct Asked {
     /// The name of the bucket.
     bucket_name: BucketName,
-    /// Go on from where a page ended: its `next_token`.
+    /// The `next_token` of the page before.
     continuation_token: Option<RawText>,
-    /// How many files a page has: 50, or as many as the page that is gone on from.
+    /// Files per page: 50, or as many as the page before had.
     max_keys: Option<Whole<1, LARGEST_MAX_KEYS>>,
     /// The number of the page, within the first 10,000 files.
     page: Option<Id>,
-    /// Only files whose key has this in it, in letters of either size.
+    /// Filter: a part of the key, case-insensitive.
     #[schemars(extend("examples" = ["2026/"]))]
     search: Option<RawText>,
 }
@@ -44,9 +44,9 @@ pub struct Asked {
 pub struct Answered {
     /// The page.
     files: FilePage,
-    /// The folders that the files of the page are in.
+    /// The folders of the files on the page.
     folders: Vec<String>,
-    /// Send it as `continuation_token` to go on.
+    /// Pass it as `continuation_token` to get the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_token: Option<String>,
 }
@@ -56,9 +56,9 @@ pub struct Answered {
 struct FilePage {
     /// The files.
     files: Vec<FileShown>,
-    /// The folders that they are in.
+    /// The folders of the files on the page.
     folders: Vec<String>,
-    /// Send it as `continuation_token` to go on.
+    /// Pass it as `continuation_token` to get the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_token: Option<String>,
 }
@@ -74,7 +74,7 @@ struct FileShown {
     size: u64,
     /// When it was uploaded.
     last_modified: Second,
-    /// What it is known by to whoever looks whether it changed.
+    /// Its entity tag.
     etag: String,
 }
 

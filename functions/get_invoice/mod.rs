@@ -11,7 +11,7 @@ use wharfage::http::values::{Id, Whole};
 use crate::invoices::{self, InvoiceShown, LineShown};
 
 crate::action! {
-    /// Shows one invoice, each line with the figures it was computed from.
+    /// Returns an invoice with its lines and the figures behind each.
     "get_invoice" of Everybody, about (),
         refuses [InvoiceNotFound, AccountNotFound]
 }
@@ -21,7 +21,7 @@ crate::action! {
 pub struct Asked {
     /// The invoice.
     invoice_id: Id,
-    /// The client whose invoice it is. Administrators need not say it.
+    /// The client who owns the invoice. Optional for administrators.
     id: Option<Id>,
 }
 

@@ -14,7 +14,7 @@ use wharfage::http::subject::Call;
 use wharfage::http::values::{ByteHours, Day, Second};
 
 crate::action! {
-    /// Tells an account's usage by hours, days or usage periods.
+    /// Returns an account's usage by hour, day or usage period.
     "get_usage" of Everybody, about Account
 }
 
@@ -24,9 +24,9 @@ pub struct Asked {
     /// What the range is divided into.
     #[schemars(extend("default" = "days"))]
     by: Option<Interval>,
-    /// The first day of the range; without one, the first of the running usage period.
+    /// The first day of the range; by default the first day of the current usage period.
     period_from: Option<Day>,
-    /// The last day of the range; without one, today.
+    /// The last day of the range; by default today.
     period_to: Option<Day>,
 }
 
@@ -71,23 +71,23 @@ struct UsageRow {
     from: Second,
     /// Its end, which is not part of it.
     to: Second,
-    /// Its hours that have begun.
+    /// The hours of it that have begun.
     hours: u32,
-    /// What was stored.
+    /// Storage.
     stored_byte_hours: ByteHours,
-    /// What was stored at its end, in bytes.
+    /// Storage at its end, in bytes.
     stored_bytes: u64,
-    /// The most that was stored at a time, in bytes.
+    /// Peak storage, in bytes.
     peak_stored_bytes: u64,
-    /// What was sent, in bytes.
+    /// Traffic sent, in bytes.
     bytes_sent: Option<u64>,
-    /// What was received, in bytes.
+    /// Traffic received, in bytes.
     bytes_received: Option<u64>,
-    /// How many requests there were.
+    /// The number of requests.
     requests: Option<u64>,
-    /// What was sent, in GB of 2^30 bytes.
+    /// Traffic sent, in GB of 2^30 bytes.
     traffic: Option<f64>,
-    /// The most that was stored at a time, in GB.
+    /// Peak storage, in GB.
     total_storage_peak_gb: f64,
 }
 

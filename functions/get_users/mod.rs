@@ -25,7 +25,7 @@ use crate::locations;
 use crate::services::ServiceShown;
 
 crate::action! {
-    /// Lists accounts with their traffic, storage and service; filtered, sorted and paged.
+    /// Lists accounts with traffic, storage and service; with filters, sorting and paging.
     ///
     /// Clients see their own. Administrators who filter by `status` or `suspension` go on by `next_token`; a page may be short.
     "get_users" of Everybody, about (), with query,
@@ -35,49 +35,49 @@ crate::action! {
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// The first day of the period that traffic and storage are told of; without one, the first of the month of the last.
+    /// The first day of the reported period; by default the first of the month of `period_to`.
     period_from: Option<Day>,
-    /// The last day of it; without one, today. Without either, it is each account's running period.
+    /// The last day of the reported period; by default today. Without both, each account's current period.
     period_to: Option<Day>,
-    /// What to sort by; without one, by number.
+    /// The sort key; by default the account's number.
     order: Option<Order>,
-    /// `ASC`, or `DESC` for the largest first.
+    /// `ASC` or `DESC`.
     #[schemars(extend("default" = "ASC"))]
     order_by: Option<Direction>,
-    /// How many accounts at most.
+    /// Accounts per page.
     #[serde(default)]
     limit: Limit<50, 500>,
-    /// How many to skip. Skipping costs as much as reading; narrow the listing instead.
+    /// Accounts to skip. Skipping costs as much as reading: prefer filters.
     #[serde(default)]
     offset: Offset<10_000>,
-    /// Only of this client. To a client, an account's number too.
+    /// Filter: the client. For clients, also an account's number.
     id: Option<Id>,
-    /// Only this account, by its number.
+    /// Filter: the account, by its number.
     account_id: Option<Id>,
-    /// Only on this plan.
+    /// Filter: the plan.
     plan_id: Option<Id>,
-    /// Only this account, by its name for ever.
+    /// Filter: the account, by its permanent name.
     s3uid: Option<S3uid>,
-    /// Only of the client with this email.
+    /// Filter: the client's email.
     #[schemars(extend("examples" = ["jane@example.com"]))]
     email: Option<String>,
-    /// Only in this billing group.
+    /// Filter: the billing group.
     #[schemars(extend("examples" = ["main"]))]
     billing: Option<String>,
-    /// Only the accounts that have a bucket of this name.
+    /// Filter: a bucket's name.
     #[schemars(extend("examples" = ["my-first-bucket"]))]
     bucket_name: Option<String>,
-    /// Only with this kind of storage.
+    /// Filter: the storage type.
     #[schemars(extend("examples" = ["Standard"]))]
     storage_type: Option<String>,
-    /// Only at this location.
+    /// Filter: the location.
     #[schemars(extend("examples" = ["NL"]))]
     location: Option<String>,
-    /// Only those that stand so.
+    /// Filter: the status.
     status: Option<Shown>,
-    /// Only those whose keys are stopped for this.
+    /// Filter: the reason of the suspension.
     suspension: Option<Stopped>,
-    /// Go on from where a page ended.
+    /// The `next_token` of the page before.
     next_token: Option<Id>,
 }
 
@@ -85,7 +85,7 @@ pub struct Asked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Order {
-    /// What was sent.
+    /// Traffic sent.
     TotalTrafficPeriodGb,
     /// The most that was stored at a time.
     TotalStoragePeakGb,
@@ -138,7 +138,7 @@ schema!(Stopped, "ListedSuspension", {
 pub struct Answered {
     /// The accounts.
     s3_users: Vec<AccountShown>,
-    /// Send it with the same call to go on.
+    /// Pass it with the same parameters to get the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_token: Option<String>,
 }
@@ -148,31 +148,31 @@ pub struct Answered {
 struct AccountShown {
     /// Its number.
     id: u64,
-    /// Its name for ever.
+    /// Its permanent name.
     s3uid: String,
-    /// Whose it is.
+    /// Its owner.
     client_id: u64,
-    /// The email of whose it is.
+    /// The owner's email.
     email: String,
-    /// The billing group of whose it is.
+    /// The owner's billing group.
     billing: String,
     /// Its plan.
     plan_id: u64,
-    /// Where it is.
+    /// Its location.
     location: String,
-    /// The kind of storage.
+    /// The storage type.
     storage_type: String,
-    /// The storage that is included, in GB of 2^30 bytes.
+    /// The included storage, in GB of 2^30 bytes.
     quota: u64,
-    /// What was sent, in GB.
+    /// Traffic sent, in GB.
     traffic: f64,
-    /// What is stored now, in GB.
+    /// Storage now, in GB.
     storage_usage: f64,
-    /// What was sent, in GB.
+    /// Traffic sent, in GB.
     total_traffic_period_gb: f64,
-    /// The most that was stored at a time, in GB.
+    /// Peak storage, in GB.
     total_storage_peak_gb: f64,
-    /// How many buckets it has.
+    /// Its number of buckets.
     buckets: u64,
     /// Its service.
     service: ServiceShown,

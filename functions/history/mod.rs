@@ -14,9 +14,9 @@ use wharfage::http::tokens::account_of;
 use wharfage::http::values::{Id, Limit, Offset, S3uid, Second, Whole};
 
 crate::action! {
-    /// Tells who did what, the newest first: to an account, a plan or a client, or by an administrator.
+    /// Returns the history of an account, a plan or a client, or of what an administrator did, newest first.
     ///
-    /// Where `next_token` is absent, it was the last page.
+    /// The last page has no `next_token`.
     "history" of Everybody, about (), with place,
         refuses [AccountNotFound, PlanNotFound, AdministratorsOnly]
 }
@@ -24,23 +24,23 @@ crate::action! {
 /// What it takes. Without a name of what, it is the caller's own.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// Of a plan, if an administrator asks; with `account_id`, the client whose account it is. To a client, one of its accounts.
+    /// For administrators, a plan; with `account_id`, the client who owns the account. For clients, one of their accounts.
     id: Option<Id>,
-    /// Of this account, by its number.
+    /// The account, by its number.
     account_id: Option<Id>,
-    /// Of this account, by its name for ever, be it terminated.
+    /// The account, by its permanent name; it may be terminated.
     s3uid: Option<S3uid>,
-    /// Of this client.
+    /// The client.
     client_id: Option<Id>,
-    /// How many entries at most.
+    /// Entries per page.
     #[serde(default)]
     limit: Limit<50, 500>,
-    /// How many to skip. Skipping costs as much as reading: whoever goes further goes by `next_token`.
+    /// Entries to skip. Skipping costs as much as reading: prefer `next_token`.
     #[serde(default)]
     offset: Offset<10_000>,
-    /// Go on from where a page ended.
+    /// The `next_token` of the page before.
     next_token: Option<String>,
-    /// What this client did, if an administrator asks. It goes with no other name.
+    /// For administrators: the actor. It excludes all other filters.
     actor_id: Option<Id>,
 }
 
@@ -49,7 +49,7 @@ pub struct Asked {
 pub struct Answered {
     /// The entries.
     history: Vec<EntryShown>,
-    /// Send it with the same call to go on.
+    /// Pass it with the same parameters to get the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_token: Option<String>,
 }
@@ -57,17 +57,17 @@ pub struct Answered {
 /// What somebody did.
 #[derive(Debug, Serialize, JsonSchema)]
 struct EntryShown {
-    /// What the entry is called; entries sort by it.
+    /// Its identifier; entries sort by it.
     id: String,
     /// When.
     date: Second,
-    /// What.
+    /// What was done.
     action: String,
-    /// Who, by email or as a part of the system.
+    /// Who did it: an email, or a part of the system.
     actor: String,
-    /// As what: `client`, `admin` or `system`.
+    /// In which role: `client`, `admin` or `system`.
     role: String,
-    /// From where.
+    /// From which address.
     ip: Option<String>,
     /// To what kind of thing: `account`, `plan` or `client`.
     entity: String,

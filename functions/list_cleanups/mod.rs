@@ -14,21 +14,21 @@ use wharfage::http::values::{Limit, Second, Whole};
 use crate::obstacles::ObstacleShown;
 
 crate::action! {
-    /// Lists the clean-ups under way, and what stands in their way.
+    /// Lists clean-ups in progress and what blocks them.
     ///
-    /// A page is what was looked at: with a filter it may be short. Where `next_token` is absent, it was the last.
+    /// With a filter, a page may be short or empty. The last page has no `next_token`.
     "list_cleanups" of Administrators, about (), with place
 }
 
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// 1 for only those that something stands in the way of.
+    /// 1 to list blocked clean-ups only.
     blocked: Option<Whole<0, 1>>,
-    /// How many clean-ups to look at.
+    /// Clean-ups examined per page.
     #[serde(default)]
     limit: Limit<50, 500>,
-    /// Go on from where a page ended.
+    /// The `next_token` of the page before.
     next_token: Option<String>,
 }
 
@@ -37,7 +37,7 @@ pub struct Asked {
 pub struct Answered {
     /// The clean-ups.
     cleanups: Vec<CleanupShown>,
-    /// Send it with the same call to go on.
+    /// Pass it with the same parameters to get the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_token: Option<String>,
 }
@@ -45,27 +45,27 @@ pub struct Answered {
 /// A clean-up.
 #[derive(Debug, Serialize, JsonSchema)]
 struct CleanupShown {
-    /// What it is called in the logs.
+    /// Its id in the logs.
     task_id: String,
     /// The account.
     s3uid: String,
-    /// Whose account it is.
+    /// The account's owner.
     client_id: Option<u64>,
-    /// Where the account is.
+    /// The account's location.
     location: Option<String>,
-    /// The bucket, unless the whole account goes.
+    /// The bucket; null if the whole account is deleted.
     bucket_name: Option<String>,
     /// When it was asked for.
     since: Second,
-    /// When it was worked on last.
+    /// When it was last tried.
     last_tried: Second,
-    /// In how many steps so far.
+    /// Steps taken so far.
     steps: u64,
-    /// How many objects, versions and unfinished uploads are gone.
+    /// Objects, versions and unfinished uploads removed so far.
     entries_removed: u64,
-    /// How many bytes are gone.
+    /// Bytes removed so far.
     bytes_removed: u64,
-    /// What stands in its way.
+    /// What blocks it.
     obstacle: Option<ObstacleShown>,
 }
 

@@ -12,9 +12,9 @@ use wharfage::http::values::{Id, Limit, S3uid, Whole};
 use crate::invoices::{self, InvoiceShown};
 
 crate::action! {
-    /// Lists a client's invoices, the newest first.
+    /// Lists a client's invoices, newest first.
     ///
-    /// A page is what was looked at: with a filter it may be short. Where `next_token` is absent, it was the last.
+    /// With a filter, a page may be short or empty. The last page has no `next_token`.
     "list_invoices" of Everybody, about (),
         refuses [AccountNotFound]
 }
@@ -22,18 +22,18 @@ crate::action! {
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// Only of this account, by its name for ever.
+    /// Filter: the account, by its permanent name.
     s3uid: Option<S3uid>,
-    /// Only of this account, by its number.
+    /// Filter: the account, by its number.
     account_id: Option<Id>,
-    /// How many invoices to look at.
+    /// Invoices examined per page.
     #[serde(default)]
     limit: Limit<50, 500>,
-    /// Go on from where a page ended.
+    /// The `next_token` of the page before.
     next_token: Option<Id>,
-    /// Only those that stand so.
+    /// Filter: the status.
     status: Option<InvoiceStatus>,
-    /// The client. Administrators who name none see everybody's.
+    /// The client. Without it, administrators see every client's.
     id: Option<Id>,
 }
 
@@ -42,7 +42,7 @@ pub struct Asked {
 pub struct Answered {
     /// The invoices.
     invoices: Vec<InvoiceShown>,
-    /// Send it with the same call to go on.
+    /// Pass it with the same parameters to get the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_token: Option<String>,
 }

@@ -12,7 +12,7 @@ use crate::locations;
 use crate::plans::PlanShown;
 
 crate::action! {
-    /// Lists what can be ordered and what it costs.
+    /// Lists the plans that can be ordered, with prices.
     "list_plans" of Everybody, about (), with plans,
         refuses [PlanNotFound]
 }
@@ -20,9 +20,9 @@ crate::action! {
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// Only this plan, if an administrator asks. Published clients send it without need.
+    /// For administrators, one plan. Ignored for clients.
     id: Option<Id>,
-    /// Only the plans that are offered there.
+    /// Filter: the location where a plan is offered.
     #[schemars(extend("examples" = ["NL"]))]
     location: Option<String>,
 }

@@ -17,7 +17,7 @@ use crate::closing;
 use crate::invoices::LineShown;
 
 crate::action! {
-    /// Tells what an account's running period comes to so far, and what its next one will cost.
+    /// Previews an account's next invoice: usage so far in the current period, and the price of the next.
     "preview_invoice" of Everybody, about Account
 }
 
@@ -30,9 +30,9 @@ pub struct Asked {}
 pub struct Answered {
     /// The account.
     s3uid: String,
-    /// The first day of the running period, in UTC.
+    /// The first day of the current period, in UTC.
     period_from: Date,
-    /// The day after its last one, on which the invoice will be issued.
+    /// The day after its last one, when the invoice is issued.
     period_to: Date,
     /// The day up to which usage is counted.
     as_of: Date,
@@ -40,13 +40,13 @@ pub struct Answered {
     currency: Currency,
     /// The plan of the account.
     plan_id: u64,
-    /// The plan from the next period on, if it is another.
+    /// The scheduled plan of the next period, if it differs.
     next_plan_id: Option<u64>,
-    /// What the lines come to.
+    /// The sum of the lines.
     amount: Number,
-    /// What the invoice would be made of.
+    /// The lines of the invoice.
     lines: Vec<LineShown>,
-    /// The usage of the running period so far.
+    /// Usage of the current period so far.
     usage: UsageShown,
 }
 
@@ -55,11 +55,11 @@ pub struct Answered {
 struct UsageShown {
     /// The hours that have passed.
     hours: u32,
-    /// What was stored.
+    /// Storage.
     stored_byte_hours: ByteHours,
-    /// The most that was stored at a time, in GB of 2^30 bytes.
+    /// Peak storage, in GB of 2^30 bytes.
     total_storage_peak_gb: f64,
-    /// What was sent, in GB.
+    /// Traffic sent, in GB.
     total_traffic_period_gb: f64,
 }
 

@@ -17,9 +17,9 @@ use crate::services::AccountService as Answered;
 use crate::{chasing, suspension};
 
 crate::action! {
-    /// Lets an account's keys work again, whoever stopped them.
+    /// Resumes an account, whatever suspended it.
     ///
-    /// An unpaid account is given time: on the day `until` it is suspended again if something is still overdue.
+    /// An account with overdue invoices is suspended again on the day `until` if they are still unpaid.
     "resume_account" of Administrators, about Account, with check,
         refuses [AccountNotSuspended, AccountNotOverdue, StorageRefused, StorageUnavailable]
 }
@@ -27,7 +27,7 @@ crate::action! {
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// The day until which an unpaid account is given time: after today, and at most a year ahead.
+    /// The grace period's last day for an account with overdue invoices: after today, at most a year ahead.
     until: Option<Day>,
 }
 

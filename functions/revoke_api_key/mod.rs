@@ -11,7 +11,7 @@ use wharfage::http::subject::Call;
 use wharfage::http::values::KeyHash;
 
 crate::action! {
-    /// Ends an API key, and the sessions that were opened with it.
+    /// Revokes an API key and ends its sessions.
     "revoke_api_key" of Administrators, about (), with api_key,
         refuses [ApiKeyNotFound]
 }
@@ -19,14 +19,14 @@ crate::action! {
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// The key, by what `create_api_key` called it.
+    /// The key, by the `api_key_id` of `create_api_key`.
     api_key_id: KeyHash,
 }
 
 /// What it answers.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Answered {
-    /// Whose key it was.
+    /// The key's owner.
     client_id: u64,
     /// The key.
     api_key_id: String,

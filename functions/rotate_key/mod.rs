@@ -16,7 +16,7 @@ use crate::services::{check_in_use, not_allowed};
 use crate::suspension::{settle, settle_again};
 
 crate::action! {
-    /// Gives an account a second key, valid beside the first. With `confirm=1` the second takes the first one's place.
+    /// Creates a second key, valid alongside the first. With `confirm=1` the second replaces the first.
     "rotate_key" of Everybody, about Account,
         refuses [NoKeyToConfirm, ChangedMeanwhile, StorageRefused, StorageUnavailable],
         refuses like crate::services::NOT_IN_USE
@@ -25,7 +25,7 @@ crate::action! {
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// 1 once everybody uses the second key: the first one ends.
+    /// 1 to confirm the second key and remove the first.
     confirm: Option<Whole<0, 1>>,
 }
 
@@ -36,13 +36,13 @@ pub struct Answered {
     s3uid: String,
     /// The access key of the second key, which is the only one once it is confirmed.
     access_key: String,
-    /// Its secret key, until it is confirmed.
+    /// Its secret key; null once it is confirmed.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret_key: Option<String>,
     /// The access key of the first key, until the second is confirmed.
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_access_key: Option<String>,
-    /// 1 if the second key has taken the first one's place.
+    /// 1 if the second key has replaced the first.
     confirmed: u8,
 }
 

@@ -10,7 +10,7 @@ use wharfage::error::Error;
 use wharfage::http::subject::Call;
 
 crate::action! {
-    /// Reveals one of an account's keys, and notes that it did.
+    /// Returns one of an account's keys, and records that in the history.
     "show_key" of Everybody, about Account
 }
 
@@ -36,10 +36,10 @@ enum Key {
 pub struct Answered {
     /// The account.
     s3uid: String,
-    /// The access key, if that was asked for.
+    /// The access key, if it was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     access_key: Option<String>,
-    /// The secret key, if that was asked for.
+    /// The secret key, if it was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret_key: Option<String>,
 }

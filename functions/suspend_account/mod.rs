@@ -11,7 +11,7 @@ use crate::services::AccountService as Answered;
 use crate::suspension;
 
 crate::action! {
-    /// Stops an account's keys. Its data is kept.
+    /// Suspends an account: its keys stop working, its data is kept.
     "suspend_account" of Administrators, about Account,
         refuses [AccountTerminating, StorageRefused, StorageUnavailable]
 }

@@ -13,7 +13,7 @@ use wharfage::http::subject::Call;
 use crate::clients::{self, OneClient as Answered, Terms, email_taken};
 
 crate::action! {
-    /// Changes a client. What is not named stays as it is.
+    /// Changes a client. Omitted parameters keep their values.
     "update_client" of Administrators, about Client,
         refuses [EmailTaken, CurrencyInUse, OwnRole, ChangedMeanwhile]
 }

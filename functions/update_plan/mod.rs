@@ -12,7 +12,7 @@ use wharfage::http::values::Id;
 use crate::plans::{self, OnePlan as Answered, Terms};
 
 crate::action! {
-    /// Makes the next version of a plan. Accounts pay it from their next period on. What is not named stays as it is.
+    /// Creates the next version of a plan. It applies to accounts from their next period. Omitted parameters keep their values.
     "update_plan" of Administrators, about (), with plan,
         refuses [PlanNotFound, ChangedMeanwhile]
 }
@@ -24,7 +24,7 @@ pub struct Asked {
     plan_id: Id,
     #[schemars(flatten)]
     terms: Terms,
-    /// The same in all versions of a plan: it is refused.
+    /// Fixed for all versions of a plan: always rejected.
     storage_type: Option<String>,
 }
 

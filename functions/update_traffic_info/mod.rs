@@ -11,7 +11,7 @@ use wharfage::http::subject::Call;
 use crate::metering::{Metering, read_live_usage};
 
 crate::action! {
-    /// Collects one account's figures now.
+    /// Reads one account's storage and traffic from its cluster now.
     "update_traffic_info" of Administrators, about Account,
         refuses [StorageRefused, StorageUnavailable]
 }
@@ -25,11 +25,11 @@ pub struct Asked {}
 pub struct Answered {
     /// The account.
     s3uid: String,
-    /// What was sent in the running period, in GB of 2^30 bytes.
+    /// Traffic sent in the current period, in GB of 2^30 bytes.
     traffic: f64,
-    /// What is stored now, in GB.
+    /// Storage now, in GB.
     storage_usage: f64,
-    /// The figures of the running period.
+    /// The figures of the current period.
     metering: Metering,
 }
 

@@ -297,7 +297,7 @@ pub struct MeteredAccount {
     pub s3uid: String,
     /// Its number.
     pub id: u64,
-    /// From when on.
+    /// When the change takes effect.
     pub created_at: Timestamp,
     /// Until when; absent while it lives.
     #[serde(default)]

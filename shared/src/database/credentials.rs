@@ -23,7 +23,7 @@ const DELETED_AT_ONCE: usize = 16;
 pub struct MadeKey {
     /// Its hash.
     pub api_key_id: String,
-    /// Whose it is.
+    /// Its owner.
     pub client_id: u64,
     /// Shown to people.
     pub name: String,

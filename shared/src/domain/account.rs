@@ -34,7 +34,7 @@ pub enum Status {
 /// The subscription of an account. Dates take effect at 00:00 UTC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
-    /// Where it stands.
+    /// Its status.
     pub status: Status,
     /// The day of the order: all periods count from it.
     pub ordered_on: Date,
@@ -66,7 +66,7 @@ pub struct Service {
     pub traffic_spent_in: Option<Date>,
 }
 
-/// Why an account's data goes.
+/// Why an account's data is purged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
@@ -90,7 +90,7 @@ pub enum Due {
     Suspension,
 }
 
-/// Why an account's keys are stopped.
+/// Why an account is suspended.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, EnumString, JsonSchema,
 )]

@@ -18,7 +18,7 @@ pub fn hash(secret: &str) -> String {
 /// An API key: lasts until it is revoked, and logs in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiKey {
-    /// Whose it is.
+    /// Its owner.
     pub client_id: u64,
     /// Shown to people.
     pub name: String,
@@ -50,7 +50,7 @@ impl From<&Actor> for Maker {
 /// What a session rests on: it ends with its key, and when the client's epoch is raised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Access {
-    /// Whose it is.
+    /// Its owner.
     pub client_id: u64,
     /// The client's epoch when the session was opened.
     pub epoch: u64,
@@ -61,9 +61,9 @@ pub struct Access {
 /// A session: what a token stands for until it expires.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
-    /// Whose it is.
+    /// Its owner.
     pub client_id: u64,
-    /// What it allows.
+    /// Its role.
     pub role: Role,
     /// The client's email.
     pub email: String,

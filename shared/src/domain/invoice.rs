@@ -82,7 +82,7 @@ pub struct TakenOff {
 }
 
 impl Invoice {
-    /// Where it stands.
+    /// Its status.
     #[must_use]
     pub fn status(&self) -> InvoiceStatus {
         if self.paid_at.is_some() {

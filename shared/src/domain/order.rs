@@ -49,7 +49,7 @@ pub enum State {
 pub struct Order {
     /// Its identifier.
     pub order_id: String,
-    /// Where it stands.
+    /// Its status.
     pub state: State,
     /// The wire action that asked for it.
     pub action: String,

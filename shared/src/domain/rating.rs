@@ -125,7 +125,7 @@ impl StorageOverage {
 /// The traffic of a period against what is included, as an invoice line explains it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrafficOverage {
-    /// What was sent.
+    /// Traffic sent.
     pub bytes_sent: u64,
     /// What the plan includes.
     pub included_bytes: u64,

@@ -154,11 +154,11 @@ fn is_given(name: &str, kind: &str) -> Value {
 // As a condition, which validators hold to and generators of clients pass over: most of them make no type of an object with an `anyOf`.
 #[schemars(extend("if" = is_given("s3uid", "string"), "else" = is_given("account_id", "integer")))]
 pub struct NamesAccount {
-    /// The account, by its name for ever. It or `account_id` is needed.
+    /// The account, by its permanent name. Either this or `account_id` is required.
     s3uid: Option<S3uid>,
     /// The account, by its number.
     account_id: Option<Id>,
-    /// The client whose account it is. Administrators need not say it.
+    /// The client who owns the account. Optional for administrators.
     id: Option<Id>,
 }
 
