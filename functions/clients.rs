@@ -94,7 +94,7 @@ pub struct Terms {
     credit_limit: Given<String>,
     /// The client's role.
     role: Option<Role>,
-    /// The client's tags, comma-separated; each unlocks plans of that name.
+    /// The client's tags, comma-separated; each unlocks plans of that name. Given empty, it removes all.
     #[serde(default)]
     tags: Given<Tags>,
 }

@@ -13,7 +13,7 @@ use wharfage::http::subject::Who;
 use wharfage::http::{Action, AnswerSchema, Get};
 
 use crate::auth_php::SESSIONS;
-use crate::eq_callback_php::CHECKS;
+use crate::eq_callback_php::{CHECKS, Removed};
 use crate::{ACTIONS, typed_name};
 
 const COMPONENTS: &str = "/components/schemas";
@@ -38,8 +38,8 @@ const BY_TOKEN: [Reason; 3] = [
     Reason::TokenInvalid,
     Reason::TokenExpired,
 ];
-/// What the gateway answers by itself: too many requests, and no function that answers in time.
-const BY_GATEWAY: [u16; 2] = [429, 503];
+/// What the gateway answers by itself: requests that are too large or too many, and functions that fail or do not answer in time.
+const BY_GATEWAY: [u16; 5] = [413, 429, 431, 500, 503];
 
 /// Answers to show, by the names of operations: each with a name of its own.
 pub type Examples = BTreeMap<String, Vec<(String, Value)>>;
@@ -66,6 +66,7 @@ pub fn document(examples: &Examples) -> Value {
         }
         paths.insert(path.into(), contract.together(actions, module));
     }
+    contract.type_scope();
     paths.extend(documents());
     let webhooks = contract.events();
     json!({
@@ -90,6 +91,14 @@ pub fn document(examples: &Examples) -> Value {
             "schemas": contract.schemas(),
             "responses": responses(),
             "headers": headers(),
+            "parameters": {
+                "Idempotency-Key": {
+                    "name": "Idempotency-Key",
+                    "in": "header",
+                    "description": "The same as the parameter `idempotency_key`.",
+                    "schema": { "type": "string", "maxLength": 255, "examples": ["order-2026-0017"] },
+                },
+            },
         },
     })
 }
@@ -178,26 +187,55 @@ impl<'a> Contract<'a> {
             Who::Administrators => ("For administrators.", "administration"),
         };
         let mut body = request(&reference(&format!("{name}Call")));
-        let example = self.example_call(&format!("{name}Call"));
+        let example = self.example_call(&format!("{name}Call"), action);
         body["content"]["application/json"]["example"] = example;
+        let parameters: Vec<Value> = self.own[&format!("{name}Call")]["properties"]
+            .get("idempotency_key")
+            .map(|_| json!({ "$ref": "#/components/parameters/Idempotency-Key" }))
+            .into_iter()
+            .collect();
         json!({
             "operationId": format!("{}_{}", action.module, action.name),
             "tags": [tag],
             "summary": action.contract.summary(),
             "description": format!("{}\n\n{who}", action.contract.remarks()).trim(),
+            "parameters": parameters,
             "requestBody": body,
             "responses": responses,
         })
     }
 
-    /// The least that a call says: of each parameter the first example.
-    fn example_call(&self, name: &str) -> Value {
+    /// What a call says at least. Its values are those of the example of its answer, or else each parameter's first example.
+    fn example_call(&self, name: &str, action: &Action) -> Value {
         let schema = &self.own[name];
+        let operation = format!("{}_{}", action.module, action.name);
+        let answer = self
+            .examples
+            .get(&operation)
+            .and_then(|examples| examples.first());
+        let answered = |name: &str| -> Option<Value> {
+            let (_, answer) = answer?;
+            let within = answer
+                .as_object()?
+                .values()
+                .filter(|value| value.is_object());
+            let mut places = std::iter::once(answer).chain(within);
+            places
+                .find_map(|place| place.get(name))
+                .filter(|value| is_plain(value))
+                .cloned()
+        };
         let mut example = Map::new();
         let required = [&schema["required"], &schema["if"]["required"]];
-        for name in required.into_iter().filter_map(Value::as_array).flatten() {
+        let required = required.into_iter().filter_map(Value::as_array).flatten();
+        // Only where the installation generates names it can be left out.
+        let bucket = schema["properties"]
+            .get("bucket_name")
+            .map(|_| Value::from("bucket_name"));
+        for name in required.chain(&bucket) {
             let name = name.as_str().unwrap_or_default();
-            let value = self.example_of(&schema["properties"][name]);
+            let value =
+                answered(name).unwrap_or_else(|| self.example_of(&schema["properties"][name]));
             example.insert(name.to_owned(), value);
         }
         let patterns = schema["patternProperties"].as_object();
@@ -267,14 +305,7 @@ impl<'a> Contract<'a> {
 
     /// What an action answers at once, and what it answers where that takes longer.
     fn answer(&mut self, action: &Action) -> (Value, Option<Value>) {
-        let head = json!({
-            "type": "object",
-            "properties": {
-                "result": { "type": "string", "const": "OK" },
-                "action": { "type": "string", "const": action.name },
-            },
-            "required": ["result", "action"],
-        });
+        let head = head(action.name);
         let mut answer = head.clone();
         match action.contract.answer {
             AnswerSchema::Whole(schema) => {
@@ -348,46 +379,56 @@ impl<'a> Contract<'a> {
         responses.extend(refusal_responses(&by_status(
             reasons.chain([Reason::ActionUnknown]),
         )));
-        let operation = |suffix: &str, summary: &str| {
-            json!({
-                "operationId": format!("{module}{suffix}"),
+        let mut path = json!({
+            "post": {
+                "operationId": module,
                 "tags": [if module == "s3" { "accounts" } else { "sessions" }],
-                "summary": summary,
+                "summary": "Takes every action of its kind, named by the parameter `action`.",
+                "requestBody": request(&call),
                 "responses": responses,
-            })
-        };
-        let mut post = operation(
-            "",
-            "Takes every action of its kind, named by the parameter `action`.",
-        );
-        post["requestBody"] = request(&call);
-        let mut path = json!({ "post": post });
+            },
+        });
         // The parameters of an address are one object, as those of a body are.
-        let by_get: Vec<Value> = actions
+        let mut by_get = actions
             .iter()
-            .filter(|action| matches!(action.get, Get::Always))
-            .map(|action| reference(&format!("{prefix}{}Call", typed_name(action.name))))
-            .collect();
-        if let [only] = by_get.as_slice() {
-            let mut schema = self.own_schema(only);
+            .filter(|action| matches!(action.get, Get::Always));
+        if let Some(only) = by_get.next() {
+            let name = format!("{prefix}{}", typed_name(only.name));
+            let mut schema = self.own[&format!("{name}Call")].clone();
             if let Some(required) = schema["required"].as_array_mut() {
                 required.push("action".into());
             }
-            let mut get = operation("_get", "The same by GET, for what changes nothing.");
-            get["parameters"] = in_address(&schema);
-            path["get"] = get;
+            let reasons = refusals(only).into_values().flatten();
+            let mut responses =
+                refusal_responses(&by_status(reasons.chain([Reason::ActionUnknown])));
+            responses.insert("200".into(), self.answered(only, &name));
+            path["get"] = json!({
+                "operationId": format!("{module}_get"),
+                "tags": ["sessions"],
+                "summary": format!("The action `{}` by GET.", only.name),
+                "parameters": in_address(&schema),
+                "responses": responses,
+            });
         }
         path
     }
 
-    /// A schema of its own, by a reference to it.
-    fn own_schema(&self, reference: &Value) -> Value {
-        let name = reference["$ref"]
-            .as_str()
-            .and_then(|path| path.rsplit('/').next());
-        name.and_then(|name| self.own.get(name))
-            .cloned()
-            .unwrap_or_default()
+    /// What `check` answers for other actions: what they would have answered themselves, or what a removal removed.
+    fn type_scope(&mut self) {
+        let removed = Removed::json_schema(&mut self.answered);
+        let removals = ["delete_bucket", "delete_account"].map(|action| {
+            let mut answer = head(action);
+            merge(&mut answer, removed.clone());
+            answer
+        });
+        let later = ACTIONS
+            .iter()
+            .filter(|action| matches!(action.contract.answer, AnswerSchema::FieldsOrLater(_)))
+            .map(|action| reference(&format!("{}Answer", typed_name(action.name))));
+        let scope: Vec<Value> = later.chain(removals).collect();
+        let description = "What the action answers.";
+        self.own["EqCallbackCheckAnswer"]["properties"]["scope"] =
+            json!({ "description": description, "anyOf": scope });
     }
 
     /// What happens, as it is told on the bus.
@@ -403,6 +444,7 @@ impl<'a> Contract<'a> {
                 "operationId": format!("event_{}", kind.to_string().replace('.', "_")),
                 "tags": ["accounts"],
                 "summary": kind.summary(),
+                "description": "An event on the installation's EventBridge bus. It is not sent over HTTP.",
                 "requestBody": { "content": { "application/json": { "schema": schema } } },
                 "responses": { "200": { "description": "Taken." } },
             });
@@ -410,6 +452,22 @@ impl<'a> Contract<'a> {
         });
         kinds.collect()
     }
+}
+
+/// What the answer of an action begins with.
+fn head(action: &str) -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "result": { "type": "string", "const": "OK" },
+            "action": { "type": "string", "const": action },
+        },
+        "required": ["result", "action"],
+    })
+}
+
+fn is_plain(value: &Value) -> bool {
+    value.is_string() || value.is_number()
 }
 
 fn reference(name: &str) -> Value {
@@ -460,6 +518,7 @@ fn documents() -> [(String, Value); 2] {
                 "summary": summary,
                 "responses": {
                     "200": { "description": "The document.", "content": { kind: { "schema": schema } } },
+                    "405": { "$ref": "#/components/responses/Refused405" },
                 },
             },
         })
@@ -532,7 +591,7 @@ fn refused_by(status: u16, reasons: &BTreeSet<Reason>) -> Value {
         .map(|reason| format!("- `{}`: {}.", reason.name(), reason.title()))
         .collect();
     if BY_GATEWAY.contains(&status) {
-        lines.push("- Without a reason: the gateway answers, not Wharfage.".into());
+        lines.push("- No reason: the answer is the gateway's.".into());
     }
     let mut headers = json!({});
     if !reasons.is_empty() {

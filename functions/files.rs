@@ -10,6 +10,8 @@ use wharfage::domain::usage::OwnCalls;
 use wharfage::error::{Error, Fault, Reason, Rejection};
 use wharfage::segments::shard_of;
 
+use crate::services::suspended;
+
 /// An account's own keys.
 pub(crate) async fn keys_of(context: &Context, account: &Account) -> Result<Keys, Fault> {
     Ok(Keys {
@@ -52,7 +54,7 @@ pub(crate) async fn note_own_calls(
 
 /// What the storage refuses, passed on in its words. A bucket that is not there and one that is another account's look alike, as all
 /// that is another's does.
-pub(crate) fn refusal(doing: &str, error: ClusterError) -> Error {
+pub(crate) fn refusal(account: &Account, doing: &str, error: ClusterError) -> Error {
     let ClusterError::Refused { code, message } = error else {
         return error.into();
     };
@@ -66,7 +68,7 @@ pub(crate) fn refusal(doing: &str, error: ClusterError) -> Error {
         "InvalidArgument" | "KeyTooLongError" | "InvalidURI" => {
             Rejection::new(Reason::ParameterInvalid, text)
         }
-        _ => Rejection::new(Reason::AccessDenied, text),
+        _ => Rejection::new(suspended(account).unwrap_or(Reason::AccessDenied), text),
     }
     .into()
 }

@@ -25,7 +25,7 @@ pub struct Terms {
     /// The plan's name.
     #[schemars(extend("examples" = ["Archive 5 TB"]))]
     name: Option<String>,
-    /// 1 if every client can order it, 0 if only clients with a matching tag can.
+    /// 1 if every client can order it, 0 if only clients with a matching tag can. A new plan has 1.
     active: Option<Whole<0, 1>>,
     /// The included storage, in GB of 2^30 bytes.
     quota: Option<Whole<0, LARGEST_GB>>,
@@ -35,14 +35,14 @@ pub struct Terms {
     /// 1 if suspended accounts are charged, 0 if not; empty for the installation's default.
     #[serde(default)]
     charge_suspended: Given<Whole<0, 1>>,
-    /// The traffic included in a period, in GB.
+    /// The traffic included in a period, in GB. A new plan has 0.
     bandwidth_limit: Option<Whole<0, LARGEST_GB>>,
     /// 1 if the keys stop working when the included traffic is used up.
     stop_at_bandwidth_limit: Option<Whole<0, 1>>,
-    /// The codes of the locations where it is offered, comma-separated.
+    /// The codes of the locations where it is offered, comma-separated. A new plan is offered everywhere.
     #[schemars(extend("examples" = ["NL,DE"]))]
     locations: Option<String>,
-    /// The monthly price, per currency that the plan is sold in.
+    /// The monthly price, per currency that the plan is sold in. A new plan needs at least one.
     #[serde(rename = "monthly_*")]
     monthly: PerCurrency,
     /// The price of a GB of traffic beyond what is included.

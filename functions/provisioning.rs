@@ -70,7 +70,7 @@ pub struct Asked {
     #[schemars(extend("examples" = ["NL"]))]
     location: Option<String>,
     /// An idempotency key: within 24 hours the same key returns the same order. The header `Idempotency-Key` does the same.
-    #[schemars(extend("examples" = ["order-2026-0017"]))]
+    #[schemars(extend("examples" = ["order-2026-0017"], "maxLength" = 255))]
     idempotency_key: Option<String>,
     /// The client to order for, for administrators.
     id: Option<Id>,

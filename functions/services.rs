@@ -151,6 +151,16 @@ pub(crate) const NOT_IN_USE: &[Reason] = &[
     Reason::AccountSuspendedTraffic,
 ];
 
+/// Why the keys of a suspended account do not work.
+pub(crate) fn suspended(account: &Account) -> Option<Reason> {
+    let reason = match account.service.suspension? {
+        Suspension::Unpaid => Reason::AccountSuspendedUnpaid,
+        Suspension::Traffic => Reason::AccountSuspendedTraffic,
+        Suspension::Administrator => Reason::AccountSuspended,
+    };
+    Some(reason)
+}
+
 /// Refuses what an account takes only while it is in use.
 pub(crate) fn check_in_use(account: &Account) -> Result<(), Rejection> {
     match account.service.status {

@@ -39,7 +39,7 @@ const MOST_DIGITS: usize = 18;
 /// What it takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
-    /// The amount, in units of the currency.
+    /// The amount, in units of the currency: at most 1000000.00, in whole minor units.
     #[schemars(with = "f64", extend("exclusiveMinimum" = 0))]
     #[schemars(extend("examples" = [25.0]))]
     amount: String,

@@ -15,7 +15,7 @@ use crate::files;
 crate::action! {
     /// Deletes a file with the account's own keys.
     "delete_file" of Everybody, about Account,
-        refuses [AccessDenied, StorageRefused, StorageUnavailable]
+        refuses [AccessDenied, AccountSuspended, AccountSuspendedUnpaid, AccountSuspendedTraffic, StorageRefused, StorageUnavailable]
 }
 
 /// What it takes.
@@ -51,7 +51,7 @@ async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Ans
         .delete(cluster, &keys, &bucket_name, &filename, &counter)
         .await;
     let noting = files::note_own_calls(context, &account, cluster, &bucket_name, &counter);
-    deleted.map_err(|error| files::refusal("Delete S3 file", error))?;
+    deleted.map_err(|error| files::refusal(&account, "Delete S3 file", error))?;
     let details = json!({ "bucket_name": bucket_name, "filename": filename });
     let entry = caller.entry(context, &account, NAME, details);
     futures::try_join!(context.database.put_history(&entry), noting)?;

@@ -5,10 +5,12 @@ pub mod rows;
 
 use std::sync::LazyLock;
 
-use lambda_http::http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
-use lambda_http::http::{HeaderValue, Method, StatusCode};
+use lambda_http::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use lambda_http::http::{HeaderValue, Method};
 use lambda_http::{Body, Request, RequestExt as _, Response};
 use serde_json::Value;
+use wharfage::error::Rejection;
+use wharfage::http::refuse;
 
 /// Its Lambda function.
 pub const FUNCTION: wharfage::runtime::Function = wharfage::runtime::Function {
@@ -28,15 +30,10 @@ static JSON: LazyLock<String> = LazyLock::new(|| CONTRACT.to_string());
 static PAGE: LazyLock<String> = LazyLock::new(|| page::html(&CONTRACT));
 
 fn answer(request: &Request) -> Response<Body> {
-    let is_read = [Method::GET, Method::HEAD].contains(request.method());
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        return refuse(request, "docs", Rejection::method_not_allowed("GET, HEAD"));
+    }
     let mut response = match request.raw_http_path() {
-        _ if !is_read => {
-            let mut response = Response::new(Body::Empty);
-            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-            let methods = HeaderValue::from_static("GET, HEAD");
-            response.headers_mut().insert(ALLOW, methods);
-            response
-        }
         "/docs" => {
             let mut response = with_type("text/html; charset=utf-8", &PAGE);
             let headers = response.headers_mut();

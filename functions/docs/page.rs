@@ -64,8 +64,10 @@ fn page(document: &Value) -> Markup {
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                main {
-                    a.narrow href="#actions" { "All actions" }
+                a.skip href="#content" { "To the content" }
+                (navigation(&calls))
+                a.narrow href="#actions" { "All actions" }
+                main id="content" {
                     h1 { (text(&info["title"])) " API" }
                     p.quiet { "Version " (text(&info["version"])) ". For programs: " a href="openapi.json" { "openapi.json" } " (OpenAPI " (text(&document["openapi"])) ")." }
                     (markdown(text(&info["description"])))
@@ -73,7 +75,6 @@ fn page(document: &Value) -> Markup {
                     (reasons(document))
                     (events(document))
                 }
-                (navigation(&calls))
             }
         }
     }
@@ -86,7 +87,7 @@ fn navigation(calls: &[Shown<'_>]) -> Markup {
                 h2 { (title) }
                 ul {
                     @for shown in calls.iter().filter(|shown| shown.tag == tag) {
-                        li { a href={ "#" (shown.id) } { (shown.name) } }
+                        li { a href={ "#" (shown.id) } { (breakable(shown.name)) } }
                     }
                 }
             }
@@ -146,16 +147,19 @@ fn section(document: &Value, shown: &Shown<'_>) -> Markup {
     let examples = content["examples"].as_object();
     html! {
         section aria-labelledby=(shown.id) {
-            h2 id=(shown.id) { (shown.name) }
+            h2 id=(shown.id) { (breakable(shown.name)) }
             p.address {
                 @if let Some(path) = &shown.path { code { "POST " (path) } " or " }
                 code { "POST " (shown.shared_path) } " with " code { "action=" (shown.name) }
             }
             (markdown(text(&shown.call["description"])))
             h3 { "Parameters" }
-            @if parameters.is_empty() { p.quiet { "None." } } @else { (table("Parameter", &parameters, true)) }
+            @if parameters.is_empty() { p.quiet { "Only " code { "token" } "." } } @else { (table("Parameter", &parameters, true)) }
             h3 { "Answer" }
             @if fields.is_empty() { p.quiet { "Nothing but that it is done." } } @else { (table("Field", &fields, false)) }
+            @if shown.responses.get("202").is_some() {
+                p { "If that takes longer: status 202 with " code { "callback" } ", the key for " a href="#eqcallbackcheck" { "eq_callback.php" } "." }
+            }
             @if !refused.is_empty() {
                 h3 { "Refused with" }
                 ul {
@@ -182,13 +186,13 @@ fn section(document: &Value, shown: &Shown<'_>) -> Markup {
 
 fn table(of: &str, rows: &[Row], is_call: bool) -> Markup {
     html! {
-        div.table tabindex="0" {
+        div.table {
             table {
                 thead { tr { th { (of) } th { "Type" } @if is_call { th { "Required" } th { "Default" } } th { "Meaning" } } }
                 tbody {
                     @for row in rows {
                         tr {
-                            td { code { (row.name) } }
+                            td { code { (breakable(&row.name)) } }
                             td { (markdown_line(&row.kind)) }
                             @if is_call {
                                 td data-label="Required" { (if row.is_required { "yes" } else { "" }) }
@@ -225,7 +229,7 @@ fn reasons(document: &Value) -> Markup {
         section aria-labelledby="reasons" {
             h2 id="reasons" { "Reasons of refusals" }
             (markdown(intro))
-            div.table tabindex="0" {
+            div.table {
                 table {
                     thead { tr { th { "Reason" } th { "Status" } th { "Meaning" } } }
                     tbody {
@@ -255,7 +259,7 @@ fn events(document: &Value) -> Markup {
             h2 id="events" { "Events" }
             p { "What happens is told on an EventBridge bus too. An event may come twice, under the same " code { "event_id" } "." }
             (table("Field", &rows(document, "Event"), false))
-            div.table tabindex="0" {
+            div.table {
                 table {
                     thead { tr { th { "Kind" } th { "What happened" } } }
                     tbody {
@@ -266,6 +270,13 @@ fn events(document: &Value) -> Markup {
                 }
             }
         }
+    }
+}
+
+/// A name that may be broken behind its underscores and dots.
+fn breakable(name: &str) -> Markup {
+    html! {
+        @for part in name.split_inclusive(['_', '.']) { (part) wbr; }
     }
 }
 

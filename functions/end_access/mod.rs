@@ -37,7 +37,7 @@ crate::action! {
 pub struct Asked {
     /// 1 to take the administrator role away, also from administrators that it created.
     demote: Option<Whole<0, 1>>,
-    /// 1 to confirm that you end your own access.
+    /// 1 to confirm that you end your own access. Then `successor` is required.
     confirm: Option<Whole<0, 1>>,
     /// The administrator who remains, if you end your own access.
     successor: Option<Id>,

@@ -88,6 +88,27 @@ struct Checked {
     obstacle: Option<ObstacleShown>,
 }
 
+/// What the removal of a bucket or of an account comes to, in `scope`.
+#[derive(JsonSchema)]
+#[allow(
+    dead_code,
+    reason = "workers store it as JSON; the contract describes it"
+)]
+pub(crate) struct Removed {
+    /// The account.
+    s3uid: String,
+    /// The bucket, if one was deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bucket_name: Option<String>,
+    /// Objects, versions and unfinished uploads that were removed.
+    entries_removed: u64,
+    /// Bytes that were removed.
+    bytes_removed: u64,
+    /// `terminated`, if the account was deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<String>,
+}
+
 async fn check(context: &Context, call: &Call) -> Result<Answer, Error> {
     let Check {
         key: CallbackKey(key),

@@ -20,7 +20,7 @@ crate::action! {
     ///
     /// A search examines a bounded number of files, so a page may be short. The last page has no `next_token`.
     "get_files" of Everybody, about Account, with start,
-        refuses [AccessDenied, StorageRefused, StorageUnavailable]
+        refuses [AccessDenied, AccountSuspended, AccountSuspendedUnpaid, AccountSuspendedTraffic, StorageRefused, StorageUnavailable]
 }
 
 /// What it takes.
@@ -173,6 +173,7 @@ async fn handle(
     let cluster = context.clusters.of(&account.location)?;
     let counter = Counter::default();
     let bucket = Bucket {
+        account: &account,
         cluster,
         keys: &keys,
         name: &bucket_name,
@@ -223,6 +224,7 @@ struct Wanted<'a> {
 
 /// Where to look.
 struct Bucket<'a> {
+    account: &'a Account,
     cluster: &'a Cluster,
     keys: &'a Keys,
     name: &'a bucket_name::BucketName,
@@ -264,7 +266,7 @@ async fn find(
                 bucket.counter,
             )
             .await
-            .map_err(|error| files::refusal("Get S3 files", error))?;
+            .map_err(|error| files::refusal(bucket.account, "Get S3 files", error))?;
         let mut rest = page.files.into_iter();
         found.next = None;
         for file in rest.by_ref() {

@@ -18,7 +18,7 @@ use wharfage::domain::usage::Usage;
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::tokens::Caller;
-use wharfage::http::values::{Day, Id, Limit, Offset, S3uid, Whole};
+use wharfage::http::values::{Day, Id, Limit, Offset, PageToken, S3uid, Whole};
 use wharfage::{from_line, schema};
 
 use crate::locations;
@@ -78,7 +78,7 @@ pub struct Asked {
     /// Filter: the reason of the suspension.
     suspension: Option<Stopped>,
     /// The `next_token` of the page before.
-    next_token: Option<Id>,
+    next_token: Option<PageToken>,
 }
 
 /// What accounts are sorted by.
@@ -364,7 +364,7 @@ async fn query(context: &Context, asked: &Asked) -> Result<Query, Error> {
         location: locations::known(context, asked.location.as_deref())?,
         status: asked.status.map(|Shown(status)| status),
         suspension: asked.suspension.map(|Stopped(suspension)| suspension),
-        after: number(asked.next_token),
+        after: asked.next_token.map(|PageToken(number)| number),
         period,
         page: Page {
             order: match asked.order {

@@ -7,7 +7,7 @@ use wharfage::domain::invoice::{InvoiceId, InvoiceStatus};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::tokens::account_of;
-use wharfage::http::values::{Id, Limit, S3uid, Whole};
+use wharfage::http::values::{Id, Limit, PageToken, S3uid, Whole};
 
 use crate::invoices::{self, InvoiceShown};
 
@@ -30,7 +30,7 @@ pub struct Asked {
     #[serde(default)]
     limit: Limit<50, 500>,
     /// The `next_token` of the page before.
-    next_token: Option<Id>,
+    next_token: Option<PageToken>,
     /// Filter: the status.
     status: Option<InvoiceStatus>,
     /// The client. Without it, administrators see every client's.
@@ -53,7 +53,10 @@ async fn handle(context: &Context, call: Call<'_, Asked>) -> Result<Answered, Er
     let mut s3uid = asked.s3uid.map(|S3uid(s3uid)| s3uid);
     let account_id = number(asked.account_id);
     let (Limit(limit), status) = (asked.limit, asked.status);
-    let before = number(asked.next_token).map(InvoiceId);
+    let before = asked
+        .next_token
+        .map(|PageToken(number)| number)
+        .map(InvoiceId);
     let mut client_id = call.caller.client_of(number(asked.id))?;
     // An account is some client's: staff need not know whose.
     if s3uid.is_none()

@@ -154,10 +154,10 @@ impl Rejection {
         Rejection::new(Reason::StorageUnavailable, text).retry_after(STORAGE_RETRY_AFTER_SECONDS)
     }
 
-    /// The same rejection, of a parameter.
+    /// The same rejection, of a parameter. A choice of several, as in `s3uid or account_id`, is none.
     #[must_use]
     fn about(mut self, parameter: &str) -> Rejection {
-        self.parameter = Some(parameter.to_owned());
+        self.parameter = (!parameter.contains(' ')).then(|| parameter.to_owned());
         self
     }
 

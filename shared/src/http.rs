@@ -178,6 +178,13 @@ pub async fn answer(context: &Context, request: Request, route: Route) -> Respon
     }
 }
 
+/// Refuses a request to what is no action.
+pub fn refuse(request: &Request, module: &str, rejection: Rejection) -> Response<Body> {
+    let as_problem = envelope::asks_for_problems(request.headers());
+    let request_id = request_id(request);
+    envelope::failure(module, None, &rejection.into(), &request_id, as_problem)
+}
+
 type Read = Result<(&'static Action, Call), (Option<&'static Action>, Rejection)>;
 
 fn read(request: &Request, route: Route, rules: &Rules) -> Read {

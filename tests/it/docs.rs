@@ -36,6 +36,8 @@ async fn the_contract_is_served_to_everybody_as_the_documents_have_it() {
         let response = get(&app, Method::POST, path).await;
         assert_eq!(response.status(), 405);
         assert_eq!(header(&response, "allow"), "GET, HEAD");
+        assert_eq!(header(&response, "wharfage-reason"), "method_not_allowed");
+        assert_eq!(header(&response, "cache-control"), "no-store");
     }
 }
 

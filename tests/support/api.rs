@@ -6,9 +6,14 @@ use std::path::Path;
 use functions::contract::{self, Examples};
 use functions::docs::rows::{Row, rows};
 use serde_json::{Value, json};
+use strum::VariantArray as _;
 use wharfage::domain::credential::hash;
-use wharfage::http::Action;
+use wharfage::error::Reason;
 use wharfage::http::subject::Who;
+use wharfage::http::{Action, AnswerSchema};
+
+/// So many items of a list are shown.
+const MOST_ITEMS: usize = 3;
 
 /// The contract as it is published.
 pub fn document() -> String {
@@ -23,12 +28,12 @@ fn unmask(mask: &str) -> Option<Value> {
         "[endpoint of DE]" => "https://s3.de.example.com".into(),
         "[32 hex]" => "0f8a3c5b7d9e1f20436587a9cbedf012".into(),
         "[32 of a-z0-9]" => "ks8rnrll31cp6lo5nh8daedarytl31yj".into(),
-        "[s3uid]" => "Zr7Qm2Xc9Vb4Kp1Wd8Ys5Tg3Hn6Jf0La".into(),
+        "[s3uid]" => "0uJP5PLs2GVtM426nWM0WpwxpbUVHg2c".into(),
         "[secret key]" => "exampleSecretKeyExampleSecretKeyExample0".into(),
         "[access key]" => "WH0EXAMPLE0ACCESS0K0".into(),
         "[id]" => "0jv2m4x6z8b1d3f5h7k9n0p2r4t6".into(),
         "[SHA-256 of the key]" => hash("the key").into(),
-        "remove_account:[s3uid]" => "remove_account:Zr7Qm2Xc9Vb4Kp1Wd8Ys5Tg3Hn6Jf0La".into(),
+        "remove_account:[s3uid]" => "remove_account:0uJP5PLs2GVtM426nWM0WpwxpbUVHg2c".into(),
         "[gb]" => json!(0.25),
         "[the keys]" => json!([
             { "api_key_id": hash("the key"), "client_id": 4, "name": "API key" },
@@ -64,7 +69,13 @@ pub fn examples() -> Examples {
         };
         if body["action"] == module && body["result"] == "OK" && name != "later" {
             let named = examples.entry(format!("s3_{module}")).or_default();
-            named.push((name.to_owned(), unmasked(body)));
+            let mut example = unmasked(body);
+            if let Some(previous) = example.get_mut("previous_access_key") {
+                *previous = "WH0EXAMPLE0ACCESS0K1".into();
+            }
+            named.push((name.to_owned(), example));
+            // That of a common call first.
+            named.sort_by_key(|(name, _)| name != "success");
         }
     }
     examples
@@ -91,6 +102,12 @@ fn unmasked(value: Value) -> Value {
 pub fn actions() -> String {
     let document = &contract::document(&examples());
     let mut text = String::from("\n");
+    text.push_str("### Reasons of refusals\n\n| reason | status | meaning |\n|---|---|---|\n");
+    for reason in Reason::VARIANTS {
+        let (name, status, title) = (reason.name(), reason.status(), reason.title());
+        let _ = writeln!(text, "| `{name}` | {status} | {title} |");
+    }
+    text.push_str("\nThe list of an action names its own. Besides, any call may be refused with 400, 401, 405, 413, 415, 500 and `temporarily_unavailable`,\nand those for administrators with `administrators_only`.\n\n");
     for (who, title) in [
         (Who::Everybody, "For everybody with a token"),
         (Who::Administrators, "For administrators"),
@@ -150,6 +167,11 @@ fn section(document: &Value, action: &Action) -> String {
         &format!("{}Answer", call.trim_end_matches("Call")),
     );
     if !fields.is_empty() {
+        if matches!(action.contract.answer, AnswerSchema::FieldsOrLater(_)) {
+            text.push_str(
+                "\nThe answer, or with 202 only `callback`, the key for `eq_callback.php`:\n",
+            );
+        }
         text.push_str("\n| answer | type | meaning |\n|---|---|---|\n");
         fields.iter().for_each(|row| field(&mut text, row));
     }
@@ -197,10 +219,10 @@ fn field(text: &mut String, row: &Row) {
     );
 }
 
-/// A list in an example is told by its first item.
+/// Lists in examples are cut.
 fn shortened(value: &Value) -> Value {
     match value {
-        Value::Array(items) => items.iter().take(1).map(shortened).collect(),
+        Value::Array(items) => items.iter().take(MOST_ITEMS).map(shortened).collect(),
         Value::Object(fields) => fields
             .iter()
             .map(|(name, value)| (name.clone(), shortened(value)))

@@ -59,7 +59,7 @@ macro_rules! schema {
     };
 }
 
-schema!(RawText, "RawText", { "type": "string" });
+schema!(RawText, "RawText", { "type": "string", "maxLength": 65_536 });
 
 /// A whole number in digits, from `MIN` to `MAX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -110,6 +110,22 @@ const EXAMPLE_ID: u64 = 17;
 
 /// An identifier.
 pub type Id = Whole<1, LARGEST_ID>;
+
+/// Where a page ended, by the number of what stood last on it. It is text, as the answers have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageToken(pub u64);
+
+impl<'de> Deserialize<'de> for PageToken {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PageToken, D::Error> {
+        Id::deserialize(deserializer).map(|Whole(number)| PageToken(number))
+    }
+}
+
+schema!(PageToken, "PageToken", {
+    "type": "string",
+    "pattern": "^[0-9]{1,19}$",
+    "examples": ["17"],
+});
 
 /// How many at most, from 1 to `MAX`; `DEFAULT` for whoever does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -255,6 +271,7 @@ schema!(ObjectKey, "ObjectKey", {
     "type": "string",
     "minLength": 1,
     "maxLength": 1024,
+    "description": "At most 1024 bytes of UTF-8.",
     "examples": ["docs/LICENSE"],
 });
 

@@ -7,10 +7,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Request;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HeaderMap, USER_AGENT};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HOST, HeaderMap, USER_AGENT};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
+use url::Url;
 
 use crate::template::ACCOUNT_ID;
 
@@ -26,6 +27,15 @@ pub(super) fn head_bytes(request: &Request<Bytes>) -> usize {
         .map(|(name, value)| name.as_str().len() + value.len())
         .sum();
     request.method().as_str().len() + target + headers
+}
+
+/// Whether a request names a host, if it names one, in a form that there is: a function makes an address of it.
+pub(super) fn names_a_host(request: &Request<Bytes>) -> bool {
+    let Some(host) = request.headers().get(HOST) else {
+        return true;
+    };
+    let address = host.to_str().map(|host| format!("https://{host}/"));
+    address.is_ok_and(|address| Url::parse(&address).is_ok_and(|url| url.path() == "/"))
 }
 
 /// The event.

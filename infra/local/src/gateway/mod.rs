@@ -129,6 +129,9 @@ impl Gateway {
         if request.body().len() > REQUEST_MAX_BYTES {
             return refusal(StatusCode::PAYLOAD_TOO_LARGE);
         }
+        if !event::names_a_host(&request) {
+            return refusal(StatusCode::BAD_REQUEST);
+        }
         let Some(target) = self.routes.find(request.method(), request.uri().path()) else {
             return refusal(StatusCode::NOT_FOUND);
         };
