@@ -4,6 +4,8 @@ use serde_json::Value;
 
 /// The largest number that is said: beyond, it is only that of the type.
 const LARGEST_SHOWN: u64 = 1 << 53;
+/// The size of a body.
+const BODY_LIMIT_CHARACTERS: u64 = 65_536;
 /// How deep objects within objects are told.
 const DEEPEST: usize = 6;
 
@@ -198,10 +200,12 @@ fn limits(field: &Value) -> Option<String> {
         (None, Some(most)) => Some(format!("at most {most}")),
         (None, None) => None,
     };
-    let length = match (said("minLength"), said("maxLength")) {
+    // What is only bounded by the size of a body has no limit of its own.
+    let most = said("maxLength").filter(|most| *most < BODY_LIMIT_CHARACTERS);
+    let length = match (said("minLength"), most) {
         (Some(least), Some(most)) if least == most => Some(format!("{least} characters")),
-        (Some(least), Some(most)) => Some(format!("{least} to {most} characters")),
-        (None, Some(most)) => Some(format!("at most {most} characters")),
+        (Some(least @ 2..), Some(most)) => Some(format!("{least} to {most} characters")),
+        (_, Some(most)) => Some(format!("at most {most} characters")),
         _ => None,
     };
     let pattern = field["pattern"]
