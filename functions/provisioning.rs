@@ -702,7 +702,7 @@ async fn fulfil(context: &Context, order: &Order) -> Result<Result<Outcome, Refu
             "location": account.location,
             "bucket_name": order.bucket_name,
             "invoice_id": draft.as_ref().map(|draft| draft.invoice.invoice_id),
-            "status": account.service.status,
+            "status": account.service.status(),
         });
         let fulfilled = Order {
             answer: Some(fields.clone()),

@@ -11,7 +11,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::civil::Date;
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::domain::account::{Account, Service, Status};
+use wharfage::domain::account::{Account, Service, Standing};
 use wharfage::domain::allowance::{OpenedAnew, end_of_month};
 use wharfage::domain::closing::{ClosedPeriod, PlanVersion, close};
 use wharfage::domain::invoice::{Basis, Invoice, Line};
@@ -288,9 +288,9 @@ fn remake(
         plan_id: closed.rated_by.plan_id,
         plan_version: closed.rated_by.version,
         service: Service {
-            status: match closed.next {
-                Some(_) => Status::Active,
-                None => Status::Terminated,
+            standing: match closed.next {
+                Some(_) => Standing::Active,
+                None => Standing::Terminated(None),
             },
             next_commit_date: closed.to,
             uncharged_from: closed.is_uncharged.then_some(closed.from),

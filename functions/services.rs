@@ -48,8 +48,8 @@ impl From<&Service> for ServiceShown {
             termination_date: termination.map(|(date, _)| date),
             termination_unix_date: termination.map(|(date, _)| unix(date)),
             cancellation_unix_date: service.cancellation_date.map(unix),
-            status: service.status,
-            suspension: service.suspension,
+            status: service.status(),
+            suspension: service.suspension(),
             termination_reason: termination.map(|(_, reason)| reason),
             resumed_until: service.resumed_until,
         }
@@ -153,7 +153,7 @@ pub(crate) const NOT_IN_USE: &[Reason] = &[
 
 /// Why the keys of a suspended account do not work.
 pub(crate) fn suspended(account: &Account) -> Option<Reason> {
-    let reason = match account.service.suspension? {
+    let reason = match account.service.suspension()? {
         Suspension::Unpaid => Reason::AccountSuspendedUnpaid,
         Suspension::Traffic => Reason::AccountSuspendedTraffic,
         Suspension::Administrator => Reason::AccountSuspended,
@@ -163,17 +163,17 @@ pub(crate) fn suspended(account: &Account) -> Option<Reason> {
 
 /// Refuses what an account takes only while it is in use.
 pub(crate) fn check_in_use(account: &Account) -> Result<(), Rejection> {
-    match account.service.status {
+    match account.service.status() {
         Status::Terminating | Status::Terminated => Err(not_allowed(&NotAllowed::Terminating)),
-        _ if account.service.suspension == Some(Suspension::Unpaid) => Err(Rejection::new(
+        _ if account.service.suspension() == Some(Suspension::Unpaid) => Err(Rejection::new(
             Reason::AccountSuspendedUnpaid,
             "S3 account is suspended: an invoice is overdue",
         )),
-        _ if account.service.suspension == Some(Suspension::Traffic) => Err(Rejection::new(
+        _ if account.service.suspension() == Some(Suspension::Traffic) => Err(Rejection::new(
             Reason::AccountSuspendedTraffic,
             "S3 account is suspended: the traffic of its period is used up",
         )),
-        _ if account.service.suspension.is_some() => Err(Rejection::new(
+        _ if account.service.suspension().is_some() => Err(Rejection::new(
             Reason::AccountSuspended,
             "S3 account is suspended",
         )),

@@ -413,7 +413,7 @@ pub(crate) async fn lift_unpaid(
         (paid != *service).then_some(paid)
     };
     let describe = |service: &Service| {
-        let is_stopped = service.suspension.is_some() || service.status == Status::Terminating;
+        let is_stopped = service.suspension().is_some() || service.status() == Status::Terminating;
         let kind = match is_stopped {
             true => Kind::AccountChanged,
             false => Kind::AccountResumed,

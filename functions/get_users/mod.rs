@@ -327,10 +327,10 @@ async fn page_of(context: &Context, query: &Query) -> Result<(Vec<Account>, Opti
 /// Whether an account's service stands where it is asked for.
 fn has_status(query: &Query, account: &Account) -> bool {
     let service = &account.service;
-    query.status.is_none_or(|status| status == service.status)
+    query.status.is_none_or(|status| status == service.status())
         && query
             .suspension
-            .is_none_or(|suspension| Some(suspension) == service.suspension)
+            .is_none_or(|suspension| Some(suspension) == service.suspension())
 }
 
 async fn query(context: &Context, asked: &Asked) -> Result<Query, Error> {

@@ -58,7 +58,7 @@ async fn handle(
     let is_unpaid =
         account.service.is_unpaid() || chasing::has_overdue(context, &open, &account.s3uid);
     let (s3uid, actor) = (&account.s3uid, caller.actor());
-    let resumed = match (account.service.suspension, until) {
+    let resumed = match (account.service.suspension(), until) {
         (_, Some(_)) if !is_unpaid => {
             let text =
                 "nothing is overdue on the S3 account: until is for one that is not paid for";

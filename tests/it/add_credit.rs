@@ -226,7 +226,7 @@ async fn a_suspension_is_lifted_though_settling_died_in_the_middle() {
         let suspension = async || {
             let account = app.context().database.account(&account.s3uid).await;
             let account = account.expect("DynamoDB answers");
-            account.expect("the account").service.suspension
+            account.expect("the account").service.suspension()
         };
         assert_eq!(suspension().await, Some(Suspension::Unpaid));
         app.top_up("client", &format!("late {index}"), 1_500).await;

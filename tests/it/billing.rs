@@ -73,8 +73,8 @@ async fn an_unpaid_account_is_reminded_suspended_paid_and_resumed() {
         .await
         .expect("account")
         .expect("account");
-    assert_eq!(account.service.status, Status::Suspended);
-    assert_eq!(account.service.suspension, Some(Suspension::Unpaid));
+    assert_eq!(account.service.status(), Status::Suspended);
+    assert_eq!(account.service.suspension(), Some(Suspension::Unpaid));
     app.log_in().await;
     let refused = app
         .call(
@@ -105,7 +105,7 @@ async fn an_unpaid_account_is_reminded_suspended_paid_and_resumed() {
         .expect("account")
         .expect("account");
     assert_eq!(
-        (account.service.status, account.service.suspension),
+        (account.service.status(), account.service.suspension()),
         (Status::Active, None)
     );
     assert!(database.open_invoices(1).await.expect("open").is_empty());
@@ -153,7 +153,7 @@ async fn a_cancelled_account_ends_on_its_dates() {
         .await
         .expect("account")
         .expect("account");
-    assert_eq!(stored.service.status, Status::Terminated);
+    assert_eq!(stored.service.status(), Status::Terminated);
     assert_eq!(stored.commits_on, None);
     assert_eq!(
         app.context()

@@ -190,16 +190,16 @@ pub(crate) async fn assert_cluster_agrees(app: &TestApp, s3uid: &str, when: &str
     let path = format!("users/{s3uid}");
     let (status, user) = app.admin(&account.location, "GET", &path, None).await;
     let service = &account.service;
-    if service.status == Status::Terminated {
+    if service.status() == Status::Terminated {
         assert_eq!(status, 404, "{when}: the user is still there");
         return;
     }
     assert_eq!(status, 200, "{when}: the user is gone");
-    let is_stopped = service.suspension.is_some() || service.status == Status::Terminating;
+    let is_stopped = service.suspension().is_some() || service.status() == Status::Terminating;
     assert_eq!(user["suspended"], is_stopped, "{when}: {service:?}");
-    let is_suspended = service.status == Status::Suspended;
-    if !matches!(service.status, Status::Cancelling | Status::Terminating) {
-        assert_eq!(service.suspension.is_some(), is_suspended, "{when}");
+    let is_suspended = service.status() == Status::Suspended;
+    if !matches!(service.status(), Status::Cancelling | Status::Terminating) {
+        assert_eq!(service.suspension().is_some(), is_suspended, "{when}");
     }
 }
 
@@ -394,7 +394,7 @@ async fn a_step_of_chasing_is_taken_once(step: usize, accounts: usize) {
         let entries = history(&app, s3uid, "invoice_reminder").await;
         assert_eq!(entries, steps, "{when}");
         let account = stored(&app, s3uid).await;
-        assert_eq!(account.service.status, status, "{when}");
+        assert_eq!(account.service.status(), status, "{when}");
         let suspended = told(events, Kind::AccountSuspended, s3uid);
         assert_eq!(suspended, usize::from(is_suspended), "{when}");
         let entries = history(&app, s3uid, "suspend_account").await;
@@ -444,7 +444,7 @@ async fn assert_paid_and_in_use(app: &TestApp, account: &TestAccount, when: &str
     assert_eq!(invoices.len(), 1, "{when}");
     assert!(invoices[0].paid_at.is_some(), "{when}: it is not paid");
     let service = stored(app, s3uid).await.service;
-    let state = (service.status, service.suspension);
+    let state = (service.status(), service.suspension());
     assert_eq!(state, (Status::Active, None), "{when}");
     assert_cluster_agrees(app, s3uid, when).await;
     assert_eq!(app.balances("client").await.credit_minor, 0, "{when}");
@@ -482,7 +482,7 @@ async fn a_payment_lifts_a_suspension_once() {
     assert!(calls >= 7, "{calls} calls are too few to have been all");
     let (last, _) = accounts.last().expect("accounts");
     let last = stored(&app, &last.s3uid).await;
-    assert_eq!(last.service.suspension, Some(Suspension::Unpaid));
+    assert_eq!(last.service.suspension(), Some(Suspension::Unpaid));
 }
 
 #[tokio::test]
@@ -533,7 +533,7 @@ async fn an_account_that_is_paid_for_before_its_termination_is_not_terminated() 
                 return;
             }
             let service = stored(&app, &account.s3uid).await.service;
-            assert_eq!(service.status, Status::Terminated, "{when}");
+            assert_eq!(service.status(), Status::Terminated, "{when}");
             assert_cluster_agrees(&app, &account.s3uid, when).await;
             assert_books_are_right(&app, &outbox(&app).await, when).await;
         },
@@ -578,7 +578,7 @@ async fn what_an_administrator_stops_is_stopped_once_and_resumed_once() {
             async |account, when| {
                 let when = &format!("{action}: {when}");
                 let service = stored(&app, &account.s3uid).await.service;
-                assert_eq!(service.suspension.is_some(), is_stopped, "{when}");
+                assert_eq!(service.suspension().is_some(), is_stopped, "{when}");
                 assert_cluster_agrees(&app, &account.s3uid, when).await;
                 let entries = history(&app, &account.s3uid, action).await;
                 assert_eq!(entries, 1, "{when}");
@@ -618,7 +618,7 @@ async fn a_payment_does_not_lift_the_suspension_of_an_administrator_who_comes_in
         async |account, when| {
             let service = stored(&app, &account.s3uid).await.service;
             assert_eq!(
-                service.suspension,
+                service.suspension(),
                 Some(Suspension::Administrator),
                 "{when}"
             );
@@ -656,7 +656,7 @@ async fn a_cancelled_account_ends_once_and_is_purged_once() {
     // Before its day nothing happens.
     wait_until(&app, "2026-02-14T23:59:59Z");
     again(&accounts[0]).await;
-    let early = stored(&app, &accounts[0].s3uid).await.service.status;
+    let early = stored(&app, &accounts[0].s3uid).await.service.status();
     assert_eq!(early, Status::Cancelling);
 
     wait_until(&app, "2026-02-15T00:30:00Z");
@@ -668,7 +668,7 @@ async fn a_cancelled_account_ends_once_and_is_purged_once() {
         async |account, when| {
             let s3uid = &account.s3uid;
             let service = stored(&app, s3uid).await.service;
-            assert_eq!(service.status, Status::Terminating, "{when}");
+            assert_eq!(service.status(), Status::Terminating, "{when}");
             assert_eq!(
                 service.due().map(|(on, _)| on),
                 Some(date(2026, 3, 17)),
@@ -697,7 +697,7 @@ async fn a_cancelled_account_ends_once_and_is_purged_once() {
             take_up_silent_tasks(&app).await;
             let s3uid = &account.s3uid;
             let account = stored(&app, s3uid).await;
-            assert_eq!(account.service.status, Status::Terminated, "{when}");
+            assert_eq!(account.service.status(), Status::Terminated, "{when}");
             assert_eq!(account.ending, None, "{when}");
             assert_cluster_agrees(&app, s3uid, when).await;
             let events = outbox(&app).await;
@@ -725,7 +725,7 @@ async fn keys_stay_stopped_though_an_administrator_resumes_an_account_while_it_e
     app.log_in().await;
     let ended = async |account: &TestAccount, when: &str| {
         let service = stored(&app, &account.s3uid).await.service;
-        assert_eq!(service.status, Status::Terminating, "{when}");
+        assert_eq!(service.status(), Status::Terminating, "{when}");
         assert_cluster_agrees(&app, &account.s3uid, when).await;
     };
     at_every_call(
@@ -738,7 +738,7 @@ async fn keys_stay_stopped_though_an_administrator_resumes_an_account_while_it_e
     .await;
     let mut rest = accounts.iter();
     for account in rest.by_ref() {
-        if stored(&app, &account.s3uid).await.service.status == Status::Cancelling {
+        if stored(&app, &account.s3uid).await.service.status() == Status::Cancelling {
             break;
         }
     }
@@ -779,7 +779,7 @@ async fn an_end_that_has_come_cannot_be_undone() {
     assert_eq!(reply.refused(409), wanted);
     billing(&app, &end(account)).await.expect("it ends");
     let service = stored(&app, &account.s3uid).await.service;
-    assert_eq!(service.status, Status::Terminating);
+    assert_eq!(service.status(), Status::Terminating);
 }
 
 #[tokio::test]
@@ -985,7 +985,7 @@ async fn no_end_is_forgotten_however_the_job_dies() {
         &accounts,
         async |account, when| {
             let service = stored(&app, &account.s3uid).await.service;
-            assert_eq!(service.status, Status::Terminating, "{when}");
+            assert_eq!(service.status(), Status::Terminating, "{when}");
             assert_cluster_agrees(&app, &account.s3uid, when).await;
         },
     )

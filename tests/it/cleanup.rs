@@ -190,7 +190,7 @@ async fn assert_account_gone(
         );
     }
     let kept = kept(app, account).await;
-    assert_eq!(kept.service.status, Status::Terminated, "{when}");
+    assert_eq!(kept.service.status(), Status::Terminated, "{when}");
     assert_eq!((kept.listed_for, kept.group_key), (None, None), "{when}");
     assert_eq!(
         kept.secret_key_ciphertext, "",
@@ -456,7 +456,7 @@ async fn an_account_that_only_its_task_knows_to_be_going_is_stopped_by_the_first
             break;
         }
     }
-    assert_eq!(kept(&app, &account).await.service.status, Status::Active);
+    assert_eq!(kept(&app, &account).await.service.status(), Status::Active);
     app.handle_directly("cleanup", &message(&task_id, 0))
         .await
         .expect("the step succeeds");
@@ -538,7 +538,7 @@ async fn the_removal_of_an_account_waits_for_its_cluster() {
     );
     app.tap.without(is_cut, deleting).await.ok();
     assert_eq!(
-        kept(&app, &account).await.service.status,
+        kept(&app, &account).await.service.status(),
         Status::Terminating
     );
     let body = message(&task_id, 0);
@@ -605,7 +605,7 @@ async fn assert_bucket_gone(app: &TestApp, account: &TestAccount, bucket_name: &
         "{when}: the name is not free"
     );
     assert_eq!(
-        kept(app, account).await.service.status,
+        kept(app, account).await.service.status(),
         Status::Active,
         "{when}"
     );

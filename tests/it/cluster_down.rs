@@ -257,5 +257,5 @@ async fn status(app: &TestApp, account: &TestAccount) -> String {
     let database = &app.context().database;
     let account = database.account(&account.s3uid).await.expect("an answer");
     let service = account.expect("an account").service;
-    json!(service.status).as_str().expect("a text").to_owned()
+    json!(service.status()).as_str().expect("a text").to_owned()
 }

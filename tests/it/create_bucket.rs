@@ -5,7 +5,7 @@ use serde_json::json;
 use tests::TestApp;
 use tests::contract::{Contract, masked, text};
 use tests::examples::Example;
-use wharfage::domain::account::{Service, Status, Suspension};
+use wharfage::domain::account::{Service, Standing, Suspension};
 use wharfage::domain::history::Actor;
 
 const ACTION: &str = "create_bucket";
@@ -184,8 +184,7 @@ async fn create_bucket_and_delete_bucket_refuse_suspended_accounts() {
         .expect("an answer")
         .expect("an account");
     let suspended = Service {
-        status: Status::Suspended,
-        suspension: Some(Suspension::Administrator),
+        standing: Standing::Suspended(Suspension::Administrator),
         ..stored.service.clone()
     };
     let entry = app.context().account_entry(

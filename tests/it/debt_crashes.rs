@@ -205,7 +205,7 @@ async fn an_account_is_given_time_once() {
         async |account: &TestAccount, when: &str| {
             let service = stored(&app, &account.s3uid).await.service;
             assert_eq!(
-                (service.status, service.suspension),
+                (service.status(), service.suspension()),
                 (Status::Active, None),
                 "{when}"
             );
@@ -255,12 +255,16 @@ async fn time_is_over(is_paid_meanwhile: bool) {
             assert_eq!(service.resumed_until, None, "{when}");
             if is_paid_meanwhile {
                 // The payment was for the oldest invoice, which is this account's.
-                let state = (service.status, service.suspension, service.termination());
+                let state = (
+                    service.status(),
+                    service.suspension(),
+                    service.termination(),
+                );
                 assert_eq!(state, (Status::Active, None, None), "{when}");
                 assert_eq!(stored(&app, s3uid).await.ends_on, None, "{when}");
             } else {
-                assert_eq!(service.status, Status::Suspended, "{when}");
-                assert_eq!(service.suspension, Some(Suspension::Unpaid), "{when}");
+                assert_eq!(service.status(), Status::Suspended, "{when}");
+                assert_eq!(service.suspension(), Some(Suspension::Unpaid), "{when}");
                 let day = (date(2026, 3, 31), TerminationReason::Unpaid);
                 assert_eq!(service.termination(), Some(day), "{when}");
                 assert_eq!(history(&app, s3uid, "suspend_account").await, 2, "{when}");
@@ -309,7 +313,11 @@ async fn an_account_that_is_paid_but_for_cents_while_it_is_being_suspended_is_in
             let left_minor = left.map_or(0, OpenInvoice::open_minor);
             assert!((1..100).contains(&left_minor), "{when}: {left_minor}");
             let service = stored(&app, &account.s3uid).await.service;
-            let state = (service.status, service.suspension, service.termination());
+            let state = (
+                service.status(),
+                service.suspension(),
+                service.termination(),
+            );
             assert_eq!(state, (Status::Active, None, None), "{when}");
             assert_cluster_agrees(&app, &account.s3uid, when).await;
             assert_sound(&app, when).await;

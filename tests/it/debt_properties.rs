@@ -205,8 +205,8 @@ impl Run {
         let today = self.today();
         for (s3uid, before) in before {
             let after = self.stored(&s3uid).await;
-            let is_purged = after.service.status == Status::Terminated
-                && before.service.status != Status::Terminated;
+            let is_purged = after.service.status() == Status::Terminated
+                && before.service.status() != Status::Terminated;
             if !is_purged {
                 continue;
             }
@@ -249,13 +249,13 @@ impl Run {
             let service = self.stored(&s3uid).await.service;
             match service.purge_on {
                 Some(date) => {
-                    assert!(service.suspension.is_some(), "{service:?}");
+                    assert!(service.suspension().is_some(), "{service:?}");
                     let told = self.told.entry(s3uid).or_insert((today, date));
                     if told.1 != date {
                         *told = (today, date);
                     }
                 }
-                None if service.status == Status::Terminated => {}
+                None if service.status() == Status::Terminated => {}
                 None => {
                     self.told.remove(&s3uid);
                 }

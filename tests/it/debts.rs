@@ -73,7 +73,7 @@ async fn open_amounts(app: &TestApp) -> Vec<i64> {
 }
 
 fn state(account: &Account) -> (Status, Option<Suspension>) {
-    (account.service.status, account.service.suspension)
+    (account.service.status(), account.service.suspension())
 }
 
 /// Plan 2 costs 15.00 a month, due 14 days after it is invoiced, suspended 14 days later, purged 30 days after that.
@@ -109,12 +109,12 @@ async fn an_account_that_staff_resumed_is_suspended_and_told_again_before_its_da
     assert_eq!(again.service.termination(), Some(told));
     on(&mut app, date(2026, 3, 30)).await;
     assert_eq!(
-        stored(&app, &account.s3uid).await.service.status,
+        stored(&app, &account.s3uid).await.service.status(),
         Status::Suspended
     );
     on(&mut app, date(2026, 3, 31)).await;
     let gone = stored(&app, &account.s3uid).await;
-    assert_eq!(gone.service.status, Status::Terminated);
+    assert_eq!(gone.service.status(), Status::Terminated);
     assert_eq!(history(&app, &account.s3uid, "suspend_account").await, 2);
     assert_eq!(history(&app, &account.s3uid, "delete_account").await, 1);
 }
@@ -163,12 +163,12 @@ async fn a_cancelled_account_is_told_the_nearer_day_when_it_is_suspended_for_deb
     assert_eq!(told["termination_reason"], "unpaid");
     on(&mut app, date(2026, 6, 26)).await;
     assert_eq!(
-        stored(&app, &account.s3uid).await.service.status,
+        stored(&app, &account.s3uid).await.service.status(),
         Status::Terminating
     );
     on(&mut app, date(2026, 6, 27)).await;
     assert_eq!(
-        stored(&app, &account.s3uid).await.service.status,
+        stored(&app, &account.s3uid).await.service.status(),
         Status::Terminated
     );
     assert_eq!(history(&app, &account.s3uid, "delete_account").await, 1);
@@ -193,12 +193,12 @@ async fn a_cancelled_account_that_pays_keeps_the_day_of_its_cancellation() {
     assert_eq!(paid["termination_reason"], "cancelled");
     on(&mut app, date(2026, 6, 28)).await;
     assert_eq!(
-        stored(&app, &account.s3uid).await.service.status,
+        stored(&app, &account.s3uid).await.service.status(),
         Status::Terminating
     );
     on(&mut app, date(2026, 6, 29)).await;
     assert_eq!(
-        stored(&app, &account.s3uid).await.service.status,
+        stored(&app, &account.s3uid).await.service.status(),
         Status::Terminated
     );
 }
@@ -221,7 +221,7 @@ async fn a_cent_that_is_left_is_reminded_of_and_suspends_nobody() {
     add(&app, "14.99", "the next month").await;
     on(&mut app, date(2026, 5, 1)).await;
     let listed = stored(&app, &account.s3uid).await;
-    assert_ne!(listed.service.status, Status::Terminated);
+    assert_ne!(listed.service.status(), Status::Terminated);
     assert!(history(&app, &account.s3uid, "invoice_reminder").await >= 12);
     app.assert_ledger_is_sound("client").await;
 }
@@ -431,7 +431,7 @@ async fn debts_of_an_account_that_is_gone_are_paid_first_and_keep_no_other_for_e
     let purged = open_account(&app, 2, "purged").await;
     on(&mut app, date(2026, 3, 14)).await;
     let gone = stored(&app, &purged.s3uid).await;
-    assert_eq!(gone.service.status, Status::Terminated);
+    assert_eq!(gone.service.status(), Status::Terminated);
     // Its first month and its second, and the second of the one that lives, which is suspended for it a day later.
     assert_eq!(open_amounts(&app).await, [1_500, 1_500, 1_500]);
     on(&mut app, date(2026, 3, 16)).await;
@@ -494,7 +494,7 @@ async fn what_is_left_of_a_purged_account_is_reminded_of_to_the_end_and_no_more(
     let purged = open_account(&app, 2, "purged").await;
     on(&mut app, date(2026, 3, 14)).await;
     assert_eq!(
-        stored(&app, &purged.s3uid).await.service.status,
+        stored(&app, &purged.s3uid).await.service.status(),
         Status::Terminated
     );
     on(&mut app, date(2026, 4, 10)).await;
@@ -509,7 +509,7 @@ async fn what_is_left_of_a_purged_account_is_reminded_of_to_the_end_and_no_more(
     drain(&app).await;
     assert!(open_amounts(&app).await.is_empty());
     assert_eq!(
-        stored(&app, &purged.s3uid).await.service.status,
+        stored(&app, &purged.s3uid).await.service.status(),
         Status::Terminated
     );
     app.assert_ledger_is_sound("client").await;

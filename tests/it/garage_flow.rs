@@ -108,7 +108,7 @@ async fn an_account_lives_and_ends_on_garage() {
     assert_eq!(app.check(callback).await.body["result"], "OK");
     let ended = app.context().database.account(&account.s3uid).await;
     let ended = ended.expect("an answer").expect("an account");
-    assert_eq!(ended.service.status, Status::Terminated);
+    assert_eq!(ended.service.status(), Status::Terminated);
     let provider = &app.context().clusters.get("NL").expect("NL").provider;
     let gone = provider.buckets(&account.s3uid).await;
     assert!(gone.expect_err("gone").is("NoSuchUser"));

@@ -142,7 +142,7 @@ async fn a_locked_object_stops_the_removal_of_its_account_and_says_until_when() 
     try_again(&app).await;
     let kept = app.context().database.account(&account.s3uid).await;
     let kept = kept.expect("DynamoDB answers").expect("the account");
-    assert_eq!(kept.service.status, Status::Terminated);
+    assert_eq!(kept.service.status(), Status::Terminated);
     assert_eq!(cleanups(&app, json!({})).await, json!([]));
 }
 

@@ -197,7 +197,7 @@ async fn handle(app: &TestApp, work: &BillingWork) {
 /// Fails the test unless the account's keys are stopped as its record says, for this reason.
 async fn assert_is(app: &TestApp, account: &TestAccount, wanted: Option<Suspension>, when: &str) {
     let account = stored(app, &account.s3uid).await.expect("the account");
-    assert_eq!(account.service.suspension, wanted, "{when}");
+    assert_eq!(account.service.suspension(), wanted, "{when}");
     assert_agrees_on(app, &account, when).await;
 }
 
@@ -357,7 +357,7 @@ async fn of_the_end_of_a_service() {
         nothing,
         async |account, when| {
             let kept = stored(&app, &account.s3uid).await.expect("the account");
-            assert_eq!(kept.service.status, Status::Terminating, "{when}");
+            assert_eq!(kept.service.status(), Status::Terminating, "{when}");
             assert_agrees_on(&app, &kept, when).await;
         },
     )
@@ -433,7 +433,7 @@ async fn of_deleting_an_account() {
             nothing,
             async |account, when| {
                 let kept = stored(&app, &account.s3uid).await.expect("the account");
-                assert_eq!(kept.service.status, Status::Terminated, "{when}");
+                assert_eq!(kept.service.status(), Status::Terminated, "{when}");
                 assert_eq!(kept.unsettled, None, "{when}");
             },
         )

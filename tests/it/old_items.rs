@@ -436,7 +436,7 @@ async fn whoever_the_version_before_suspended_is_told_a_day_before_its_data_goes
     let mut old = start().await;
     old.on(date(2026, 3, 13)).await;
     let waiting = old.suspended_account().await.service;
-    assert_eq!(waiting.status, Status::Suspended);
+    assert_eq!(waiting.status(), Status::Suspended);
     assert_eq!(waiting.termination(), None);
     // The day on which the version before was to remove it: the day is told, as long after it as the calendar has them apart.
     old.on(date(2026, 3, 14)).await;
@@ -448,15 +448,15 @@ async fn whoever_the_version_before_suspended_is_told_a_day_before_its_data_goes
     // The other account, whose invoice was never chased, goes its own way.
     old.on(date(2026, 3, 15)).await;
     let active = stored(&old.app, &old.active.s3uid).await.service;
-    assert_eq!(active.suspension, Some(Suspension::Unpaid));
+    assert_eq!(active.suspension(), Some(Suspension::Unpaid));
     let told = (date(2026, 4, 14), TerminationReason::Unpaid);
     assert_eq!(active.termination(), Some(told));
     old.on(date(2026, 4, 12)).await;
     let waiting = old.suspended_account().await.service;
-    assert_eq!(waiting.status, Status::Suspended);
+    assert_eq!(waiting.status(), Status::Suspended);
     old.on(date(2026, 4, 13)).await;
     let gone = old.suspended_account().await;
-    assert_eq!(gone.service.status, Status::Terminated);
+    assert_eq!(gone.service.status(), Status::Terminated);
     let s3uid = &old.suspended.s3uid;
     assert_cluster_agrees(&old.app, s3uid, "purged").await;
     assert_eq!(history(&old.app, s3uid, "delete_account").await, 1);
@@ -476,11 +476,11 @@ async fn whoever_the_version_before_suspended_and_pays_in_time_keeps_its_data() 
     );
     old.add("1000.00", "all of it").await;
     let paid = old.suspended_account().await.service;
-    assert_eq!((paid.status, paid.termination()), (Status::Active, None));
+    assert_eq!((paid.status(), paid.termination()), (Status::Active, None));
     assert_cluster_agrees(&old.app, &old.suspended.s3uid, "paid").await;
     old.on(date(2026, 5, 1)).await;
     let kept = old.suspended_account().await.service;
-    assert_eq!(kept.status, Status::Active);
+    assert_eq!(kept.status(), Status::Active);
     old.recount().await;
 }
 
@@ -493,7 +493,7 @@ async fn open_invoices_of_the_version_before_are_paid_in_part_and_in_full() {
     // The credit that stood beside it followed.
     assert_eq!(old.open().await, [(2, 202), (5, 1500), (6, 1500)]);
     assert_eq!(
-        old.suspended_account().await.service.suspension,
+        old.suspended_account().await.service.suspension(),
         Some(Suspension::Unpaid)
     );
     let answer = old.add("20.00", "more").await;
@@ -501,7 +501,10 @@ async fn open_invoices_of_the_version_before_are_paid_in_part_and_in_full() {
     assert_eq!(old.open().await, [(6, 1202)]);
     // What is left is not due yet.
     let lifted = old.suspended_account().await.service;
-    assert_eq!((lifted.status, lifted.suspension), (Status::Active, None));
+    assert_eq!(
+        (lifted.status(), lifted.suspension()),
+        (Status::Active, None)
+    );
     assert_cluster_agrees(&old.app, &old.suspended.s3uid, "lifted").await;
     let answer = old.add("20.00", "the rest").await;
     assert_eq!(
@@ -534,7 +537,7 @@ async fn orders_of_the_version_before_are_carried_to_their_ends_and_numbers_go_o
     let forward = order(FORWARD).await;
     assert_eq!(forward.state, State::Fulfilled);
     let made = stored(&old.app, &forward.s3uid).await;
-    assert_eq!(made.service.status, Status::Active);
+    assert_eq!(made.service.status(), Status::Active);
     assert_cluster_agrees(&old.app, &forward.s3uid, "fulfilled").await;
     let undone = order(UNDOING).await;
     assert_eq!(undone.state, State::Undone);
@@ -568,14 +571,14 @@ async fn accounts_that_the_version_before_cancelled_end_on_their_days_or_go_on()
     old.on(date(2026, 2, 25)).await;
     let s3uid = old.cancelling.s3uid.clone();
     let ended = stored(&old.app, &s3uid).await;
-    assert_eq!(ended.service.status, Status::Terminating);
+    assert_eq!(ended.service.status(), Status::Terminating);
     assert_cluster_agrees(&old.app, &s3uid, "ended").await;
     old.on(date(2026, 3, 26)).await;
     let kept = stored(&old.app, &s3uid).await;
-    assert_eq!(kept.service.status, Status::Terminating);
+    assert_eq!(kept.service.status(), Status::Terminating);
     old.on(date(2026, 3, 27)).await;
     let gone = stored(&old.app, &s3uid).await;
-    assert_eq!(gone.service.status, Status::Terminated);
+    assert_eq!(gone.service.status(), Status::Terminated);
 
     let old = start().await;
     let own = json!({ "s3uid": old.cancelling.s3uid });
@@ -604,7 +607,7 @@ async fn staff_and_the_client_act_on_what_the_version_before_left() {
     old.on(date(2026, 3, 14)).await;
     let again = old.suspended_account().await.service;
     assert_eq!(
-        (again.status, again.termination()),
+        (again.status(), again.termination()),
         (Status::Suspended, Some(told))
     );
 
@@ -717,7 +720,7 @@ async fn clean_ups_of_the_version_before_are_finished_and_answered() {
     assert_eq!(scope["entries_removed"], 15, "{scope}");
     assert_eq!(app.check(key).await.refused(404), "AsyncKey not found");
     let gone = stored(&app, &unpaid.s3uid).await;
-    assert_eq!(gone.service.status, Status::Terminated);
+    assert_eq!(gone.service.status(), Status::Terminated);
     assert_cluster_agrees(&app, &unpaid.s3uid, "removed").await;
 }
 

@@ -203,7 +203,7 @@ impl Attempt<'_> {
         let account = database.account(s3uid).await.expect("an answer");
         let account =
             account.unwrap_or_else(|| panic!("{when}: the name is taken, and no account is there"));
-        assert_eq!(account.service.status, Status::Active, "{when}");
+        assert_eq!(account.service.status(), Status::Active, "{when}");
         assert_eq!(account.client_id, client_id, "{when}");
         let mut with_new_user = before.users.clone();
         with_new_user.insert(s3uid.clone());

@@ -192,7 +192,7 @@ async fn a_process_that_takes_too_long_is_killed_and_the_next_request_has_a_new_
     assert_eq!(kept(&app, "cleanup").len(), 1);
     let account = app.context().database.account(&account.s3uid).await;
     let service = account.expect("an answer").expect("the account").service;
-    assert_eq!(service.status, Status::Terminated);
+    assert_eq!(service.status(), Status::Terminated);
 }
 
 #[tokio::test]
@@ -434,7 +434,7 @@ async fn a_clean_up_ends_wherever_its_process_is_killed() {
                 .expect("an answer")
                 .expect("the account")
                 .service
-                .status;
+                .status();
             assert_eq!(status, Status::Terminated, "{index} {moment:?}");
             assert_eq!(app.cluster_buckets("NL", &account.s3uid).await, None);
             if !was_killed {
@@ -649,7 +649,7 @@ async fn an_unpaid_account_is_suspended_once_wherever_its_process_is_killed() {
     let check = async |(account, open): &(&TestAccount, &OpenInvoice), when: &str| {
         let s3uid = &account.s3uid;
         let service = stored(&app, s3uid).await.service;
-        assert_eq!(service.suspension, Some(Suspension::Unpaid), "{when}");
+        assert_eq!(service.suspension(), Some(Suspension::Unpaid), "{when}");
         assert_cluster_agrees(&app, s3uid, when).await;
         assert_eq!(history(&app, s3uid, "suspend_account").await, 1, "{when}");
         let database = &app.context().database;
@@ -676,7 +676,7 @@ async fn a_cancelled_account_ends_once_wherever_its_process_is_killed() {
     };
     let check = async |s3uid: &&String, when: &str| {
         let service = stored(&app, s3uid).await.service;
-        assert_eq!(service.status, Status::Terminating, "{when}");
+        assert_eq!(service.status(), Status::Terminating, "{when}");
         assert_cluster_agrees(&app, s3uid, when).await;
         assert_eq!(history(&app, s3uid, "service_ended").await, 1, "{when}");
     };
@@ -760,7 +760,7 @@ async fn suspended(app: &TestApp) -> usize {
     for account in accounts.expect("accounts") {
         let user = format!("users/{}", account.s3uid);
         let (_, user) = app.admin(&account.location, "GET", &user, None).await;
-        let is_suspended = account.service.suspension == Some(Suspension::Unpaid);
+        let is_suspended = account.service.suspension() == Some(Suspension::Unpaid);
         assert_eq!(user["suspended"], is_suspended, "{user}");
         suspended += usize::from(is_suspended);
     }

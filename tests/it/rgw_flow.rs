@@ -133,7 +133,7 @@ async fn status(app: &TestApp, account: &TestAccount) -> Status {
         .expect("DynamoDB answers")
         .expect("the account")
         .service
-        .status
+        .status()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

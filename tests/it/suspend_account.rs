@@ -106,7 +106,7 @@ async fn suspend_account_and_cancelling_are_two_things() {
         .expect("DynamoDB answers")
         .expect("it is there")
         .service;
-    assert_eq!(service.suspension, Some(Suspension::Administrator));
+    assert_eq!(service.suspension(), Some(Suspension::Administrator));
     assert_eq!(status("admin", "resume_account").await, "cancelling");
     let s3 = app.s3("client", &account).await;
     app.put(&s3, "my-bucket", "x", 1).await;

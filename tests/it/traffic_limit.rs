@@ -154,9 +154,9 @@ async fn suspension(app: &TestApp, account: &TestAccount) -> Option<Suspension> 
     let path = format!("users/{}", account.s3uid);
     let (_, user) = app.admin("NL", "GET", &path, None).await;
     assert_eq!(user["suspended"], kept.are_keys_stopped());
-    let is_stopped = kept.service.suspension.is_some();
-    assert_eq!(kept.service.status == Status::Suspended, is_stopped);
-    kept.service.suspension
+    let is_stopped = kept.service.suspension().is_some();
+    assert_eq!(kept.service.status() == Status::Suspended, is_stopped);
+    kept.service.suspension()
 }
 
 async fn close(app: &mut TestApp, account: &TestAccount, on: &str) {

@@ -236,12 +236,12 @@ async fn remove_account(
         is_last: true,
         ..Step::default()
     };
-    if account.service.status == Status::Terminated {
+    if account.service.status() == Status::Terminated {
         // Whoever ended it may have died right after.
         context.database.leave_rankings(&account.s3uid).await?;
         return Ok(step);
     }
-    if account.service.status != Status::Terminating {
+    if account.service.status() != Status::Terminating {
         // Whoever asked for it died before the account was stopped.
         stop(context, account, task.requested_by.clone(), reason).await?;
         // The account as it is now has another revision: the next step reads it.

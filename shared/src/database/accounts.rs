@@ -18,7 +18,7 @@ use super::{
     Database, Item, attribute, fault, found, item, keys, number_value, page, read, string, written,
     written_if_held,
 };
-use crate::domain::account::{Account, Group, Service, Status, Unsettled};
+use crate::domain::account::{Account, Group, Service, Unsettled};
 use crate::domain::allowance::FreeAccount;
 use crate::domain::bucket_name::BucketName;
 use crate::domain::event::Event;
@@ -556,10 +556,7 @@ impl Database {
         events: &[Event],
     ) -> Result<Written, Fault> {
         let table = &self.tables.accounts;
-        let service = Service {
-            status: Status::Terminated,
-            ..account.service.clone()
-        };
+        let service = account.service.terminate();
         let mut transaction = self.transaction();
         transaction.update(
             account_update(table, account)

@@ -31,11 +31,111 @@ pub enum Status {
     Terminated,
 }
 
+/// Where a service stands, and what its keys are stopped for: there is no suspended service that is suspended for nothing, and none in use
+/// that is suspended. Stored as `status` beside `suspension`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "StoredStanding", try_from = "StoredStanding")]
+pub enum Standing {
+    /// In use.
+    Active,
+    /// Its keys do not work, its data is kept.
+    Suspended(Suspension),
+    /// In use until its cancellation date, unless its keys are stopped.
+    Cancelling(Option<Suspension>),
+    /// Its keys do not work and its data is going, or about to.
+    Terminating(Option<Suspension>),
+    /// Gone, but for its history and invoices.
+    Terminated(Option<Suspension>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredStanding {
+    status: Status,
+    #[serde(default)]
+    suspension: Option<Suspension>,
+}
+
+/// A stored service that cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Nonsense {
+    #[error("a service is suspended, but for nothing")]
+    SuspendedForNothing,
+    #[error("a service is active, but suspended")]
+    ActiveButSuspended,
+}
+
+impl From<Standing> for StoredStanding {
+    fn from(standing: Standing) -> StoredStanding {
+        StoredStanding {
+            status: standing.status(),
+            suspension: standing.suspension(),
+        }
+    }
+}
+
+impl TryFrom<StoredStanding> for Standing {
+    type Error = Nonsense;
+
+    fn try_from(stored: StoredStanding) -> Result<Standing, Nonsense> {
+        Ok(match (stored.status, stored.suspension) {
+            (Status::Active, None) => Standing::Active,
+            (Status::Active, Some(_)) => return Err(Nonsense::ActiveButSuspended),
+            (Status::Suspended, Some(reason)) => Standing::Suspended(reason),
+            (Status::Suspended, None) => return Err(Nonsense::SuspendedForNothing),
+            (Status::Cancelling, suspension) => Standing::Cancelling(suspension),
+            (Status::Terminating, suspension) => Standing::Terminating(suspension),
+            (Status::Terminated, suspension) => Standing::Terminated(suspension),
+        })
+    }
+}
+
+impl Standing {
+    /// In one word.
+    #[must_use]
+    pub fn status(self) -> Status {
+        match self {
+            Standing::Active => Status::Active,
+            Standing::Suspended(_) => Status::Suspended,
+            Standing::Cancelling(_) => Status::Cancelling,
+            Standing::Terminating(_) => Status::Terminating,
+            Standing::Terminated(_) => Status::Terminated,
+        }
+    }
+
+    /// Why its keys are stopped, while they are.
+    #[must_use]
+    pub fn suspension(self) -> Option<Suspension> {
+        match self {
+            Standing::Active => None,
+            Standing::Suspended(reason) => Some(reason),
+            Standing::Cancelling(suspension)
+            | Standing::Terminating(suspension)
+            | Standing::Terminated(suspension) => suspension,
+        }
+    }
+
+    /// In use, unless it is suspended.
+    fn in_use(suspension: Option<Suspension>) -> Standing {
+        suspension.map_or(Standing::Active, Standing::Suspended)
+    }
+
+    /// As far in its life, with its keys stopped for this.
+    fn stopped_for(self, suspension: Option<Suspension>) -> Standing {
+        match self {
+            Standing::Active | Standing::Suspended(_) => Standing::in_use(suspension),
+            Standing::Cancelling(_) => Standing::Cancelling(suspension),
+            Standing::Terminating(_) => Standing::Terminating(suspension),
+            Standing::Terminated(_) => Standing::Terminated(suspension),
+        }
+    }
+}
+
 /// The subscription of an account. Dates take effect at 00:00 UTC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
-    /// Its status.
-    pub status: Status,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub standing: Standing,
     /// The day of the order: all periods count from it.
     pub ordered_on: Date,
     /// The end of the period paid for: the next invoice's day.
@@ -44,9 +144,6 @@ pub struct Service {
     pub cancellation_date: Option<Date>,
     /// The day the data goes, once cancelled or removed. What is told is [`Service::termination`].
     pub termination_date: Option<Date>,
-    /// Why its keys are stopped, while they are.
-    #[serde(default)]
-    pub suspension: Option<Suspension>,
     /// The day the data goes because an invoice is overdue, as it was told with the suspension; there while the account is suspended for
     /// that, also where a member of staff suspended it besides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,12 +224,11 @@ impl Service {
     #[must_use]
     pub fn ordered(on: Date) -> Service {
         Service {
-            status: Status::Active,
+            standing: Standing::Active,
             ordered_on: on,
             next_commit_date: next_anniversary(on, on),
             cancellation_date: None,
             termination_date: None,
-            suspension: None,
             purge_on: None,
             resumed_until: None,
             removal: None,
@@ -141,20 +237,29 @@ impl Service {
         }
     }
 
+    /// Where it stands, in one word.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.standing.status()
+    }
+
+    /// Why its keys are stopped, while they are.
+    #[must_use]
+    pub fn suspension(&self) -> Option<Suspension> {
+        self.standing.suspension()
+    }
+
     fn suspend(&self, reason: Suspension) -> Result<Service, NotAllowed> {
-        let status = match self.status {
-            Status::Active | Status::Suspended => Status::Suspended,
-            Status::Cancelling => Status::Cancelling,
-            Status::Terminating | Status::Terminated => return Err(NotAllowed::Terminating),
-        };
-        let suspension = match (self.suspension, reason) {
+        if let Standing::Terminating(_) | Standing::Terminated(_) = self.standing {
+            return Err(NotAllowed::Terminating);
+        }
+        let suspension = match (self.suspension(), reason) {
             (Some(Suspension::Administrator), _) => Suspension::Administrator,
             (Some(Suspension::Unpaid), Suspension::Traffic) => Suspension::Unpaid,
             _ => reason,
         };
         Ok(Service {
-            status,
-            suspension: Some(suspension),
+            standing: self.standing.stopped_for(Some(suspension)),
             ..self.clone()
         })
     }
@@ -194,13 +299,11 @@ impl Service {
     /// There is traffic again. What else suspended it stays.
     #[must_use]
     pub fn traffic_again(&self) -> Service {
-        let is_only_traffic = self.suspension == Some(Suspension::Traffic);
+        let others = self
+            .suspension()
+            .filter(|reason| *reason != Suspension::Traffic);
         Service {
-            status: match self.status {
-                Status::Suspended if is_only_traffic => Status::Active,
-                status => status,
-            },
-            suspension: self.suspension.filter(|_| !is_only_traffic),
+            standing: self.standing.stopped_for(others),
             traffic_spent_in: None,
             ..self.clone()
         }
@@ -210,23 +313,19 @@ impl Service {
     #[must_use]
     pub fn is_unpaid(&self) -> bool {
         // Whoever was suspended by an earlier version was not told a day.
-        self.purge_on.is_some() || self.suspension == Some(Suspension::Unpaid)
+        self.purge_on.is_some() || self.suspension() == Some(Suspension::Unpaid)
     }
 
     /// Nothing of it is overdue any more: what it was suspended for, what was to come of that, and the time that staff gave are past. What
     /// a member of staff suspended stays so, and so does what has no traffic left; what is going goes on, on the day that was told for that.
     #[must_use]
     pub fn paid(&self) -> Service {
-        let suspension = match self.suspension {
+        let suspension = match self.suspension() {
             Some(Suspension::Unpaid) => self.traffic_spent_in.map(|_| Suspension::Traffic),
             suspension => suspension,
         };
         Service {
-            status: match self.status {
-                Status::Suspended if suspension.is_none() => Status::Active,
-                status => status,
-            },
-            suspension,
+            standing: self.standing.stopped_for(suspension),
             purge_on: None,
             resumed_until: None,
             ..self.clone()
@@ -239,17 +338,14 @@ impl Service {
     /// # Errors
     /// When it is not suspended, or going.
     pub fn resume(&self, until: Option<Date>) -> Result<Service, NotAllowed> {
-        let status = match self.status {
-            Status::Active | Status::Suspended => Status::Active,
-            Status::Cancelling => Status::Cancelling,
-            Status::Terminating | Status::Terminated => return Err(NotAllowed::Terminating),
-        };
-        if self.suspension.is_none() {
+        if let Standing::Terminating(_) | Standing::Terminated(_) = self.standing {
+            return Err(NotAllowed::Terminating);
+        }
+        if self.suspension().is_none() {
             return Err(NotAllowed::NotSuspended);
         }
         Ok(Service {
-            status,
-            suspension: None,
+            standing: self.standing.stopped_for(None),
             purge_on: None,
             resumed_until: until,
             traffic_spent_in: None,
@@ -262,7 +358,7 @@ impl Service {
     /// # Errors
     /// When it is going.
     pub fn give_time(&self, until: Date) -> Result<Service, NotAllowed> {
-        match self.status {
+        match self.status() {
             Status::Active | Status::Suspended | Status::Cancelling => Ok(Service {
                 resumed_until: Some(until),
                 ..self.clone()
@@ -275,7 +371,7 @@ impl Service {
     #[must_use]
     pub fn remove(&self, today: Date, reason: TerminationReason) -> Service {
         Service {
-            status: Status::Terminating,
+            standing: Standing::Terminating(self.suspension()),
             cancellation_date: Some(today),
             termination_date: Some(today),
             purge_on: None,
@@ -301,8 +397,17 @@ impl Service {
     #[must_use]
     pub fn end(&self) -> Service {
         Service {
-            status: Status::Terminating,
+            standing: Standing::Terminating(self.suspension()),
             resumed_until: None,
+            ..self.clone()
+        }
+    }
+
+    /// Gone, with its data.
+    #[must_use]
+    pub fn terminate(&self) -> Service {
+        Service {
+            standing: Standing::Terminated(self.suspension()),
             ..self.clone()
         }
     }
@@ -328,7 +433,7 @@ impl Service {
             .map(|(date, why)| (date, Due::Purge(why)));
         let again = self.resumed_until.map(|date| (date, Due::Suspension));
         let unpaid = self.purge_on.and(purge);
-        let found = match self.status {
+        let found = match self.status() {
             Status::Active | Status::Suspended => [None, again, unpaid],
             Status::Cancelling => [
                 self.cancellation_date.map(|date| (date, Due::End)),
@@ -346,7 +451,7 @@ impl Service {
     /// # Errors
     /// When it is cancelled already, or going.
     pub fn cancel(&self, today: Date, retention_days: u16) -> Result<Service, NotAllowed> {
-        match self.status {
+        match self.status() {
             Status::Active | Status::Suspended => {}
             Status::Cancelling => return Err(NotAllowed::AlreadyCancelling),
             Status::Terminating | Status::Terminated => return Err(NotAllowed::Terminating),
@@ -356,7 +461,7 @@ impl Service {
         let running = next_anniversary(self.ordered_on, yesterday);
         let cancellation_date = self.next_commit_date.max(running);
         Ok(Service {
-            status: Status::Cancelling,
+            standing: Standing::Cancelling(self.suspension()),
             removal: None,
             cancellation_date: Some(cancellation_date),
             termination_date: Some(
@@ -372,7 +477,7 @@ impl Service {
     /// When it was not cancelled, or it is too late.
     pub fn undo_cancel(&self, today: Date) -> Result<Service, NotAllowed> {
         let is_over = self.cancellation_date.is_some_and(|date| date <= today);
-        match self.status {
+        match self.status() {
             // Its last period may have been closed by now, and no other would follow.
             Status::Cancelling if is_over => return Err(NotAllowed::Terminating),
             Status::Cancelling => {}
@@ -380,11 +485,7 @@ impl Service {
             Status::Terminating | Status::Terminated => return Err(NotAllowed::Terminating),
         }
         Ok(Service {
-            status: if self.suspension.is_some() {
-                Status::Suspended
-            } else {
-                Status::Active
-            },
+            standing: Standing::in_use(self.suspension()),
             cancellation_date: None,
             termination_date: None,
             ..self.clone()
@@ -579,20 +680,20 @@ impl Account {
     /// Whether its owner can still see it and act on it.
     #[must_use]
     pub fn is_visible(&self) -> bool {
-        self.service.status != Status::Terminated
+        self.service.status() != Status::Terminated
     }
 
     /// Whether its keys are not to work.
     #[must_use]
     pub fn are_keys_stopped(&self) -> bool {
-        self.is_going() || self.service.suspension.is_some()
+        self.is_going() || self.service.suspension().is_some()
     }
 
     /// Whether its owner's changes are still taken.
     #[must_use]
     pub fn is_going(&self) -> bool {
         matches!(
-            self.service.status,
+            self.service.status(),
             Status::Terminating | Status::Terminated
         )
     }
@@ -746,12 +847,41 @@ mod tests {
     }
 
     #[test]
+    fn a_standing_is_stored_as_its_status_beside_its_suspension_and_no_other_pair_is_read() {
+        let service = Service::ordered(date(2026, 1, 15));
+        let unpaid = service.suspend_unpaid(date(2026, 3, 1)).expect("suspended");
+        let cancelled = unpaid.cancel(date(2026, 1, 20), 30).expect("cancelled");
+        let pairs = [
+            (service, ("active", None)),
+            (unpaid, ("suspended", Some("unpaid"))),
+            (cancelled.clone(), ("cancelling", Some("unpaid"))),
+            (cancelled.end(), ("terminating", Some("unpaid"))),
+            (cancelled.paid().terminate(), ("terminated", None)),
+        ];
+        for (service, (status, suspension)) in pairs {
+            let stored = serde_json::to_value(&service).expect("stored");
+            assert_eq!(stored["status"], status);
+            assert_eq!(stored["suspension"], serde_json::json!(suspension));
+            let read: Service = serde_json::from_value(stored.clone()).expect("read");
+            assert_eq!(read, service);
+            let mut other = stored;
+            match status {
+                "active" => other["suspension"] = "unpaid".into(),
+                "suspended" => other["suspension"] = serde_json::Value::Null,
+                _ => continue,
+            }
+            let refused = serde_json::from_value::<Service>(other).expect_err("nonsense");
+            assert!(refused.to_string().starts_with("a service is"), "{refused}");
+        }
+    }
+
+    #[test]
     fn of_several_reasons_each_is_lifted_by_its_own_and_staff_lift_all() {
         let spent = date(2026, 1, 15);
         let purge_on = date(2026, 3, 1);
         let active = Service::ordered(spent);
         let traffic = active.suspend_for_traffic(spent).expect("suspended");
-        let state = |service: &Service| (service.status, service.suspension);
+        let state = |service: &Service| (service.status(), service.suspension());
         let suspended = |reason| (Status::Suspended, Some(reason));
         assert_eq!(state(&traffic), suspended(Suspension::Traffic));
         assert_eq!(traffic.paid(), traffic);
@@ -819,7 +949,7 @@ mod tests {
         let service = Service::ordered(date(2026, 1, 31));
         assert_eq!(service.next_commit_date, date(2026, 2, 28));
         let cancelled = service.cancel(date(2026, 2, 3), 30).expect("cancel");
-        assert_eq!(cancelled.status, Status::Cancelling);
+        assert_eq!(cancelled.status(), Status::Cancelling);
         assert_eq!(cancelled.cancellation_date, Some(date(2026, 2, 28)));
         assert_eq!(cancelled.termination_date, Some(date(2026, 3, 30)));
         assert_eq!(

@@ -31,7 +31,7 @@ pub struct ClosingOutcome {
 #[must_use]
 pub fn is_next_charged(account: &Account, sold: &Plan, charge_suspended: bool) -> bool {
     sold.charge_suspended.unwrap_or(charge_suspended)
-        || account.service.suspension != Some(Suspension::Administrator)
+        || account.service.suspension() != Some(Suspension::Administrator)
 }
 
 impl ClosingOutcome {
@@ -130,7 +130,7 @@ pub fn close(
     currency: Currency,
 ) -> Result<ClosingOutcome, PriceError> {
     let mut lines = overage_lines(account, (from, to), parts, opened_anew, currency)?;
-    let is_renewed = match account.service.status {
+    let is_renewed = match account.service.status() {
         Status::Active | Status::Suspended => true,
         Status::Cancelling => account
             .service

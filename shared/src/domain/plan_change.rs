@@ -124,7 +124,7 @@ pub fn check(
     plan: &Plan,
     free_limit: u32,
 ) -> Result<(), Refused> {
-    match account.service.status {
+    match account.service.status() {
         Status::Active | Status::Suspended => {}
         Status::Cancelling => return Err(NotAllowed::AlreadyCancelling.into()),
         Status::Terminating | Status::Terminated => return Err(NotAllowed::Terminating.into()),
