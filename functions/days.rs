@@ -213,7 +213,7 @@ impl Change<'_> {
         let figures = metered.figures(account, buckets, now);
         let new_month = metered.month(account, month, now);
         if let Some(limit) = limit
-            && account.listed_for.is_some()
+            && account.is_visible()
             && let left_bytes =
                 limit_left(context, &figures, &metered, limit.plan_bytes, now).await?
             && figures.period_bytes_sent >= left_bytes
@@ -224,8 +224,8 @@ impl Change<'_> {
             };
             traffic_used_up(context, &figures, limit).await?;
         }
-        let told = match account.listed_for {
-            Some(_) if quota_events == QuotaEvents::Emit => account
+        let told = match quota_events {
+            QuotaEvents::Emit if account.is_visible() => account
                 .quota_told
                 .next(figures.stored_bytes, account.quota_bytes()),
             _ => None,
@@ -289,7 +289,7 @@ impl Change<'_> {
             && account.period_from == account.service.period_start(today)
             && account.period_peak_stored_bytes >= bytes
             && month.peak_stored_bytes >= bytes
-            && month.stands_in(account.group_key.as_deref(), self.date)
+            && month.stands_in(account.listed_group().as_ref(), self.date)
             && buckets(self.samples.iter().copied()).is_none_or(|count| count == account.buckets)
     }
 }

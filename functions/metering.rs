@@ -269,7 +269,7 @@ impl Metered {
         MonthUsage::new(
             &account.s3uid,
             account.id,
-            account.group_key.as_deref(),
+            account.listed_group().as_ref(),
             month,
             (of_month.bytes_sent, of_month.peak_stored_bytes),
         )

@@ -797,12 +797,6 @@ fn bill(order: &Order) -> Bill {
 }
 
 fn account(order: &Order, now: Timestamp) -> Account {
-    let group = Group {
-        plan_id: order.plan_id,
-        storage_type: order.storage_type.clone(),
-        location: order.location.clone(),
-        billing: order.billing.clone(),
-    };
     Account {
         s3uid: order.s3uid.clone(),
         id: order.account_id,
@@ -825,12 +819,7 @@ fn account(order: &Order, now: Timestamp) -> Account {
         period_from: order.ordered_on(),
         period_bytes_sent: 0,
         period_peak_stored_bytes: 0,
-        listed_for: Some(order.client_id),
-        group_key: Some(group.key()),
         commits_on: Some(Service::ordered(order.ordered_on()).next_commit_date),
-        ending: None,
-        ends_on: None,
-        metered_at: Some(order.location.clone()),
         plan_changes: PlanChanges::default(),
         quota_told: QuotaLevel::default(),
         unsettled: None,

@@ -252,7 +252,7 @@ impl Shard<'_> {
             month = next;
         }
         // Who has ended has no figures any more.
-        let figures = account.listed_for.is_some().then(|| {
+        let figures = account.is_visible().then(|| {
             let buckets = totals.buckets.get(&account.s3uid);
             let buckets = buckets.and_then(|(date, count)| {
                 let is_latest = metered.days.range(date..).all(|(later, _)| later == date);

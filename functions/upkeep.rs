@@ -31,7 +31,7 @@ pub(crate) async fn regroup(context: &Context, client_id: u64) -> Result<(), Fau
             continue;
         };
         let is_right = account.email == client.email && account.billing == client.billing;
-        if is_right || account.group_key.is_none() {
+        if is_right || !account.is_visible() {
             continue;
         }
         let group = Group {

@@ -445,7 +445,6 @@ fn matches(caller: &Caller, query: &Query, account: &Account) -> bool {
     let is_meant = |id: u64| id == account.client_id || !caller.is_admin() && id == account.id;
     let is = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|wanted| wanted == is);
     account.is_visible()
-        && account.listed_for.is_some()
         && query.id.is_none_or(is_meant)
         && query.account_id.is_none_or(|id| id == account.id)
         && query
@@ -524,7 +523,7 @@ async fn ranked(
         // One that is being removed at this moment stands in no listing any more.
         let account = accounts
             .remove(&usage.s3uid)
-            .filter(|account| account.listed_for.is_some())?;
+            .filter(|account| account.is_visible())?;
         Some(Row {
             account,
             bytes_sent: usage.bytes_sent,

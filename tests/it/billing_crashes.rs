@@ -698,7 +698,8 @@ async fn a_cancelled_account_ends_once_and_is_purged_once() {
             let s3uid = &account.s3uid;
             let account = stored(&app, s3uid).await;
             assert_eq!(account.service.status(), Status::Terminated, "{when}");
-            assert_eq!(account.ending, None, "{when}");
+            let item = app.account_item(s3uid).await;
+            assert_eq!(item.get("ending"), None, "{when}");
             assert_cluster_agrees(&app, s3uid, when).await;
             let events = outbox(&app).await;
             assert_eq!(told(&events, Kind::AccountTerminated, s3uid), 1, "{when}");

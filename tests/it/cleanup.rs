@@ -191,7 +191,9 @@ async fn assert_account_gone(
     }
     let kept = kept(app, account).await;
     assert_eq!(kept.service.status(), Status::Terminated, "{when}");
-    assert_eq!((kept.listed_for, kept.group_key), (None, None), "{when}");
+    let item = app.account_item(&account.s3uid).await;
+    let listed = (item.get("listed_for"), item.get("group_key"));
+    assert_eq!(listed, (None, None), "{when}");
     assert_eq!(
         kept.secret_key_ciphertext, "",
         "{when}: the secret key is kept"

@@ -261,7 +261,8 @@ async fn time_is_over(is_paid_meanwhile: bool) {
                     service.termination(),
                 );
                 assert_eq!(state, (Status::Active, None, None), "{when}");
-                assert_eq!(stored(&app, s3uid).await.ends_on, None, "{when}");
+                let item = app.account_item(s3uid).await;
+                assert_eq!(item.get("ends_on"), None, "{when}");
             } else {
                 assert_eq!(service.status(), Status::Suspended, "{when}");
                 assert_eq!(service.suspension(), Some(Suspension::Unpaid), "{when}");

@@ -586,8 +586,11 @@ async fn accounts_that_the_version_before_cancelled_end_on_their_days_or_go_on()
         .app
         .call("client", "cancel_payment_account_deletion", own);
     assert_eq!(undone.await.ok()["service"]["status"], "active");
-    let goes_on = stored(&old.app, &old.cancelling.s3uid).await;
-    assert_eq!((goes_on.ending, goes_on.ends_on), (None, None));
+    let goes_on = old.app.account_item(&old.cancelling.s3uid).await;
+    assert_eq!(
+        (goes_on.get("ending"), goes_on.get("ends_on")),
+        (None, None)
+    );
 }
 
 #[tokio::test]

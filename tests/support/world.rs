@@ -205,6 +205,21 @@ impl TestApp {
             .expect("the item is deleted");
     }
 
+    /// An account's item as it is stored, with the attributes that only indexes read.
+    pub async fn account_item(&self, s3uid: &str) -> Value {
+        let answer = self
+            .dynamodb()
+            .get_item()
+            .table_name(&self.stack.environment()["ACCOUNTS_TABLE"])
+            .consistent_read(true)
+            .key("pk", AttributeValue::S(format!("ACCOUNT#{s3uid}")))
+            .key("sk", AttributeValue::S("ACCOUNT".into()))
+            .send()
+            .await
+            .expect("DynamoDB answers");
+        plain_map(&answer.item.expect("the account"))
+    }
+
     /// The sort keys of a partition.
     pub async fn sort_keys(&self, table: &str, pk: &str) -> Vec<String> {
         let answer = self

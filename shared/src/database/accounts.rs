@@ -731,7 +731,7 @@ pub(super) fn was_told(account: &Account) -> &'static str {
 /// What an account is sold, as text of what is to be set: its values are added by [`with_terms`].
 pub(super) fn terms(account: &Account, after: &Account) -> String {
     let mut set = "plan_id = :plan_id, plan_version = :plan_version, quota_gb = :quota, is_free = :is_free, plan_changes = :plan_changes".to_owned();
-    if after.group_key.is_some() {
+    if after.is_visible() {
         set.push_str(", group_key = :group");
     }
     if after.quota_told != account.quota_told {
@@ -752,8 +752,8 @@ pub(super) fn with_terms(
         .expression_attribute_values(":quota", number_value(after.quota_gb))
         .expression_attribute_values(":is_free", AttributeValue::Bool(after.is_free))
         .expression_attribute_values(":plan_changes", attribute(&after.plan_changes)?);
-    if let Some(group_key) = &after.group_key {
-        update = update.expression_attribute_values(":group", string(group_key));
+    if let Some(group) = after.listed_group() {
+        update = update.expression_attribute_values(":group", string(group.key()));
     }
     if after.quota_told != account.quota_told {
         // The worker that collects usage tells of it too, and does not raise the revision.
@@ -821,11 +821,42 @@ fn account_update(table: &str, account: &Account) -> UpdateBuilder {
         .expression_attribute_values(":next", number_value(account.revision + 1))
 }
 
+/// An account as a row: with the attributes that only indexes read. All follow from it, and who changes it changes them with it.
+#[derive(Serialize)]
+struct AccountRow<'a> {
+    #[serde(flatten)]
+    account: &'a Account,
+    /// The client whose list it stands in; absent once it is terminated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listed_for: Option<u64>,
+    /// The listing group it stands in, see [`Group::key`]; absent once it is terminated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group_key: Option<String>,
+    /// Present while an end of its service is ahead, see [`Service::due`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ending: Option<&'static str>,
+    /// The day of that end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ends_on: Option<Date>,
+    /// The location, as long as its usage is collected: beyond its end, until its last hour is.
+    metered_at: &'a str,
+}
+
+/// A new account.
 pub(super) fn account_item(account: &Account) -> Result<Item, Fault> {
+    let due = account.service.due();
+    let row = AccountRow {
+        account,
+        listed_for: account.is_visible().then_some(account.client_id),
+        group_key: account.listed_group().map(|group| group.key()),
+        ending: due.map(|_| OPEN),
+        ends_on: due.map(|(date, _)| date),
+        metered_at: &account.location,
+    };
     item(
         keys::account(&account.s3uid),
         Some(keys::ACCOUNT.into()),
-        account,
+        &row,
     )
 }
 
@@ -859,4 +890,42 @@ pub(super) fn bucket_delete(
         .key("sk", string(keys::BUCKET))
         .condition_expression("attribute_not_exists(pk) OR bucket_owner = :owner")
         .expression_attribute_values(":owner", AttributeValue::S(row.bucket_owner.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+
+    use super::*;
+    use crate::domain::closing::tests::account;
+
+    #[test]
+    fn an_account_is_stored_with_what_its_indexes_read_and_read_without() {
+        let active = account(date(2026, 1, 15));
+        let today = date(2026, 1, 20);
+        let cancelled = Account {
+            service: active.service.cancel(today, 30).expect("cancelled"),
+            ..active.clone()
+        };
+        let terminated = Account {
+            service: cancelled.service.end().terminate(),
+            ..active.clone()
+        };
+        let listed = Some(string("PLAN#2#LOCATION#NL#BILLING#direct"));
+        let ends_on = Some(string("2026-02-15"));
+        for (account, client, group, ends_on) in [
+            (active, Some(number_value(1)), listed.clone(), None),
+            (cancelled, Some(number_value(1)), listed, ends_on),
+            (terminated, None, None, None),
+        ] {
+            let item = account_item(&account).expect("an item");
+            assert_eq!(item.get("listed_for"), client.as_ref());
+            assert_eq!(item.get("group_key"), group.as_ref());
+            assert_eq!(item.get("ends_on"), ends_on.as_ref());
+            assert_eq!(item.contains_key("ending"), ends_on.is_some());
+            assert_eq!(item["metered_at"], string("NL"));
+            let again: Account = read("accounts", item).expect("read");
+            assert_eq!(again, account);
+        }
+    }
 }

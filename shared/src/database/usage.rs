@@ -77,7 +77,7 @@ impl MonthUsage {
     pub fn new(
         s3uid: &str,
         id: u64,
-        group_key: Option<&str>,
+        group: Option<&Group>,
         date: Date,
         (bytes_sent, peak_stored_bytes): (u64, u64),
     ) -> MonthUsage {
@@ -86,7 +86,7 @@ impl MonthUsage {
             id,
             bytes_sent,
             peak_stored_bytes,
-            month_group: group_key.map(|group_key| keys::month_group(group_key, date)),
+            month_group: group.map(|group| keys::month_group(&group.key(), date)),
         }
     }
 }
@@ -94,8 +94,8 @@ impl MonthUsage {
 impl MonthUsage {
     /// Whether it stands in the ranking of this listing group, or in none where there is no group.
     #[must_use]
-    pub fn stands_in(&self, group_key: Option<&str>, date: Date) -> bool {
-        self.month_group == group_key.map(|group_key| keys::month_group(group_key, date))
+    pub fn stands_in(&self, group: Option<&Group>, date: Date) -> bool {
+        self.month_group == group.map(|group| keys::month_group(&group.key(), date))
     }
 }
 

@@ -543,24 +543,9 @@ pub struct Account {
     /// The most bytes stored in the running period, when last looked.
     #[serde(default)]
     pub period_peak_stored_bytes: u64,
-    /// The client whose list it stands in; absent once it is terminated.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub listed_for: Option<u64>,
-    /// The listing group it stands in, see [`Group::key`]; absent once it is terminated.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub group_key: Option<String>,
     /// The commit date its period is to be closed on; absent once there is no further period to close.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commits_on: Option<Date>,
-    /// Present while an end of its service is ahead, see [`Service::due`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ending: Option<String>,
-    /// The day of that end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ends_on: Option<Date>,
-    /// The location, as long as its usage is collected: beyond its end, until its last hour is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metered_at: Option<String>,
     /// Its changes of plan, in the running period and to come.
     #[serde(default, skip_serializing_if = "PlanChanges::is_empty")]
     pub plan_changes: PlanChanges,
@@ -585,6 +570,12 @@ impl Account {
         self.quota_gb.saturating_mul(GB_BYTES)
     }
 
+    /// The group it stands in in the listings; none once it is terminated.
+    #[must_use]
+    pub fn listed_group(&self) -> Option<Group> {
+        self.is_visible().then(|| self.group())
+    }
+
     /// Where it stands in the listings when it stands in any.
     #[must_use]
     pub fn group(&self) -> Group {
@@ -607,7 +598,6 @@ impl Account {
             plan_changes,
             ..self.clone()
         };
-        account.group_key = self.group_key.as_ref().map(|_| account.group().key());
         let told = self.quota_told;
         account.quota_told = told
             .next(account.stored_bytes, account.quota_bytes())
