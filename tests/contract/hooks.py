@@ -78,7 +78,9 @@ def before_load_schema(context, raw_schema):
         schemas[name.removesuffix("Call") + "Form"] = without_null(schemas[name])
     for name, path in raw_schema["paths"].items():
         for operation in path.values():
-            for parameter in operation.get("parameters", []):
+            # The header is the parameter of the same name: with two values of it a call is refused.
+            operation["parameters"] = [parameter for parameter in operation.get("parameters", []) if "$ref" not in parameter]
+            for parameter in operation["parameters"]:
                 if name == "/eq_callback.php" and parameter["name"] in FUZZ["known"].get("EqCallbackCheck", {}):
                     parameter["schema"]["enum"] = FUZZ["known"]["EqCallbackCheck"][parameter["name"]]
             for kind, body in operation.get("requestBody", {"content": {}})["content"].items():
@@ -118,7 +120,9 @@ def reads_as_right(case):
 @schemathesis.hook
 def filter_failure(context, failure, case, response):
     if isinstance(failure, AcceptedNegativeData):
-        return not reads_as_right(case)
+        # An amount is read in the client's currency, so the client is looked up first.
+        is_before_amount = response.status_code == 404 and "add_credit" in response.text
+        return not (reads_as_right(case) or is_before_amount)
     if isinstance(failure, RejectedPositiveData):
         message = response.json()["message"]
         # To a schema 1.0 is a whole number, but not to the API, which reads texts as well.

@@ -35,33 +35,33 @@ macro_rules! reasons {
 reasons! {
     400 {
         ParameterMissing "A parameter is missing"
-        ParameterInvalid "A parameter is not what it must be"
+        ParameterInvalid "A parameter has an invalid value"
         ParameterUnknown "The action does not take a parameter of this name"
         RequestUnreadable "The request cannot be read"
         ActionUnknown "There is no action of this name"
     }
     401 {
-        TokenMissing "There is no token"
+        TokenMissing "The token is missing"
         TokenInvalid "The token is wrong, has been ended, or is used from another address"
-        TokenExpired "The token's time is over"
+        TokenExpired "The token has expired"
         KeyInvalid "The API key is wrong or revoked"
     }
     402 {
-        NotEnoughCredit "The client's credit does not suffice"
-        CreditLimitReached "The client would owe more than it may"
-        InvoiceOverdue "The client has to pay an overdue invoice first"
+        NotEnoughCredit "The client does not have enough credit"
+        CreditLimitReached "The client would exceed its credit limit"
+        InvoiceOverdue "The client must pay an overdue invoice first"
     }
     403 {
         AdministratorsOnly "Only administrators may do this"
         AccountSuspended "An administrator has suspended the account"
-        AccountSuspendedUnpaid "The account is suspended, since an invoice is overdue"
-        AccountSuspendedTraffic "The account is suspended, since the traffic of its period is used up"
-        AccountLimitReached "The client has as many accounts as it may"
-        FreeAccountLimitReached "The client has as many free accounts as it may, or ended too many of them this month"
+        AccountSuspendedUnpaid "The account is suspended: an invoice is overdue"
+        AccountSuspendedTraffic "The account is suspended: the traffic of its period is used up"
+        AccountLimitReached "The client has reached its limit of accounts"
+        FreeAccountLimitReached "The client has reached its limit of free accounts, or removed too many this month"
         AccessDenied "The storage does not allow it"
     }
     404 {
-        PathUnknown "There is nothing at this address"
+        PathUnknown "There is nothing at this path"
         AccountNotFound "The account does not exist, or is another client's"
         ClientNotFound "There is no such client"
         PlanNotFound "There is no such plan, or the client may not have it"
@@ -71,51 +71,51 @@ reasons! {
         CallbackNotFound "The callback key is wrong, or has been used"
     }
     405 {
-        MethodNotAllowed "The address does not take this method"
+        MethodNotAllowed "The path does not allow this method"
     }
     409 {
         BucketNameTaken "The name of the bucket is taken"
         EmailTaken "Another client has this email"
-        ChangedMeanwhile "Somebody else is changing the same: ask again"
-        RequestUnderWay "The first request with this idempotency key is still under way: ask again"
+        ChangedMeanwhile "Another request is changing the same: retry"
+        RequestUnderWay "The first request with this idempotency key is still in progress: retry later"
         AccountTerminating "The account is being deleted"
         AccountCancelled "The account is cancelled already"
         AccountNotCancelled "The account is not being cancelled"
         AccountNotSuspended "The account is not suspended"
         AccountNotOverdue "Nothing is overdue on the account"
-        NoKeyToConfirm "No new key of the account waits to be confirmed"
+        NoKeyToConfirm "The account has no new key to confirm"
         SamePlan "The account is on this plan already"
         PlanNotAvailable "The plan is not sold to this client, or not where the account is"
         PlanTooSmall "The account stores more than the plan allows"
         TooManyPlanChanges "The plan was changed too often in this period"
-        PeriodClosing "The period that has ended is still to be closed: ask again"
-        CurrencyInUse "The client has accounts, credit or debts in its currency"
+        PeriodClosing "The last period has yet to be closed: retry later"
+        CurrencyInUse "The client has accounts, credit or debts in its current currency"
         CurrencyMismatch "The client is billed in another currency"
-        ConfirmationNeeded "The call ends the caller's own access and has to be confirmed"
-        AmountTooLarge "An amount is larger than can be kept"
+        ConfirmationNeeded "The call would end the caller's own access and needs confirmation"
+        AmountTooLarge "An amount is too large"
         OwnRole "Administrators cannot change their own role"
-        NoSuccessor "The successor has to be another administrator who can come in without the caller"
-        StorageRefused "The storage refuses it in the present state"
+        NoSuccessor "The successor must be another administrator who can log in without the caller"
+        StorageRefused "The storage refuses it in its current state"
     }
     413 {
         RequestTooLarge "The body is too large"
     }
     415 {
-        MediaTypeUnsupported "The body is of a type that is not read"
+        MediaTypeUnsupported "The body's media type is not supported"
     }
     422 {
         IdempotencyKeyReused "The idempotency key was used with other parameters"
         ReferenceReused "The reference was used for another payment"
     }
     429 {
-        TooManyRequests "Too many requests at once: ask again"
+        TooManyRequests "Too many concurrent requests: retry later"
     }
     500 {
-        InternalError "A fault of ours"
+        InternalError "A fault on our side"
     }
     503 {
-        StorageUnavailable "The storage cannot answer now: ask again"
-        TemporarilyUnavailable "A service behind the API cannot answer now: ask again"
+        StorageUnavailable "The storage is unavailable: retry later"
+        TemporarilyUnavailable "A service behind the API is unavailable: retry later"
     }
 }
 

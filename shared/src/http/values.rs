@@ -123,7 +123,7 @@ impl<'de> Deserialize<'de> for PageToken {
 
 schema!(PageToken, "PageToken", {
     "type": "string",
-    "pattern": "^[0-9]{1,19}$",
+    "pattern": "^[1-9][0-9]{0,17}$",
     "examples": ["17"],
 });
 
