@@ -7,6 +7,7 @@ use wharfage::domain::account::Account;
 use wharfage::domain::allowance::{
     FreeAccount, MOST_ENDED, OpenedAnew, Used, end_of_month, predecessors,
 };
+use wharfage::domain::client::ClientId;
 use wharfage::domain::usage::Usage;
 use wharfage::error::{Fault, Reason, Rejection};
 
@@ -74,7 +75,7 @@ async fn used(
 /// Says from when on one can be ordered.
 pub(crate) async fn check_ended(
     context: &Context,
-    client_id: u64,
+    client_id: ClientId,
 ) -> Result<Result<(), Rejection>, Fault> {
     let today = wharfage::domain::period::date_of(context.now());
     let accounts = context.database.free_accounts(client_id, today).await?;

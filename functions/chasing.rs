@@ -10,6 +10,7 @@ use serde_json::json;
 use wharfage::context::Context;
 use wharfage::database::OpenInvoice;
 use wharfage::domain::account::Account;
+use wharfage::domain::client::ClientId;
 use wharfage::domain::dunning::{NextStep, Step, is_overdue};
 use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
@@ -24,7 +25,7 @@ use crate::suspension;
 /// more. What was paid, and what stands in the way of lifting one: the others are lifted all the same.
 pub(crate) async fn settle(
     context: &Context,
-    client_id: u64,
+    client_id: ClientId,
 ) -> Result<(Vec<PaidPart>, Result<(), Fault>), Fault> {
     let paid = pay_open(context, client_id).await?;
     let lifted = lift_what_is_paid(context, client_id, None).await?;
@@ -35,7 +36,7 @@ pub(crate) async fn settle(
 /// may not show it yet.
 pub(crate) async fn lift_what_is_paid(
     context: &Context,
-    client_id: u64,
+    client_id: ClientId,
     also: Option<&str>,
 ) -> Result<Result<(), Fault>, Fault> {
     let accounts = context.database.client_accounts(client_id).await?;
@@ -104,7 +105,7 @@ fn overdue<'a>(context: &Context, open: &'a [OpenInvoice], s3uid: &str) -> Vec<&
 /// account.
 pub(crate) async fn chase(
     context: &Context,
-    client_id: u64,
+    client_id: ClientId,
     due_on: Date,
     invoice_id: InvoiceId,
 ) -> Result<(), Fault> {
@@ -116,7 +117,7 @@ pub(crate) async fn chase(
 
 async fn step_of_chasing(
     context: &Context,
-    client_id: u64,
+    client_id: ClientId,
     due_on: Date,
     invoice_id: InvoiceId,
 ) -> Result<(), Fault> {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, to_value};
-use wharfage::domain::client::{Client, Role};
+use wharfage::domain::client::{Client, ClientId, Role};
 use wharfage::domain::money::{Currency, to_major, to_minor};
 use wharfage::error::{Reason, Rejection};
 use wharfage::http::typed::Given;
@@ -162,7 +162,7 @@ impl Terms {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ClientShown {
     /// Its number.
-    client_id: u64,
+    client_id: ClientId,
     /// Its email.
     email: String,
     /// Its role.

@@ -6,6 +6,7 @@ use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::Serialize;
 use wharfage::context::Context;
+use wharfage::domain::client::ClientId;
 use wharfage::domain::figures::gb;
 use wharfage::domain::invoice::{Basis, Invoice, InvoiceId, InvoiceStatus, Line};
 use wharfage::domain::money::{Currency, to_major};
@@ -30,7 +31,7 @@ pub struct InvoiceShown {
     /// The number printed on it.
     number: String,
     /// Its owner.
-    client_id: u64,
+    client_id: ClientId,
     /// The account it is about.
     s3uid: String,
     /// The currency of its amounts.

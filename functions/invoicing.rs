@@ -5,6 +5,7 @@ use serde_json::json;
 use wharfage::context::Context;
 use wharfage::database::{Guard, Issue, Lowered, OpenInvoice, Place};
 use wharfage::domain::account::Account;
+use wharfage::domain::client::ClientId;
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::invoice::{Invoice, InvoiceId, Line, TakenOff};
 use wharfage::domain::ledger::{Cause, Posting};
@@ -46,7 +47,7 @@ pub(crate) fn issue_events(context: &Context, invoice: &Invoice) -> Vec<Event> {
 /// What an invoice is made of.
 pub(crate) struct Bill {
     /// Who pays.
-    pub client_id: u64,
+    pub client_id: ClientId,
     /// For which account.
     pub s3uid: String,
     /// In what.

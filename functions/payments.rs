@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use wharfage::context::Context;
 use wharfage::database::{Guard, Lowered, OpenInvoice, Written};
+use wharfage::domain::client::ClientId;
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::history::{Actor, Entry};
 use wharfage::domain::invoice::{InvoiceId, TakenOff};
@@ -58,7 +59,10 @@ pub(crate) fn payments(
 }
 
 /// Pays a client's open invoices from its credit, in each currency the one due first first, and the last of them in part. What was paid.
-pub(crate) async fn pay_open(context: &Context, client_id: u64) -> Result<Vec<PaidPart>, Fault> {
+pub(crate) async fn pay_open(
+    context: &Context,
+    client_id: ClientId,
+) -> Result<Vec<PaidPart>, Fault> {
     let mut paid = Vec::new();
     let mut collisions = 0;
     while collisions < TRIES {

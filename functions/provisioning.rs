@@ -21,7 +21,7 @@ use wharfage::context::Context;
 use wharfage::database::{Conflict, Written};
 use wharfage::domain::account::{Account, Group, Service, Status};
 use wharfage::domain::bucket_name;
-use wharfage::domain::client::Client;
+use wharfage::domain::client::{Client, ClientId};
 use wharfage::domain::credential::hash;
 use wharfage::domain::dunning::is_overdue;
 use wharfage::domain::event::Kind;
@@ -149,7 +149,7 @@ pub(crate) async fn place(
     let bucket_name = asked.bucket_name.map(|BucketName(name)| name);
     let idempotency_key = idempotency_key(raw, asked.idempotency_key)?;
     let client_id = caller
-        .client_of(asked.id.map(|Whole(id)| id))?
+        .client_of(asked.id.map(|Whole(id)| ClientId(id)))?
         .unwrap_or(caller.client_id);
     let now = context.now();
     // An order whose name is made up is the same order when it comes again, and its name the first one.

@@ -13,6 +13,7 @@ use serde_json::json;
 use wharfage::context::Context;
 use wharfage::domain::account::{Account, Service, Standing};
 use wharfage::domain::allowance::{OpenedAnew, end_of_month};
+use wharfage::domain::client::ClientId;
 use wharfage::domain::closing::{ClosedPeriod, PlanVersion, close};
 use wharfage::domain::invoice::{Basis, Invoice, Line};
 use wharfage::domain::money::Currency;
@@ -163,7 +164,7 @@ async fn location_periods(
     let clients = 1..=database.last_client_id().await?;
     let mut found = stream::iter(clients)
         .map(|client_id| async move {
-            let mut periods = database.closed_periods(client_id, None).await?;
+            let mut periods = database.closed_periods(ClientId(client_id), None).await?;
             periods.retain(|period| (from..=to).contains(&period.to));
             let mut s3uids: Vec<&str> = periods.iter().map(|p| p.s3uid.as_str()).collect();
             s3uids.dedup();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use wharfage::context::Context;
 use wharfage::database::Place;
 use wharfage::domain::account::{Account, Group};
-use wharfage::domain::client::Client;
+use wharfage::domain::client::{Client, ClientId};
 use wharfage::domain::credential::hash;
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::invoice::Invoice;
@@ -22,7 +22,7 @@ use crate::billing::TRIES;
 use crate::payments::pay_open;
 
 /// Brings a client's accounts to its email and its billing group.
-pub(crate) async fn regroup(context: &Context, client_id: u64) -> Result<(), Fault> {
+pub(crate) async fn regroup(context: &Context, client_id: ClientId) -> Result<(), Fault> {
     let Some(client) = context.database.client(client_id).await? else {
         return Ok(());
     };
@@ -62,7 +62,7 @@ const PLACE_TAKEN_FOR: SignedDuration = SignedDuration::from_hours(6);
 /// Holds a client's books against each other, and tells of the differences; none is as it should be. Then brings to an end what somebody
 /// left half done: credit that stands beside debts pays them, places in the series that nobody uses are given to the next invoices, and
 /// a counter that was set back is set to the highest number given.
-pub(crate) async fn recount(context: &Context, client_id: u64) -> Result<(), Fault> {
+pub(crate) async fn recount(context: &Context, client_id: ClientId) -> Result<(), Fault> {
     let paid = pay_open(context, client_id).await;
     let mut seen = Vec::new();
     let mut tries = Tries::of(TRIES);
@@ -105,7 +105,7 @@ pub(crate) async fn recount(context: &Context, client_id: u64) -> Result<(), Fau
     }
 }
 
-async fn mend_series(context: &Context, client_id: u64, books: &Books) -> Result<(), Fault> {
+async fn mend_series(context: &Context, client_id: ClientId, books: &Books) -> Result<(), Fault> {
     let database = &context.database;
     for (currency, balances) in &books.balances {
         let numbers = books
@@ -135,7 +135,7 @@ async fn mend_series(context: &Context, client_id: u64, books: &Books) -> Result
     Ok(())
 }
 
-async fn differences(context: &Context, client_id: u64) -> Result<(Books, Vec<Value>), Fault> {
+async fn differences(context: &Context, client_id: ClientId) -> Result<(Books, Vec<Value>), Fault> {
     let database = &context.database;
     let (postings, balances, invoices, open, periods, client) = futures::try_join!(
         database.postings(client_id),

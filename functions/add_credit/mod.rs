@@ -7,7 +7,7 @@ use serde_json::json;
 use wharfage::context::Context;
 use wharfage::database::{Conflict, Guard, OpenInvoice, Written};
 use wharfage::domain::billing::BillingWork;
-use wharfage::domain::client::Client;
+use wharfage::domain::client::{Client, ClientId};
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::history::{Actor, Entity};
 use wharfage::domain::invoice::{InvoiceId, TakenOff};
@@ -87,7 +87,7 @@ enum Scope {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Answered {
     /// The client.
-    client_id: u64,
+    client_id: ClientId,
     /// The currency of the amounts.
     currency: Currency,
     /// The client's credit now.

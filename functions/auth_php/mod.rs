@@ -7,7 +7,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::to_value;
 use wharfage::context::Context;
-use wharfage::domain::client::Role;
+use wharfage::domain::client::{ClientId, Role};
 use wharfage::domain::credential::{Session, hash};
 use wharfage::error::{Error, Fault, Reason, Rejection};
 use wharfage::http::envelope::Answer;
@@ -134,7 +134,7 @@ struct SessionShown {
     /// Its role.
     role: Role,
     /// Its owner.
-    customer_id: u64,
+    customer_id: ClientId,
     /// Their email.
     email: String,
     /// When it ends, in seconds since 1970.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::domain::client::Client;
+use wharfage::domain::client::{Client, ClientId};
 use wharfage::domain::credential::{ApiKey, Maker, hash};
 use wharfage::domain::history::Entity;
 use wharfage::error::{Error, Fault};
@@ -29,7 +29,7 @@ pub struct Asked {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Answered {
     /// The client.
-    client_id: u64,
+    client_id: ClientId,
     /// The key.
     api_key: String,
     /// Its identifier for `revoke_api_key`.

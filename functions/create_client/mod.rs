@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 use wharfage::context::Context;
-use wharfage::domain::client::{Client, Role};
+use wharfage::domain::client::{Client, ClientId, Role};
 use wharfage::domain::credential::Maker;
 use wharfage::domain::history::Entity;
 use wharfage::error::{Error, Fault};
@@ -26,10 +26,10 @@ pub struct Asked {
 }
 
 /// The client as it will be, but for its number, and the number of one that has its email already.
-async fn load(context: &Context, asked: &Asked) -> Result<(Client, Option<u64>), Error> {
+async fn load(context: &Context, asked: &Asked) -> Result<(Client, Option<ClientId>), Error> {
     let currency = asked.terms.required()?;
     let blank = Client {
-        client_id: 0,
+        client_id: ClientId(0),
         email: String::new(),
         role: Role::Client,
         billing: "direct".into(),
@@ -49,7 +49,7 @@ async fn load(context: &Context, asked: &Asked) -> Result<(Client, Option<u64>),
 async fn handle(
     context: &Context,
     call: Call<'_, Asked>,
-    (mut client, known): (Client, Option<u64>),
+    (mut client, known): (Client, Option<ClientId>),
 ) -> Result<Answered, Error> {
     if known.is_some() {
         return Err(email_taken().into());

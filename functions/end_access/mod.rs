@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use wharfage::context::Context;
 use wharfage::database::MadeKey;
-use wharfage::domain::client::{Client, Role};
+use wharfage::domain::client::{Client, ClientId, Role};
 use wharfage::domain::credential::ApiKey;
 use wharfage::domain::history::{Entity, Entry};
 use wharfage::error::{Error, Fault, Reason, Rejection};
@@ -47,7 +47,7 @@ pub struct Asked {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Answered {
     /// The client.
-    client_id: u64,
+    client_id: ClientId,
     /// Its role now.
     role: Role,
     /// Whether nothing is left to end.
@@ -59,7 +59,7 @@ pub struct Answered {
     /// The administrators that the client created.
     administrators: Vec<AdministratorShown>,
     /// The numbers of the clients that it created.
-    clients: Vec<u64>,
+    clients: Vec<ClientId>,
 }
 
 /// An API key.
@@ -68,7 +68,7 @@ struct KeyShown {
     /// Its identifier for `revoke_api_key`.
     api_key_id: String,
     /// Its owner.
-    client_id: u64,
+    client_id: ClientId,
     /// Its purpose.
     name: String,
 }
@@ -87,7 +87,7 @@ impl From<&MadeKey> for KeyShown {
 #[derive(Debug, Serialize, JsonSchema)]
 struct AdministratorShown {
     /// The number.
-    client_id: u64,
+    client_id: ClientId,
     /// The email.
     email: String,
     /// Their role now.
@@ -108,7 +108,7 @@ async fn handle(context: &Context, call: Call<'_, Asked, Client>) -> Result<Answ
     let client_id = before.client_id;
     let demotes = asked.demote == Some(Whole(1));
     let is_confirmed = asked.confirm == Some(Whole(1));
-    let successor_id = asked.successor.map(|Whole(id)| id);
+    let successor_id = asked.successor.map(|Whole(id)| ClientId(id));
     let ending = Ending {
         context,
         caller: &caller,
@@ -165,12 +165,12 @@ async fn handle(context: &Context, call: Call<'_, Asked, Client>) -> Result<Answ
 struct Ending<'a> {
     context: &'a Context,
     caller: &'a Caller,
-    client_id: u64,
+    client_id: ClientId,
 }
 
 impl Ending<'_> {
     /// The administrator who stays when one ends his own access: he must be able to come in without anything that the other made.
-    async fn successor(&self, client_id: u64) -> Result<Client, Error> {
+    async fn successor(&self, client_id: ClientId) -> Result<Client, Error> {
         let database = &self.context.database;
         let limit = limit();
         let (client, keys) = futures::try_join!(
@@ -191,7 +191,7 @@ impl Ending<'_> {
             })
     }
 
-    fn entry(&self, client_id: u64, action: &str, details: Value) -> Entry {
+    fn entry(&self, client_id: ClientId, action: &str, details: Value) -> Entry {
         let entity = Entity::Client(client_id);
         self.context.entry(
             Some(client_id),
@@ -293,7 +293,7 @@ impl Ending<'_> {
         Ok(admins.into_iter().flatten().collect())
     }
 
-    async fn admin(&self, client_id: u64, demotes: bool) -> Result<Option<Client>, Error> {
+    async fn admin(&self, client_id: ClientId, demotes: bool) -> Result<Option<Client>, Error> {
         let database = &self.context.database;
         let Some(before) = database.client(client_id).await? else {
             return Ok(None);

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
+use wharfage::domain::client::ClientId;
 use wharfage::domain::invoice::InvoiceId;
 use wharfage::error::{Error, Reason, Rejection};
 use wharfage::http::subject::Call;
@@ -48,7 +49,7 @@ async fn handle(context: &Context, call: Call<'_, Asked>) -> Result<Answered, Er
     // A number is unique: staff need not know whose invoice it is.
     let invoice = match call
         .caller
-        .client_of(call.parameters.id.map(|Whole(id)| id))
+        .client_of(call.parameters.id.map(|Whole(id)| ClientId(id)))
     {
         Ok(Some(client_id)) => database.invoice(client_id, invoice_id).await?,
         Ok(None) => {

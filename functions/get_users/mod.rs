@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
 use wharfage::database::{AccountOrder, MonthUsage, Page};
 use wharfage::domain::account::{Account, Group, Status, Suspension};
+use wharfage::domain::client::ClientId;
 use wharfage::domain::figures::gb;
 use wharfage::domain::period::{date_of, start_of};
 use wharfage::domain::usage::Usage;
@@ -151,7 +152,7 @@ struct AccountShown {
     /// Its permanent name.
     s3uid: String,
     /// Its owner.
-    client_id: u64,
+    client_id: ClientId,
     /// The owner's email.
     email: String,
     /// The owner's billing group.
@@ -414,7 +415,7 @@ async fn candidates(
     let client_id = match (query.id, &query.email) {
         (Some(client_id), _) => Some(
             database
-                .client(client_id)
+                .client(ClientId(client_id))
                 .await?
                 .ok_or_else(not_found)?
                 .client_id,
@@ -442,7 +443,8 @@ async fn candidates(
 
 /// Whether an account passes all filters. `id` is a client's number; to clients it is an account's too, of their own.
 fn matches(caller: &Caller, query: &Query, account: &Account) -> bool {
-    let is_meant = |id: u64| id == account.client_id || !caller.is_admin() && id == account.id;
+    let is_meant =
+        |id: u64| ClientId(id) == account.client_id || !caller.is_admin() && id == account.id;
     let is = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|wanted| wanted == is);
     account.is_visible()
         && query.id.is_none_or(is_meant)

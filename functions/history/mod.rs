@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wharfage::context::Context;
 use wharfage::database::HistoryPage;
+use wharfage::domain::client::ClientId;
 use wharfage::domain::history::{Entity, Entry};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::subject::Call;
@@ -106,11 +107,11 @@ async fn handle(context: &Context, call: Call<'_, Asked>, next: Place) -> Result
     let (id, account_id, client_id) = (
         number(asked.id),
         number(asked.account_id),
-        number(asked.client_id),
+        number(asked.client_id).map(ClientId),
     );
     let s3uid = asked.s3uid.map(|S3uid(s3uid)| s3uid);
     let (limit, offset) = (asked.limit.items(), asked.offset.items());
-    let actor_id = number(asked.actor_id);
+    let actor_id = number(asked.actor_id).map(ClientId);
     if let Some(actor_id) = actor_id {
         caller.must_be_admin()?;
         if ["client_id", "s3uid", "account_id", "id"]
@@ -140,7 +141,7 @@ async fn handle(context: &Context, call: Call<'_, Asked>, next: Place) -> Result
         }
         // As everywhere: beside `account_id`, an admin's `id` names the client whose account it is, if it is there.
         (None, Some(account_id), _) => {
-            let client_id = caller.client_of(id)?;
+            let client_id = caller.client_of(id.map(ClientId))?;
             account = account_of(context, client_id, account_id)
                 .await?
                 .ok_or_else(Rejection::account_not_found)?;

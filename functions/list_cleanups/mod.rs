@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
 use wharfage::domain::account::Account;
+use wharfage::domain::client::ClientId;
 use wharfage::domain::task::{Task, Work};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::subject::Call;
@@ -50,7 +51,7 @@ struct CleanupShown {
     /// The account.
     s3uid: String,
     /// The account's owner.
-    client_id: Option<u64>,
+    client_id: Option<ClientId>,
     /// The account's location.
     location: Option<String>,
     /// The bucket; null if the whole account is deleted.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
+use wharfage::domain::client::ClientId;
 use wharfage::domain::invoice::{InvoiceId, InvoiceStatus};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::subject::Call;
@@ -57,7 +58,7 @@ async fn handle(context: &Context, call: Call<'_, Asked>) -> Result<Answered, Er
         .next_token
         .map(|PageToken(number)| number)
         .map(InvoiceId);
-    let mut client_id = call.caller.client_of(number(asked.id))?;
+    let mut client_id = call.caller.client_of(number(asked.id).map(ClientId))?;
     // An account is some client's: staff need not know whose.
     if s3uid.is_none()
         && let Some(id) = account_id

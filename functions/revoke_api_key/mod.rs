@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
+use wharfage::domain::client::ClientId;
 use wharfage::domain::credential::ApiKey;
 use wharfage::domain::history::Entity;
 use wharfage::error::{Error, Reason, Rejection};
@@ -27,7 +28,7 @@ pub struct Asked {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Answered {
     /// The key's owner.
-    client_id: u64,
+    client_id: ClientId,
     /// The key.
     api_key_id: String,
 }

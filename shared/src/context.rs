@@ -12,6 +12,7 @@ use crate::cluster::Clusters;
 use crate::config::{Config, Rules};
 use crate::connectors::Connectors;
 use crate::database::Database;
+use crate::domain::client::ClientId;
 use crate::domain::event::{Event, Kind};
 use crate::domain::history::{Actor, Entity, Entry};
 use crate::outside::Outside;
@@ -72,7 +73,7 @@ impl Context {
     #[must_use]
     pub fn account_entry(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         s3uid: &str,
         action: &str,
         actor: Actor,
@@ -91,7 +92,7 @@ impl Context {
     #[must_use]
     pub fn entry(
         &self,
-        client_id: Option<u64>,
+        client_id: Option<ClientId>,
         entity: &Entity<'_>,
         action: &str,
         actor: Actor,
@@ -112,7 +113,13 @@ impl Context {
 
     /// An event about an account, now.
     #[must_use]
-    pub fn account_event(&self, kind: Kind, client_id: u64, s3uid: &str, detail: Value) -> Event {
+    pub fn account_event(
+        &self,
+        kind: Kind,
+        client_id: ClientId,
+        s3uid: &str,
+        detail: Value,
+    ) -> Event {
         Event {
             event_id: self.random.id(),
             at: self.now(),

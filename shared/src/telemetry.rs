@@ -17,6 +17,7 @@ use strum::{Display, EnumString};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
+use crate::domain::client::ClientId;
 use crate::error::Fault;
 
 /// The CloudWatch namespace. Stacks are told apart by the dimension `Stack`.
@@ -225,8 +226,8 @@ pub fn set_request(request_id: &str) {
 }
 
 /// Has the log lines that follow carry whom they are about.
-pub fn set_client(client_id: u64) {
-    Span::current().record("client_id", client_id);
+pub fn set_client(client_id: ClientId) {
+    Span::current().record("client_id", client_id.0);
 }
 
 /// Has the log lines that follow carry which account they are about.

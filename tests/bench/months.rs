@@ -24,7 +24,7 @@ use local::{Options, Stack};
 use serde_json::{Value, json};
 use tests::form_request;
 use wharfage::database::{Guard, Written};
-use wharfage::domain::client::{Client, Role};
+use wharfage::domain::client::{Client, ClientId, Role};
 use wharfage::domain::credential::{ApiKey, hash};
 use wharfage::domain::ledger::{Balances, Cause, Posting};
 use wharfage::domain::money::Currency;
@@ -534,7 +534,7 @@ async fn checked(
     let database = &stack.context().database;
     let mut closed = BTreeMap::<String, BTreeSet<Date>>::new();
     let (mut invoices, mut ids, mut invoiced) = (0, BTreeSet::new(), 0);
-    for client_id in 1..=database.last_client_id().await? {
+    for client_id in (1..=database.last_client_id().await?).map(ClientId) {
         for period in database.closed_periods(client_id, None).await? {
             closed.entry(period.s3uid).or_default().insert(period.to);
             let id = period.invoice_id.ok_or("a period without an invoice")?;
@@ -577,7 +577,7 @@ async fn checked(
 async fn recounted(stack: &Stack) -> Outcome<usize> {
     let database = &stack.context().database;
     let mut count = 0;
-    for client_id in 1..=database.last_client_id().await? {
+    for client_id in (1..=database.last_client_id().await?).map(ClientId) {
         let mut sums: BTreeMap<Currency, Balances> = BTreeMap::new();
         for posting in database.postings(client_id).await? {
             if posting.amounts_minor.values().sum::<i64>() != 0 {

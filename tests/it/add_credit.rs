@@ -8,6 +8,7 @@ use tests::examples::{Example, GoodCall};
 use tests::tap::Moment;
 use tests::{TestAccount, TestApp};
 use wharfage::domain::account::Suspension;
+use wharfage::domain::client::ClientId;
 
 const ACTION: &str = "add_credit";
 
@@ -212,7 +213,7 @@ async fn a_suspension_is_lifted_though_settling_died_in_the_middle() {
         let account = open_account(&app, 2, &format!("unpaid-{index}")).await;
         app.let_pass(jiff::SignedDuration::from_hours(24 * 30));
         app.log_in().await;
-        let open = app.context().database.open_invoices(1).await;
+        let open = app.context().database.open_invoices(ClientId(1)).await;
         let open = open.expect("DynamoDB answers").remove(0);
         // Three reminders, then the suspension.
         let chase = json!({

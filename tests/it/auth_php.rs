@@ -8,6 +8,7 @@ use local::SourceIp;
 use serde_json::{Value, json};
 use tests::contract::{NO_TOKEN, masked};
 use tests::{Reply, TestApp, form_request};
+use wharfage::domain::client::ClientId;
 use wharfage::domain::credential::hash;
 
 async fn login(app: &TestApp, who: &str, mut parameters: Value) -> Value {
@@ -303,7 +304,7 @@ async fn keys_stand_in_addresses_only_where_the_operator_allows_it() {
             for reply in [by_get, by_post] {
                 assert_eq!(reply.status, 200, "{:#}", reply.body);
                 let result = &reply.body["result"];
-                assert_eq!(result["customer_id"], app.client_id("client"));
+                assert_eq!(result["customer_id"], app.client_id("client").0);
                 assert_eq!(result["token_expire"], app.now().as_second() + 60);
             }
         } else {
@@ -321,7 +322,7 @@ async fn keys_stand_in_addresses_only_where_the_operator_allows_it() {
 }
 
 /// A session without an epoch, as the version before opened it, and its token.
-async fn session_without_epoch(app: &TestApp, client_id: u64, number: u32) -> String {
+async fn session_without_epoch(app: &TestApp, client_id: ClientId, number: u32) -> String {
     let token = format!("{number:032x}");
     let later = app.now() + SignedDuration::from_hours(1);
     let (pk, later) = (format!("TOKEN#{}", hash(&token)), later.to_string());

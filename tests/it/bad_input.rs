@@ -588,7 +588,7 @@ fn whatever_is_sent_is_answered() {
                     call["bucket_name"] = format!("new-bucket-{}", calls.get()).into();
                 }
                 if who == "admin" && takes("id") {
-                    call["id"] = app.client_id("client").into();
+                    call["id"] = app.client_id("client").0.into();
                 }
                 (parameters, as_json)
             }

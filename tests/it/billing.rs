@@ -4,6 +4,7 @@ use jiff::{SignedDuration, ToSpan};
 use serde_json::json;
 use tests::TestApp;
 use wharfage::domain::account::{Status, Suspension};
+use wharfage::domain::client::ClientId;
 use wharfage::domain::money::Currency;
 
 fn eur() -> Currency {
@@ -18,7 +19,12 @@ async fn a_month_is_renewed_from_credit_on_its_commit_date() {
         .advance_to("2026-02-15T06:00:00Z".parse().expect("time"))
         .await
         .expect("advance");
-    let invoices = app.context().database.invoices(1).await.expect("invoices");
+    let invoices = app
+        .context()
+        .database
+        .invoices(ClientId(1))
+        .await
+        .expect("invoices");
     assert_eq!(invoices.len(), 2);
     assert_eq!(invoices[1].amount_minor, 1500);
     assert_eq!(invoices[1].lines[0].from.to_string(), "2026-02-15");
@@ -35,7 +41,7 @@ async fn a_month_is_renewed_from_credit_on_its_commit_date() {
     let balances = app
         .context()
         .database
-        .balances(1, eur())
+        .balances(ClientId(1), eur())
         .await
         .expect("balances");
     assert_eq!(
@@ -108,7 +114,13 @@ async fn an_unpaid_account_is_reminded_suspended_paid_and_resumed() {
         (account.service.status(), account.service.suspension()),
         (Status::Active, None)
     );
-    assert!(database.open_invoices(1).await.expect("open").is_empty());
+    assert!(
+        database
+            .open_invoices(ClientId(1))
+            .await
+            .expect("open")
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -158,7 +170,7 @@ async fn a_cancelled_account_ends_on_its_dates() {
     assert_eq!(
         app.context()
             .database
-            .invoices(1)
+            .invoices(ClientId(1))
             .await
             .expect("invoices")
             .len(),

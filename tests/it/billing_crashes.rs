@@ -11,6 +11,7 @@ use tests::{Reply, TestAccount, TestApp};
 use wharfage::database::OpenInvoice;
 use wharfage::domain::account::{Account, Status, Suspension};
 use wharfage::domain::billing::BillingWork;
+use wharfage::domain::client::ClientId;
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::figures::GB_BYTES;
 use wharfage::domain::history::Entity;
@@ -141,7 +142,12 @@ pub(crate) async fn unpaid_accounts(
     for index in 0..count {
         accounts.push(open_account(app, 2, &format!("bucket-{index}")).await);
     }
-    let open = app.context().database.open_invoices(1).await.expect("open");
+    let open = app
+        .context()
+        .database
+        .open_invoices(ClientId(1))
+        .await
+        .expect("open");
     accounts
         .into_iter()
         .map(|account| {
@@ -157,7 +163,7 @@ pub(crate) async fn stored(app: &TestApp, s3uid: &str) -> Account {
 }
 
 pub(crate) async fn invoices_of(app: &TestApp, s3uid: &str) -> Vec<Invoice> {
-    let invoices = app.context().database.invoices(1).await;
+    let invoices = app.context().database.invoices(ClientId(1)).await;
     let mut invoices = invoices.expect("DynamoDB answers");
     invoices.retain(|invoice| invoice.s3uid == s3uid);
     invoices
@@ -207,8 +213,11 @@ pub(crate) async fn assert_cluster_agrees(app: &TestApp, s3uid: &str, when: &str
 async fn assert_books_are_right(app: &TestApp, events: &[Event], when: &str) {
     app.assert_ledger_is_sound("client").await;
     let database = &app.context().database;
-    let invoices = database.invoices(1).await.expect("invoices");
-    let open = database.open_invoices(1).await.expect("open invoices");
+    let invoices = database.invoices(ClientId(1)).await.expect("invoices");
+    let open = database
+        .open_invoices(ClientId(1))
+        .await
+        .expect("open invoices");
     let balances = app.balances("client").await;
 
     let numbers: BTreeSet<String> = invoices.iter().map(|i| i.number.clone()).collect();
@@ -383,7 +392,7 @@ async fn a_step_of_chasing_is_taken_once(step: usize, accounts: usize) {
         let left = app
             .context()
             .database
-            .open_invoice(1, open.due_on, open.invoice_id);
+            .open_invoice(ClientId(1), open.due_on, open.invoice_id);
         let left = left.await.expect("DynamoDB answers").expect("it is open");
         assert_eq!(left.steps as usize, steps, "{when}");
         let is_suspended = step >= 3;
@@ -435,7 +444,13 @@ async fn top_up_for_one(app: &TestApp, account: &TestAccount) {
 }
 
 async fn settle(app: &TestApp) -> Result<(), Fault> {
-    billing(app, &BillingWork::Settle { client_id: 1 }).await
+    billing(
+        app,
+        &BillingWork::Settle {
+            client_id: ClientId(1),
+        },
+    )
+    .await
 }
 
 async fn assert_paid_and_in_use(app: &TestApp, account: &TestAccount, when: &str) -> Vec<Event> {

@@ -155,8 +155,8 @@ async fn messages(app: &TestApp, accounts: &[TestAccount]) -> Vec<BillingWork> {
     let mut messages = vec![
         BillingWork::Settle { client_id },
         BillingWork::Recount {
-            from: client_id,
-            to: client_id,
+            from: client_id.0,
+            to: client_id.0,
         },
         BillingWork::Regroup { client_id },
     ];

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tests::examples::Example;
 use tests::usage::AccountSamples;
 use tests::{Reply, TestAccount, TestApp};
+use wharfage::domain::client::ClientId;
 use wharfage::domain::history::Actor;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -36,7 +37,7 @@ fn assert_comes_later(action: &str, reply: Reply) {
 }
 
 /// What may be done with one account at its cluster, in an order in which all of it can succeed.
-fn asking(account: &TestAccount, client_id: u64) -> Vec<(&'static str, &'static str, Value)> {
+fn asking(account: &TestAccount, client_id: ClientId) -> Vec<(&'static str, &'static str, Value)> {
     let own = |more: Value| {
         let mut parameters = more;
         parameters["s3uid"] = account.s3uid.clone().into();
@@ -246,7 +247,7 @@ async fn suspend_for_want_of_payment(app: &TestApp, account: &TestAccount) {
     let service = stored.service.suspend_unpaid(date(2026, 3, 14));
     let service = service.expect("it can be suspended");
     let actor = Actor::system("test");
-    let entry = context.account_entry(1, &account.s3uid, "suspended", actor, json!({}));
+    let entry = context.account_entry(ClientId(1), &account.s3uid, "suspended", actor, json!({}));
     let change = context
         .database
         .change_service(&stored, &service, &entry, &[]);

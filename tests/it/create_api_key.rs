@@ -34,7 +34,7 @@ async fn create_api_key_makes_a_key_that_logs_in() {
     assert_json_snapshot!("success", shown);
 
     let login = app.auth("login", json!({ "key": key })).await;
-    assert_eq!(login.body["result"]["customer_id"], id);
+    assert_eq!(login.body["result"]["customer_id"], id.0);
     assert_eq!(login.body["result"]["role"], "client");
     // A further one: the keys before go on working.
     let second = app.call("admin", ACTION, json!({ "id": id })).await.ok();

@@ -377,7 +377,7 @@ async fn create_order_refuses_what_the_credit_does_not_cover_and_makes_nothing()
     let reply = app.call("admin", ACTION, order.clone()).await;
     let wanted = "not enough credit: 8.00 EUR needed, 0.00 available";
     assert_eq!(reply.refused(402), text(ACTION, wanted));
-    order["id"] = app.client_id("client").into();
+    order["id"] = app.client_id("client").0.into();
     app.call("admin", ACTION, order).await.ok();
     assert_eq!(balances(&app, "client", "EUR").await.credit_minor, 7_200);
 }
@@ -419,7 +419,7 @@ async fn create_order_knows_plans_by_who_may_see_them_and_where_they_are_offered
     }
     let mut elsewhere = order(4);
     elsewhere["location"] = "DE".into();
-    elsewhere["id"] = app.client_id("client").into();
+    elsewhere["id"] = app.client_id("client").0.into();
     let reply = app.call("admin", ACTION, elsewhere).await;
     let rule = "invalid parameter location: must be NL, where the plan is offered";
     assert_eq!(reply.refused(400), text(ACTION, rule));
@@ -429,7 +429,7 @@ async fn create_order_knows_plans_by_who_may_see_them_and_where_they_are_offered
     let reply = app.call("admin", ACTION, for_nobody).await;
     assert_eq!(reply.refused(404), text(ACTION, "customer not found"));
     let mut for_another = order(2);
-    for_another["id"] = app.client_id("client2").into();
+    for_another["id"] = app.client_id("client2").0.into();
     let reply = app.call("client", ACTION, for_another).await;
     assert_eq!(
         reply.refused(404),

@@ -10,6 +10,7 @@ use tests::tap::Moment;
 use tests::{Reply, TestAccount, TestApp};
 use wharfage::database::OpenInvoice;
 use wharfage::domain::account::{Status, Suspension, TerminationReason};
+use wharfage::domain::client::ClientId;
 use wharfage::domain::event::Kind;
 use wharfage::domain::ledger::Posting;
 use wharfage::domain::order::State;
@@ -34,7 +35,7 @@ async fn pay(app: &TestApp, amount: &str, reference: &str) -> Reply {
 }
 
 async fn postings(app: &TestApp) -> Vec<Posting> {
-    let postings = app.context().database.postings(1).await;
+    let postings = app.context().database.postings(ClientId(1)).await;
     postings.expect("DynamoDB answers")
 }
 
@@ -43,8 +44,11 @@ async fn assert_sound(app: &TestApp, when: &str) {
     app.assert_ledger_is_sound("client").await;
     let database = &app.context().database;
     let currency = app.client("client").await.currency;
-    let series = database.series(1, currency).await.expect("the series");
-    let invoices = database.invoices(1).await.expect("invoices");
+    let series = database
+        .series(ClientId(1), currency)
+        .await
+        .expect("the series");
+    let invoices = database.invoices(ClientId(1)).await.expect("invoices");
     let given = invoices.iter().filter_map(|invoice| invoice.place());
     let waiting = series.taken.values().map(|taken| taken.number);
     let numbers: BTreeSet<u64> = given.chain(waiting).chain(series.returned).collect();
@@ -87,7 +91,7 @@ async fn a_payment_pays_several_invoices_once_and_the_last_in_part() {
             let payments = events.iter().filter(|e| e.kind == Kind::PaymentReceived);
             assert_eq!(payments.count(), parts, "{when}");
             // The oldest first: nothing is touched behind the one that is open in part.
-            let open = app.context().database.open_invoices(1).await;
+            let open = app.context().database.open_invoices(ClientId(1)).await;
             let open = open.expect("DynamoDB answers");
             let behind = &open[1..];
             assert!(
@@ -308,7 +312,7 @@ async fn an_account_that_is_paid_but_for_cents_while_it_is_being_suspended_is_in
             drain(&app).await;
         },
         async |(account, open), when| {
-            let left = app.context().database.open_invoices(1).await;
+            let left = app.context().database.open_invoices(ClientId(1)).await;
             let left = left.expect("DynamoDB answers");
             let left = left.iter().find(|left| left.invoice_id == open.invoice_id);
             let left_minor = left.map_or(0, OpenInvoice::open_minor);
@@ -414,7 +418,7 @@ async fn an_order_that_the_credit_limit_refuses_at_its_end_leaves_nothing() {
     assert!(calls >= 8, "{calls} calls are too few to have been all");
     // No place is left behind.
     let currency = app.client("client").await.currency;
-    let series = app.context().database.series(1, currency).await;
+    let series = app.context().database.series(ClientId(1), currency).await;
     let series = series.expect("DynamoDB answers");
     assert!(series.taken.is_empty(), "{series:?}");
 }

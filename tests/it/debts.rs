@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tests::tap::Moment;
 use tests::{TestAccount, TestApp};
 use wharfage::domain::account::{Account, Status, Suspension, TerminationReason};
+use wharfage::domain::client::ClientId;
 use wharfage::domain::event::Kind;
 use wharfage::domain::invoice::InvoiceStatus;
 use wharfage::domain::period::{date_of, start_of};
@@ -312,7 +313,12 @@ async fn credit_pays_the_older_invoice_before_a_renewal() {
         state(&stored(&app, &account.s3uid).await),
         (Status::Active, None)
     );
-    let invoices = app.context().database.invoices(1).await.expect("invoices");
+    let invoices = app
+        .context()
+        .database
+        .invoices(ClientId(1))
+        .await
+        .expect("invoices");
     let status: Vec<InvoiceStatus> = invoices.iter().map(|invoice| invoice.status()).collect();
     assert_eq!(status, [InvoiceStatus::Paid, InvoiceStatus::Open]);
     assert_eq!(history(&app, &account.s3uid, "invoice_paid").await, 3);
@@ -415,7 +421,12 @@ async fn a_period_that_begins_suspended_by_staff_is_charged_as_the_parameter_and
         on(&mut app, date(2026, 2, 16)).await;
         staff(&app, "resume_account", &account, json!({})).await;
         on(&mut app, date(2026, 3, 16)).await;
-        let invoices = app.context().database.invoices(1).await.expect("invoices");
+        let invoices = app
+            .context()
+            .database
+            .invoices(ClientId(1))
+            .await
+            .expect("invoices");
         // The order, the month that began suspended, the month after it was resumed.
         let expected = if is_charged { 3 } else { 2 };
         assert_eq!(invoices.len(), expected, "{parameter} {of_plan:?}");
@@ -444,7 +455,12 @@ async fn debts_of_an_account_that_is_gone_are_paid_first_and_keep_no_other_for_e
     refused.refused(402);
 
     // Part by part, whoever is named by the parts.
-    let invoices = app.context().database.invoices(1).await.expect("invoices");
+    let invoices = app
+        .context()
+        .database
+        .invoices(ClientId(1))
+        .await
+        .expect("invoices");
     let whose = |invoice_id: &Value| {
         let invoice = invoices.iter().find(|i| invoice_id == i.invoice_id.0);
         invoice.expect("the invoice").s3uid.clone()
@@ -498,7 +514,7 @@ async fn what_is_left_of_a_purged_account_is_reminded_of_to_the_end_and_no_more(
         Status::Terminated
     );
     on(&mut app, date(2026, 4, 10)).await;
-    let open = app.context().database.open_invoices(1).await;
+    let open = app.context().database.open_invoices(ClientId(1)).await;
     let open = open.expect("DynamoDB answers");
     assert_eq!(open.len(), 2, "no month is charged after its end");
     assert!(open.iter().all(|open| open.act_on.is_none()), "{open:?}");

@@ -6,7 +6,7 @@ use tests::contract::{Contract, masked, text};
 use tests::examples::{Example, GoodCall, Preparation};
 use tests::tap::Moment;
 use tests::{Reply, TestApp};
-use wharfage::domain::client::Role;
+use wharfage::domain::client::{ClientId, Role};
 
 const ACTION: &str = "end_access";
 
@@ -106,9 +106,9 @@ async fn end_access_ends_a_client_s_sessions_keys_and_what_it_made() {
     let gone = client_by(&app, app.token("admin"), "gone", "admin").await;
     let second = client_by(&app, &gone.token, "second", "admin").await;
     let customer = client_by(&app, &gone.token, "customer", "client").await;
-    let others = key_by(&app, &gone.token, app.client_id("client")).await;
+    let others = key_by(&app, &gone.token, app.client_id("client").0).await;
     let own = key_by(&app, &gone.token, gone.id).await;
-    let unharmed = key_by(&app, app.token("admin"), app.client_id("client")).await;
+    let unharmed = key_by(&app, app.token("admin"), app.client_id("client").0).await;
 
     let body = app
         .call("admin", ACTION, json!({ "id": gone.id }))
@@ -204,7 +204,7 @@ async fn end_access_that_dies_anywhere_is_completed_by_the_next() {
             let name = format!("{moment:?}-{index}").to_lowercase();
             let gone = client_by(&app, app.token("admin"), &name, "admin").await;
             let second = client_by(&app, &gone.token, &format!("second-{name}"), "admin").await;
-            let others = key_by(&app, &gone.token, app.client_id("client")).await;
+            let others = key_by(&app, &gone.token, app.client_id("client").0).await;
             let parameters = json!({ "id": gone.id, "demote": 1 });
             let call = app.call_directly("admin", ACTION, parameters.clone());
             let is_whole = app.tap.crash_at(index, moment, call).await.is_some();
@@ -266,9 +266,15 @@ async fn nothing_that_end_access_overtakes_lets_anybody_in() {
                 "before call {index}"
             );
             let database = &app.context().database;
-            let keys = database.api_keys_of(plain.id, 10).await.expect("keys");
+            let keys = database
+                .api_keys_of(ClientId(plain.id), 10)
+                .await
+                .expect("keys");
             assert_eq!(keys.len(), 1, "{action} before call {index}");
-            let client = database.client(plain.id).await.expect("an answer");
+            let client = database
+                .client(ClientId(plain.id))
+                .await
+                .expect("an answer");
             assert_eq!(client.map(|client| client.role), Some(Role::Client));
             let made = database.client_id_by_email(&email).await;
             assert_eq!(made.expect("an answer"), None);
@@ -334,7 +340,7 @@ async fn end_access_takes_care_that_an_administrator_does_not_lock_himself_out()
         assert_eq!(reply.refused(409), text(ACTION, wanted));
     };
     // Himself, nobody, one who is no administrator.
-    for id in [one.id, 888_888, app.client_id("client")] {
+    for id in [one.id, 888_888, app.client_id("client").0] {
         no_successor(id).await;
     }
     app.world()

@@ -154,7 +154,7 @@ async fn get_invoice_shows_staff_an_invoice_whosever_it_is() {
             own
         );
         let mut named = parameters;
-        named["id"] = app.client_id(who).into();
+        named["id"] = app.client_id(who).0.into();
         assert_eq!(app.call("admin", ACTION, named).await.ok(), own);
     }
 }

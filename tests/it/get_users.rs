@@ -218,7 +218,7 @@ async fn get_users_narrows_by_every_filter_alone_and_with_every_other() {
             "admin" => all.iter().collect(),
             _ => all
                 .iter()
-                .filter(|row| row["client_id"] == app.client_id(who))
+                .filter(|row| row["client_id"] == app.client_id(who).0)
                 .collect(),
         };
         for (first, one) in &filters {
@@ -691,7 +691,7 @@ async fn get_users_filters_by_status_and_by_what_stopped_the_keys() {
         );
         assert_eq!(reply.refused(400), text(ACTION, &rule));
         // Of one client's it is a page as any.
-        parameters["id"] = app.client_id("client2").into();
+        parameters["id"] = app.client_id("client2").0.into();
         app.call("admin", ACTION, parameters).await.ok();
     }
     let contract = Contract {

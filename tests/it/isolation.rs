@@ -145,9 +145,9 @@ async fn an_admin_reaches_an_account_only_as_the_client_it_belongs_to() {
     let scene = Scene::new().await;
     let (s3uid, id) = (&scene.others.s3uid, scene.others_client_id);
     let key = |id: u64| json!({ "s3uid": s3uid, "s3_key": "access_key", "id": id });
-    scene.app.call("admin", "show_key", key(id)).await.ok();
+    scene.app.call("admin", "show_key", key(id.0)).await.ok();
     let not_found = "s3/show_key: S3 account not found for this customer";
-    for other in [scene.app.client_id("client"), NO_CLIENT_ID] {
+    for other in [scene.app.client_id("client").0, NO_CLIENT_ID] {
         assert_eq!(
             scene
                 .app

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, text};
 use tests::examples::{Attack, Example, GoodCall};
-use wharfage::domain::client::{Client, Role};
+use wharfage::domain::client::{Client, ClientId, Role};
 use wharfage::domain::credential::{ApiKey, hash};
 use wharfage::domain::money::Currency;
 
@@ -26,7 +26,7 @@ inventory::submit!(Example::new(
 /// The token of a further client: one with the tag `s3_test`, billed in EUR, without credit.
 pub async fn tagged_client(app: &TestApp) -> String {
     let client = Client {
-        client_id: 77,
+        client_id: ClientId(77),
         email: "tester@example.com".into(),
         role: Role::Client,
         billing: "whmcs".into(),
@@ -47,7 +47,7 @@ pub async fn tagged_client(app: &TestApp) -> String {
             .is_yes()
     );
     let api_key = ApiKey {
-        client_id: 77,
+        client_id: ClientId(77),
         name: "first key".into(),
         created_at: app.now(),
         made_by: None,

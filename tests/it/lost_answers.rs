@@ -10,6 +10,7 @@ use tests::tap::Loss;
 use tests::{TestAccount, TestApp};
 use wharfage::domain::account::{Account, Status, Suspension};
 use wharfage::domain::billing::BillingWork;
+use wharfage::domain::client::ClientId;
 
 use crate::add_credit::{open_account, spend_all};
 use crate::billing_crashes::{chase_all, end, wait_until};
@@ -372,7 +373,12 @@ async fn of_suspending_for_want_of_payment_and_of_the_payment() {
     for number in 0..32 {
         accounts.push(open_account(&app, 2, &format!("unpaid-{number}")).await);
     }
-    let open = app.context().database.open_invoices(1).await.expect("open");
+    let open = app
+        .context()
+        .database
+        .open_invoices(ClientId(1))
+        .await
+        .expect("open");
     let of = |account: &TestAccount| {
         let open = open.iter().find(|open| open.s3uid == account.s3uid);
         (account.clone(), open.expect("an open invoice").clone())
@@ -386,7 +392,7 @@ async fn of_suspending_for_want_of_payment_and_of_the_payment() {
         async |number: usize| accounts[number].clone(),
         async |(_, open)| {
             let chase = BillingWork::Chase {
-                client_id: 1,
+                client_id: ClientId(1),
                 due_on: open.due_on,
                 invoice_id: open.invoice_id,
             };
@@ -395,7 +401,13 @@ async fn of_suspending_for_want_of_payment_and_of_the_payment() {
         // Whoever pays before the cluster has heard of it is not locked out.
         async |(account, _)| {
             app.top_up("client", &account.s3uid, 1_500).await;
-            handle(&app, &BillingWork::Settle { client_id: 1 }).await;
+            handle(
+                &app,
+                &BillingWork::Settle {
+                    client_id: ClientId(1),
+                },
+            )
+            .await;
         },
         async |(account, _), when| assert_is(&app, account, None, when).await,
     )

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tests::{TestAccount, TestApp};
 use wharfage::domain::account::{Account, Status, Suspension, TerminationReason};
+use wharfage::domain::client::ClientId;
 use wharfage::domain::credential::hash;
 use wharfage::domain::event::Kind;
 use wharfage::domain::invoice::InvoiceStatus;
@@ -369,7 +370,7 @@ impl Old {
 
     /// What is open, by invoice.
     async fn open(&self) -> Vec<(u64, i64)> {
-        let open = self.app.context().database.open_invoices(1).await;
+        let open = self.app.context().database.open_invoices(ClientId(1)).await;
         let open = open.expect("DynamoDB answers");
         open.iter()
             .map(|open| (open.invoice_id.0, open.open_minor()))
@@ -395,7 +396,9 @@ async fn put_account(
     period_from: &str,
 ) {
     let database = &app.context().database;
-    let now = database.account_by_number(client_id, account.id).await;
+    let now = database
+        .account_by_number(ClientId(client_id), account.id)
+        .await;
     let now = now.expect("DynamoDB answers").expect("the account");
     let ends_on = &service["cancellation_date"];
     let mut item = json!({
@@ -511,7 +514,7 @@ async fn open_invoices_of_the_version_before_are_paid_in_part_and_in_full() {
         (&answer["owed"], &answer["credit"]),
         (&json!(0.0), &json!(7.98))
     );
-    let invoices = old.app.context().database.invoices(1).await;
+    let invoices = old.app.context().database.invoices(ClientId(1)).await;
     for invoice in invoices.expect("DynamoDB answers") {
         assert_eq!(invoice.status(), InvoiceStatus::Paid, "{invoice:?}");
         let paid = match invoice.invoice_id.0 {
@@ -550,7 +553,7 @@ async fn orders_of_the_version_before_are_carried_to_their_ends_and_numbers_go_o
     assert_eq!(old.open().await, [(5, 502), (6, 1500)]);
     old.recount().await;
     old.on(date(2026, 3, 21)).await;
-    let invoices = old.app.context().database.invoices(1).await;
+    let invoices = old.app.context().database.invoices(ClientId(1)).await;
     let invoices = invoices.expect("DynamoDB answers");
     let numbers: Vec<&str> = invoices.iter().map(|i| i.number.as_str()).collect();
     let series: Vec<String> = (1..=invoices.len())

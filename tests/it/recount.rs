@@ -7,6 +7,7 @@ use jiff::civil::date;
 use serde_json::{Value, json};
 use tests::TestApp;
 use wharfage::database::{Guard, Written};
+use wharfage::domain::client::ClientId;
 use wharfage::domain::event::Kind;
 use wharfage::domain::ledger::{Cause, Posting};
 use wharfage::domain::money::Currency;
@@ -65,7 +66,7 @@ async fn told(app: &TestApp) -> BTreeSet<String> {
     let mut of = BTreeSet::new();
     let mut count = 0;
     for event in events {
-        assert_eq!(event.client_id, 1);
+        assert_eq!(event.client_id, ClientId(1));
         count += 1;
         of.insert(event.detail["of"].as_str().expect("a text").to_owned());
         let sent = app.context().database.mark_event_sent(event).await;
@@ -143,7 +144,11 @@ async fn an_invoice_that_is_another_or_gone_is_told() {
 #[tokio::test]
 async fn an_invoice_of_a_closed_period_that_is_gone_is_told() {
     let app = sound().await;
-    let periods = app.context().database.closed_periods(1, None).await;
+    let periods = app
+        .context()
+        .database
+        .closed_periods(ClientId(1), None)
+        .await;
     let periods = periods.expect("DynamoDB answers");
     let invoice_id = periods.iter().find_map(|period| period.invoice_id);
     let invoice_id = invoice_id.expect("an invoice of a period");
@@ -212,7 +217,7 @@ async fn what_is_held_for_no_order_is_told() {
     app.top_up("client", "to be held", 1_500).await;
     let hold = Posting::new(
         Cause::Hold("nobody"),
-        (1, eur()),
+        (ClientId(1), eur()),
         app.now(),
         1_500,
         Vec::new(),
@@ -226,7 +231,7 @@ async fn what_is_held_for_no_order_is_told() {
     assert_told(&told(&app).await, &["hold without an order under way"]);
     let release = Posting::new(
         Cause::Release("nobody"),
-        (1, eur()),
+        (ClientId(1), eur()),
         app.now(),
         1_500,
         Vec::new(),
@@ -242,7 +247,7 @@ async fn what_is_held_for_no_order_is_told() {
 
 /// The numbers of a client's invoices, in order. None stands twice.
 async fn numbers(app: &TestApp) -> Vec<u64> {
-    let invoices = app.context().database.invoices(1).await;
+    let invoices = app.context().database.invoices(ClientId(1)).await;
     let invoices = invoices.expect("DynamoDB answers");
     let mut numbers: Vec<u64> = invoices.iter().filter_map(|i| i.place()).collect();
     numbers.sort_unstable();
@@ -299,7 +304,9 @@ async fn a_number_that_somebody_has_is_not_given_to_another_though_the_counter_w
     let app = sound().await;
     let database = &app.context().database;
     let take = async |cause: &str| {
-        let place = database.take_place(1, eur(), cause, app.now()).await;
+        let place = database
+            .take_place(ClientId(1), eur(), cause, app.now())
+            .await;
         place.expect("DynamoDB answers").number
     };
     let first = take("one").await;
@@ -315,7 +322,9 @@ async fn a_number_that_somebody_has_is_not_given_to_another_though_the_counter_w
 async fn a_place_that_whoever_took_it_died_with_is_given_to_the_next_invoice() {
     let mut app = sound().await;
     let database = &app.context().database;
-    let place = database.take_place(1, eur(), "died", app.now()).await;
+    let place = database
+        .take_place(ClientId(1), eur(), "died", app.now())
+        .await;
     let place = place.expect("DynamoDB answers").number;
     let before = numbers(&app).await;
     assert_eq!(place, before.len() as u64 + 1);
@@ -337,7 +346,7 @@ async fn a_place_that_whoever_took_it_died_with_is_given_to_the_next_invoice() {
 async fn pay_and_order(app: &TestApp, bucket_name: &str) -> Value {
     let database = &app.context().database;
     let owed: i64 = database
-        .open_invoices(1)
+        .open_invoices(ClientId(1))
         .await
         .expect("DynamoDB answers")
         .iter()
@@ -385,7 +394,9 @@ async fn no_number_is_given_twice_or_left_out_however_a_recount_dies() {
         async |index: usize| {
             let cause = format!("died {index}");
             let long_ago = app.now() - SignedDuration::from_hours(7);
-            let place = database.take_place(1, eur(), &cause, long_ago).await;
+            let place = database
+                .take_place(ClientId(1), eur(), &cause, long_ago)
+                .await;
             place.expect("DynamoDB answers");
             order().await;
             // As if somebody had put an old copy of the balances' counter back.
@@ -399,7 +410,10 @@ async fn no_number_is_given_twice_or_left_out_however_a_recount_dies() {
             let numbers = numbers(&app).await;
             let all: Vec<u64> = (1..=numbers.len() as u64).collect();
             assert_eq!(numbers, all, "{when}");
-            let series = database.series(1, eur()).await.expect("the series");
+            let series = database
+                .series(ClientId(1), eur())
+                .await
+                .expect("the series");
             assert_eq!(series, Default::default(), "{when}");
             app.assert_ledger_is_sound("client").await;
         },

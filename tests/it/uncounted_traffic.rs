@@ -139,7 +139,7 @@ async fn its_traffic_is_unknown_and_nothing_else_is_missing() {
         assert_eq!(row[name], Value::Null, "{name}");
     }
     let mut named = own.clone();
-    named["id"] = app.client_id("client").into();
+    named["id"] = app.client_id("client").0.into();
     let (reply, noted) = app
         .tap
         .scope(app.call_in(&context, "admin", "update_traffic_info", named))

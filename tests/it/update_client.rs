@@ -85,7 +85,7 @@ async fn update_client_leaves_what_is_not_named() {
     let id = app.client_id("client");
     let change = async |parameters: Value| {
         let mut all = parameters;
-        all["id"] = id.into();
+        all["id"] = id.0.into();
         app.call("admin", ACTION, all).await.ok()["client"].clone()
     };
     let before = change(json!({})).await;

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use functions::ACTIONS;
 use futures::future::LocalBoxFuture;
 use serde_json::{Value, json};
+use wharfage::domain::client::ClientId;
 use wharfage::http::Action;
 
 use crate::contract::NO_S3UID;
@@ -259,9 +260,9 @@ pub struct Scene {
     /// The account of the other.
     pub others: TestAccount,
     /// The number of who tries.
-    pub own_client_id: u64,
+    pub own_client_id: ClientId,
     /// The number of the other.
-    pub others_client_id: u64,
+    pub others_client_id: ClientId,
     /// An invoice of the other.
     pub others_invoice_id: u64,
 }

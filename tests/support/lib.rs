@@ -31,6 +31,7 @@ use serde_json::{Value, json};
 use wharfage::config::Config;
 use wharfage::connectors::Connectors;
 use wharfage::context::Context;
+use wharfage::domain::client::ClientId;
 use wharfage::random::Random;
 use wharfage::runtime::Entry;
 
@@ -225,7 +226,7 @@ impl TestApp {
 
     /// The number of `client` or `client2`.
     #[track_caller]
-    pub fn client_id(&self, who: &str) -> u64 {
+    pub fn client_id(&self, who: &str) -> ClientId {
         self.stack.seeded().client_ids[who]
     }
 

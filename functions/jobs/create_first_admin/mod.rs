@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use wharfage::context::Context;
-use wharfage::domain::client::{Client, Role};
+use wharfage::domain::client::{Client, ClientId, Role};
 use wharfage::domain::credential::{ApiKey, Maker, hash};
 use wharfage::domain::history::{Actor, Entity};
 use wharfage::domain::money::Currency;
@@ -17,13 +17,13 @@ async fn run(context: &Context) -> Result<Value, Fault> {
     let key = context.random.callback_key();
     let api_key_id = hash(&key);
     let api_key = ApiKey {
-        client_id: 1,
+        client_id: ClientId(1),
         name: "first administrator".into(),
         created_at: context.now(),
         made_by: Some(Maker::from(&Actor::system("create_first_admin"))),
     };
     let admin = Client {
-        client_id: 1,
+        client_id: ClientId(1),
         email: EMAIL.into(),
         role: Role::Admin,
         billing: "direct".into(),

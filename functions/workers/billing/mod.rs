@@ -2,6 +2,7 @@
 
 use wharfage::context::Context;
 use wharfage::domain::billing::BillingWork;
+use wharfage::domain::client::ClientId;
 use wharfage::error::Fault;
 use wharfage::telemetry;
 
@@ -37,7 +38,7 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
         BillingWork::Settle { client_id } => chasing::settle(context, client_id).await?.1,
         BillingWork::Regroup { client_id } => upkeep::regroup(context, client_id).await,
         BillingWork::Recount { from, to } => {
-            for client_id in from..=to {
+            for client_id in (from..=to).map(ClientId) {
                 telemetry::set_client(client_id);
                 upkeep::recount(context, client_id).await?;
             }

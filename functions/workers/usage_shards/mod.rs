@@ -14,6 +14,7 @@ use wharfage::cluster::Bucket;
 use wharfage::context::Context;
 use wharfage::database::MeteredAccount;
 use wharfage::domain::bucket_name::BucketName;
+use wharfage::domain::client::ClientId;
 use wharfage::domain::period::{date_of, hour_of};
 use wharfage::domain::usage::{Sample, TrafficHour};
 use wharfage::error::Fault;
@@ -185,9 +186,9 @@ async fn clients(
     context: &Context,
     key: &SegmentKey,
     s3uids: &[&str],
-) -> Result<HashMap<String, u64>, Fault> {
+) -> Result<HashMap<String, ClientId>, Fault> {
     let before = context.segments.get(&hour_before(key)).await?;
-    let mut clients: HashMap<String, u64> = before
+    let mut clients: HashMap<String, ClientId> = before
         .iter()
         .flat_map(|segment| segment.iter())
         .filter_map(|sample| Some((sample.s3uid.clone(), sample.client_id?)))

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wharfage::context::Context;
 use wharfage::database::Guard;
-use wharfage::domain::client::{Client, Role};
+use wharfage::domain::client::{Client, ClientId, Role};
 use wharfage::domain::credential::{ApiKey, hash};
 use wharfage::domain::history::{Actor, Entity};
 use wharfage::domain::ledger::{Cause, Posting};
@@ -27,7 +27,7 @@ pub struct Seeded {
     /// API keys by name: `admin`, `client`, `client2`.
     pub api_keys: BTreeMap<String, String>,
     /// Client numbers by name: `client`, `client2`.
-    pub client_ids: BTreeMap<String, u64>,
+    pub client_ids: BTreeMap<String, ClientId>,
     /// Whether everything was written.
     done: bool,
 }
@@ -57,7 +57,7 @@ const CREDIT: Decimal = Decimal::from_parts(20_000, 0, 0, false, 2);
 struct Person {
     /// In [`Seeded`].
     name: &'static str,
-    client_id: u64,
+    client_id: ClientId,
     email: &'static str,
     role: Role,
     billing: &'static str,
@@ -68,7 +68,7 @@ struct Person {
 const PEOPLE: [Person; 3] = [
     Person {
         name: "client",
-        client_id: 1,
+        client_id: ClientId(1),
         email: "client@example.com",
         role: Role::Client,
         billing: "whmcs",
@@ -77,7 +77,7 @@ const PEOPLE: [Person; 3] = [
     },
     Person {
         name: "client2",
-        client_id: 2,
+        client_id: ClientId(2),
         email: "client2@example.com",
         role: Role::Client,
         billing: "direct",
@@ -86,7 +86,7 @@ const PEOPLE: [Person; 3] = [
     },
     Person {
         name: "admin",
-        client_id: 3,
+        client_id: ClientId(3),
         email: "admin@example.com",
         role: Role::Admin,
         billing: "direct",
@@ -255,7 +255,7 @@ pub(crate) async fn write(
     });
     let last = PEOPLE
         .iter()
-        .map(|person| person.client_id)
+        .map(|person| person.client_id.0)
         .max()
         .unwrap_or(0);
     context.database.reserve_numbers(last, last_plan).await?;

@@ -21,6 +21,7 @@ use super::{
 use crate::domain::account::{Account, Group, Service, Unsettled};
 use crate::domain::allowance::FreeAccount;
 use crate::domain::bucket_name::BucketName;
+use crate::domain::client::ClientId;
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
 use crate::domain::period::date_of;
@@ -86,7 +87,7 @@ impl Database {
     /// One of a client's accounts by its number.
     pub async fn account_by_number(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         id: u64,
     ) -> Result<Option<Account>, Fault> {
         let table = &self.tables.accounts;
@@ -135,7 +136,7 @@ impl Database {
     }
 
     /// All of a client's accounts, by number. A client has a bounded number of them, see `ACCOUNTS_PER_CLIENT`.
-    pub async fn client_accounts(&self, client_id: u64) -> Result<Vec<Account>, Fault> {
+    pub async fn client_accounts(&self, client_id: ClientId) -> Result<Vec<Account>, Fault> {
         let table = &self.tables.accounts;
         let query = self
             .client
@@ -611,7 +612,7 @@ impl Database {
     /// A client's accounts that cost nothing and were ordered or ended in the month that a day is in.
     pub async fn free_accounts(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         date: Date,
     ) -> Result<Vec<FreeAccount>, Fault> {
         let table = &self.tables.clients;
@@ -627,7 +628,12 @@ impl Database {
     }
 
     /// Changes how many accounts a client has.
-    pub(super) fn account_count(&self, client_id: u64, is_free: bool, by: i32) -> UpdateBuilder {
+    pub(super) fn account_count(
+        &self,
+        client_id: ClientId,
+        is_free: bool,
+        by: i32,
+    ) -> UpdateBuilder {
         Update::builder()
             .table_name(&self.tables.clients)
             .key("pk", string(keys::client(client_id)))
@@ -828,7 +834,7 @@ struct AccountRow<'a> {
     account: &'a Account,
     /// The client whose list it stands in; absent once it is terminated.
     #[serde(skip_serializing_if = "Option::is_none")]
-    listed_for: Option<u64>,
+    listed_for: Option<ClientId>,
     /// The listing group it stands in, see [`Group::key`]; absent once it is terminated.
     #[serde(skip_serializing_if = "Option::is_none")]
     group_key: Option<String>,

@@ -10,6 +10,7 @@ use super::ledger::Issue;
 use super::transaction::{Conflict, Written};
 use super::{Database, Item, attribute, fault, item, keys, number_value, page, string};
 use crate::domain::account::{Account, Service};
+use crate::domain::client::ClientId;
 use crate::domain::closing::{ClosedPeriod, ClosingOutcome};
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
@@ -24,7 +25,7 @@ pub struct OpenInvoice {
     /// The invoice.
     pub invoice_id: InvoiceId,
     /// Who owes it.
-    pub client_id: u64,
+    pub client_id: ClientId,
     /// For which account.
     pub s3uid: String,
     /// In what.
@@ -154,14 +155,14 @@ impl Database {
     }
 
     /// A client's open invoices, the one due first first.
-    pub async fn open_invoices(&self, client_id: u64) -> Result<Vec<OpenInvoice>, Fault> {
+    pub async fn open_invoices(&self, client_id: ClientId) -> Result<Vec<OpenInvoice>, Fault> {
         self.ledger_rows(client_id, keys::OPEN_INVOICES).await
     }
 
     /// One open invoice; none when it is paid.
     pub async fn open_invoice(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         due_on: Date,
         invoice_id: InvoiceId,
     ) -> Result<Option<OpenInvoice>, Fault> {
@@ -173,7 +174,7 @@ impl Database {
     /// An invoice of a client.
     pub async fn invoice(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         invoice_id: InvoiceId,
     ) -> Result<Option<Invoice>, Fault> {
         self.get(
@@ -283,7 +284,7 @@ impl Database {
     /// The closed periods of a client's accounts, or of one of them; an account's in their order.
     pub async fn closed_periods(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         s3uid: Option<&str>,
     ) -> Result<Vec<ClosedPeriod>, Fault> {
         let prefix = match s3uid {
@@ -294,7 +295,10 @@ impl Database {
     }
 
     /// The client's open invoice that is due first.
-    pub async fn oldest_open_invoice(&self, client_id: u64) -> Result<Option<OpenInvoice>, Fault> {
+    pub async fn oldest_open_invoice(
+        &self,
+        client_id: ClientId,
+    ) -> Result<Option<OpenInvoice>, Fault> {
         let table = &self.tables.ledger;
         let query = self
             .client

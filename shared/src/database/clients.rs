@@ -7,7 +7,7 @@ use super::transaction::{Conflict, Transaction, Written};
 use super::{
     Database, Item, attribute, fault, item, keys, number_value, read, string, written_if_held,
 };
-use crate::domain::client::{Client, Role};
+use crate::domain::client::{Client, ClientId, Role};
 use crate::domain::credential::{Access, ApiKey};
 use crate::domain::history::Entry;
 use crate::domain::invoice::InvoiceId;
@@ -15,7 +15,7 @@ use crate::error::Fault;
 
 #[derive(Deserialize)]
 struct EmailRow {
-    client_id: u64,
+    client_id: ClientId,
 }
 
 /// Numbers for an order.
@@ -29,7 +29,7 @@ pub struct Numbers {
 
 impl Database {
     /// A client by its number.
-    pub async fn client(&self, client_id: u64) -> Result<Option<Client>, Fault> {
+    pub async fn client(&self, client_id: ClientId) -> Result<Option<Client>, Fault> {
         self.get(
             &self.tables.clients,
             keys::client(client_id),
@@ -39,7 +39,7 @@ impl Database {
     }
 
     /// A client's number by its email.
-    pub async fn client_id_by_email(&self, email: &str) -> Result<Option<u64>, Fault> {
+    pub async fn client_id_by_email(&self, email: &str) -> Result<Option<ClientId>, Fault> {
         let row: Option<EmailRow> = self
             .get(
                 &self.tables.clients,
@@ -213,8 +213,8 @@ impl Database {
     }
 
     /// The next number for a client.
-    pub async fn next_client_id(&self) -> Result<u64, Fault> {
-        self.next_number("client_id").await
+    pub async fn next_client_id(&self) -> Result<ClientId, Fault> {
+        self.next_number("client_id").await.map(ClientId)
     }
 
     async fn next_number(&self, of: &str) -> Result<u64, Fault> {
@@ -297,7 +297,7 @@ impl Database {
 
 impl Transaction<'_> {
     /// Notes who made a client, or an administrator of one.
-    fn made_client(&mut self, table: &str, maker: u64, client: &Client) {
+    fn made_client(&mut self, table: &str, maker: ClientId, client: &Client) {
         let sk = match client.role {
             Role::Client => keys::made_client(client.client_id),
             Role::Admin => keys::made_admin(client.client_id),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::transaction::{Conflict, Transaction, Written};
 use super::{Database, Item, fault, found, item, keys, number_value, page, read, string};
-use crate::domain::client::{Client, Role};
+use crate::domain::client::{Client, ClientId, Role};
 use crate::domain::credential::{Access, ApiKey, Session};
 use crate::domain::history::Entry;
 use crate::error::Fault;
@@ -24,7 +24,7 @@ pub struct MadeKey {
     /// Its hash.
     pub api_key_id: String,
     /// Its owner.
-    pub client_id: u64,
+    pub client_id: ClientId,
     /// Shown to people.
     pub name: String,
 }
@@ -95,7 +95,7 @@ impl Database {
     /// that client, until [`Database::forget_made_key`]. Does nothing when the key is gone.
     pub async fn delete_api_key_for(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         hash: &str,
         api_key: &ApiKey,
         entry: &Entry,
@@ -114,7 +114,7 @@ impl Database {
     }
 
     /// Forgets that a client made an API key.
-    pub async fn forget_made_key(&self, client_id: u64, hash: &str) -> Result<(), Fault> {
+    pub async fn forget_made_key(&self, client_id: ClientId, hash: &str) -> Result<(), Fault> {
         let table = &self.tables.clients;
         self.client
             .delete_item()
@@ -130,7 +130,7 @@ impl Database {
     /// A client's API keys with their hashes, newest first, at most `limit`. They are found by an index, which may be a moment behind.
     pub async fn api_keys_of(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         limit: i32,
     ) -> Result<Vec<(String, ApiKey)>, Fault> {
         #[derive(Deserialize)]
@@ -158,7 +158,11 @@ impl Database {
     }
 
     /// The API keys that a client made, or whose end is under way with its access, at most `limit`.
-    pub async fn keys_made_by(&self, client_id: u64, limit: i32) -> Result<Vec<MadeKey>, Fault> {
+    pub async fn keys_made_by(
+        &self,
+        client_id: ClientId,
+        limit: i32,
+    ) -> Result<Vec<MadeKey>, Fault> {
         let rows = self.made_by(client_id, keys::MADE_API_KEYS, limit).await?;
         rows.into_iter()
             .map(|row| read(&self.tables.clients, row))
@@ -166,26 +170,34 @@ impl Database {
     }
 
     /// The numbers of the clients that a client made administrators, at most `limit`.
-    pub async fn admins_made_by(&self, client_id: u64, limit: i32) -> Result<Vec<u64>, Fault> {
+    pub async fn admins_made_by(
+        &self,
+        client_id: ClientId,
+        limit: i32,
+    ) -> Result<Vec<ClientId>, Fault> {
         self.clients_under(client_id, keys::MADE_ADMINS, limit)
             .await
     }
 
     /// The numbers of the other clients that a client made, at most `limit`.
-    pub async fn clients_made_by(&self, client_id: u64, limit: i32) -> Result<Vec<u64>, Fault> {
+    pub async fn clients_made_by(
+        &self,
+        client_id: ClientId,
+        limit: i32,
+    ) -> Result<Vec<ClientId>, Fault> {
         self.clients_under(client_id, keys::MADE_CLIENTS, limit)
             .await
     }
 
     async fn clients_under(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         prefix: &str,
         limit: i32,
-    ) -> Result<Vec<u64>, Fault> {
+    ) -> Result<Vec<ClientId>, Fault> {
         #[derive(Deserialize)]
         struct Row {
-            client_id: u64,
+            client_id: ClientId,
         }
         let rows = self.made_by(client_id, prefix, limit).await?;
         rows.into_iter()
@@ -196,7 +208,12 @@ impl Database {
             .collect()
     }
 
-    async fn made_by(&self, client_id: u64, prefix: &str, limit: i32) -> Result<Vec<Item>, Fault> {
+    async fn made_by(
+        &self,
+        client_id: ClientId,
+        prefix: &str,
+        limit: i32,
+    ) -> Result<Vec<Item>, Fault> {
         let table = &self.tables.clients;
         let query = self
             .client
@@ -246,7 +263,7 @@ impl Database {
     }
 
     /// A client's epoch.
-    pub async fn epoch(&self, client_id: u64) -> Result<u64, Fault> {
+    pub async fn epoch(&self, client_id: ClientId) -> Result<u64, Fault> {
         #[derive(Deserialize)]
         struct Row {
             epoch: u64,
@@ -280,7 +297,7 @@ impl Database {
     }
 
     /// Whether a client is no administrator any more, though sessions without an epoch may say so.
-    async fn is_demoted(&self, client_id: u64) -> Result<bool, Fault> {
+    async fn is_demoted(&self, client_id: ClientId) -> Result<bool, Fault> {
         let row: Option<IgnoredAny> = self
             .get(&self.tables.credentials, keys::demoted(client_id), None)
             .await?;
@@ -318,7 +335,7 @@ impl Database {
     }
 }
 
-fn made_key_item(client_id: u64, hash: &str, api_key: &ApiKey) -> Result<Item, Fault> {
+fn made_key_item(client_id: ClientId, hash: &str, api_key: &ApiKey) -> Result<Item, Fault> {
     let made = MadeKey {
         api_key_id: hash.to_owned(),
         client_id: api_key.client_id,

@@ -6,6 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::transaction::{Conflict, Transaction};
 use super::{Database, Item, fault, item, keys, read, string};
+use crate::domain::client::ClientId;
 use crate::domain::history::{Entity, Entry};
 use crate::error::Fault;
 
@@ -53,7 +54,7 @@ impl Database {
     /// The entries of what a client did, to whatever it was; otherwise as [`Database::history`].
     pub async fn history_by(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         limit: usize,
         offset: usize,
         next: Option<&str>,

@@ -43,6 +43,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 
 use crate::domain::bucket_name::BucketName;
+use crate::domain::client::ClientId;
 use crate::domain::credential::hash;
 use crate::domain::history::Entity;
 use crate::domain::invoice::InvoiceId;
@@ -83,7 +84,7 @@ pub(crate) fn sortable(at: Timestamp) -> String {
     format!("{at:.6}")
 }
 
-pub(crate) fn client(client_id: u64) -> String {
+pub(crate) fn client(client_id: ClientId) -> String {
     format!("CLIENT#{client_id}")
 }
 
@@ -91,11 +92,11 @@ pub(crate) fn made_api_key(hash: &str) -> String {
     format!("{MADE_API_KEYS}{hash}")
 }
 
-pub(crate) fn made_admin(client_id: u64) -> String {
+pub(crate) fn made_admin(client_id: ClientId) -> String {
     format!("{MADE_ADMINS}{client_id:0DIGITS$}")
 }
 
-pub(crate) fn made_client(client_id: u64) -> String {
+pub(crate) fn made_client(client_id: ClientId) -> String {
     format!("{MADE_CLIENTS}{client_id:0DIGITS$}")
 }
 
@@ -120,11 +121,11 @@ pub(crate) fn token(hash: &str) -> String {
     format!("TOKEN#{hash}")
 }
 
-pub(crate) fn epoch(client_id: u64) -> String {
+pub(crate) fn epoch(client_id: ClientId) -> String {
     format!("EPOCH#{client_id}")
 }
 
-pub(crate) fn demoted(client_id: u64) -> String {
+pub(crate) fn demoted(client_id: ClientId) -> String {
     format!("DEMOTED#{client_id}")
 }
 
@@ -153,7 +154,7 @@ pub(crate) fn order(order_id: &str) -> String {
 }
 
 /// The key itself is the client's own words, of any length: its hash stands in for it.
-pub(crate) fn idempotency(client_id: u64, key: &str) -> String {
+pub(crate) fn idempotency(client_id: ClientId, key: &str) -> String {
     format!("IDEMPOTENCY#{client_id}#{}", hash(key))
 }
 

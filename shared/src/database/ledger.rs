@@ -21,6 +21,7 @@ use super::{
     Database, attribute, found, item, keys, number_value, page, read, string, written_if_held,
 };
 use crate::config::Tables;
+use crate::domain::client::ClientId;
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
 use crate::domain::invoice::{Invoice, InvoiceId};
@@ -36,7 +37,11 @@ const NEWEST: usize = 25;
 
 impl Database {
     /// A client's balances; all zero where nothing was ever posted.
-    pub async fn balances(&self, client_id: u64, currency: Currency) -> Result<Balances, Fault> {
+    pub async fn balances(
+        &self,
+        client_id: ClientId,
+        currency: Currency,
+    ) -> Result<Balances, Fault> {
         let balances = self
             .get(
                 &self.tables.ledger,
@@ -48,7 +53,10 @@ impl Database {
     }
 
     /// A client's balances in every currency that anything was posted in.
-    pub async fn all_balances(&self, client_id: u64) -> Result<Vec<(Currency, Balances)>, Fault> {
+    pub async fn all_balances(
+        &self,
+        client_id: ClientId,
+    ) -> Result<Vec<(Currency, Balances)>, Fault> {
         #[derive(serde::Deserialize)]
         struct Row {
             sk: String,
@@ -72,7 +80,7 @@ impl Database {
     /// A posting by its id.
     pub async fn posting(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         posting_id: &str,
     ) -> Result<Option<Posting>, Fault> {
         self.get(
@@ -86,7 +94,7 @@ impl Database {
     /// A page of a client's invoices, newest first, beginning below the number `before`.
     pub async fn invoice_page(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         before: Option<InvoiceId>,
         limit: usize,
     ) -> Result<Vec<Invoice>, Fault> {
@@ -259,7 +267,7 @@ impl Database {
     /// already is not given again, though somebody may have set the counter back.
     pub async fn take_place(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         currency: Currency,
         cause: &str,
         now: Timestamp,
@@ -294,7 +302,7 @@ impl Database {
     /// The place that a cause has, or is given now. `None` when it is to be asked for again.
     async fn place_of(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         currency: Currency,
         cause: &str,
         now: Timestamp,
@@ -323,7 +331,7 @@ impl Database {
     /// newest invoices.
     async fn used_up_to(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         currency: Currency,
         place: &Place,
         newest: Vec<Invoice>,
@@ -350,7 +358,7 @@ impl Database {
     /// Takes a number away from a cause, for good. `false` when it has it no more.
     async fn leave_place(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         currency: Currency,
         place: &Place,
     ) -> Result<bool, Fault> {
@@ -367,7 +375,7 @@ impl Database {
     /// Gives the next place to a cause that has none: the series as it is then. `None` when it has one.
     async fn place_given(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         currency: Currency,
         cause: &str,
         now: Timestamp,
@@ -395,7 +403,7 @@ impl Database {
     /// The place just given to a cause, or one that was given back before in exchange for it.
     async fn exchanged(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         currency: Currency,
         cause: &str,
         series: &Series,
@@ -445,7 +453,7 @@ impl Database {
     /// Takes a place back from a cause that came to nothing; the next one gets it. Nothing is done when its invoice was issued.
     pub async fn return_place(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         currency: Currency,
         place: &Place,
     ) -> Result<(), Fault> {
@@ -474,7 +482,7 @@ impl Database {
     }
 
     /// The places of a client's series that have no invoice, or not yet.
-    pub async fn series(&self, client_id: u64, currency: Currency) -> Result<Series, Fault> {
+    pub async fn series(&self, client_id: ClientId, currency: Currency) -> Result<Series, Fault> {
         let row: Option<BTreeMap<String, Value>> = self
             .get(
                 &self.tables.ledger,
@@ -488,7 +496,7 @@ impl Database {
     /// Sets the counter of a client's series to the highest number given, if it is below it.
     pub async fn raise_series(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         currency: Currency,
         highest: u64,
     ) -> Result<(), Fault> {
@@ -514,7 +522,7 @@ impl Database {
         written_if_held("UpdateItem", &self.tables.ledger, sent.await)
     }
 
-    fn balances_update(&self, client_id: u64, currency: Currency) -> UpdateItemFluentBuilder {
+    fn balances_update(&self, client_id: ClientId, currency: Currency) -> UpdateItemFluentBuilder {
         self.client
             .update_item()
             .table_name(&self.tables.ledger)
@@ -523,18 +531,18 @@ impl Database {
     }
 
     /// A client's whole journal, in no order that matters.
-    pub async fn postings(&self, client_id: u64) -> Result<Vec<Posting>, Fault> {
+    pub async fn postings(&self, client_id: ClientId) -> Result<Vec<Posting>, Fault> {
         self.ledger_rows(client_id, keys::POSTINGS).await
     }
 
     /// A client's invoices, oldest first.
-    pub async fn invoices(&self, client_id: u64) -> Result<Vec<Invoice>, Fault> {
+    pub async fn invoices(&self, client_id: ClientId) -> Result<Vec<Invoice>, Fault> {
         self.ledger_rows(client_id, keys::INVOICES).await
     }
 
     pub(super) async fn ledger_rows<T: serde::de::DeserializeOwned>(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         prefix: &str,
     ) -> Result<Vec<T>, Fault> {
         let table = &self.tables.ledger;
@@ -744,7 +752,7 @@ impl Transaction<'_> {
     }
 
     /// Adds the condition that a client has neither credit nor debts in a currency, nor anything held.
-    pub(super) fn no_balances(&mut self, tables: &Tables, client_id: u64, currency: Currency) {
+    pub(super) fn no_balances(&mut self, tables: &Tables, client_id: ClientId, currency: Currency) {
         let names = ["credit_minor", "held_minor", "receivable_minor"];
         let conditions =
             names.map(|name| format!("(attribute_not_exists({name}) OR {name} = :zero)"));

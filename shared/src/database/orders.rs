@@ -13,6 +13,7 @@ use super::{
 };
 use crate::config::Rules;
 use crate::domain::account::Account;
+use crate::domain::client::ClientId;
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
 use crate::domain::ledger::{Cause, Posting};
@@ -32,7 +33,7 @@ impl Database {
     /// What an idempotency key was used for within the last day.
     pub async fn idempotency_record(
         &self,
-        client_id: u64,
+        client_id: ClientId,
         key: &str,
         now: Timestamp,
     ) -> Result<Option<IdempotencyRecord>, Fault> {

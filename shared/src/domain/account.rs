@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString};
 
+use crate::domain::client::ClientId;
 use crate::domain::figures::GB_BYTES;
 use crate::domain::period::{last_anniversary, next_anniversary};
 use crate::domain::plan::Plan;
@@ -501,7 +502,7 @@ pub struct Account {
     /// Its number.
     pub id: u64,
     /// Who pays.
-    pub client_id: u64,
+    pub client_id: ClientId,
     /// The client's email when it was ordered.
     pub email: String,
     /// The client's billing group.

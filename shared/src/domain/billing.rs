@@ -1,5 +1,6 @@
 //! Work of the billing queue. Every piece is idempotent.
 
+use crate::domain::client::ClientId;
 use crate::domain::invoice::InvoiceId;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ pub enum BillingWork {
     /// Take the next step of chasing an open invoice.
     Chase {
         /// Who owes.
-        client_id: u64,
+        client_id: ClientId,
         /// When it was due.
         due_on: Date,
         /// Which invoice.
@@ -32,7 +33,7 @@ pub enum BillingWork {
     /// Pay a client's open invoices from its credit, and lift suspensions.
     Settle {
         /// Which client.
-        client_id: u64,
+        client_id: ClientId,
     },
     /// Have an account's cluster do what the account's record says.
     #[serde(rename = "conform")]
@@ -43,7 +44,7 @@ pub enum BillingWork {
     /// Bring a client's accounts to its email and billing group.
     Regroup {
         /// Which client.
-        client_id: u64,
+        client_id: ClientId,
     },
     /// Recount the balances of the clients with these numbers.
     Recount {

@@ -1,5 +1,6 @@
 //! Bucket names, and the rules for them after "General purpose bucket naming rules" in the Amazon S3 User Guide.
 
+use crate::domain::client::ClientId;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::ops::Deref;
@@ -106,7 +107,7 @@ pub fn check(name: &str) -> Result<(), &'static str> {
 
 /// A name for whoever gave none: whose bucket it is, and `random`, of a-z and 0-9, that nobody else has.
 #[must_use]
-pub fn made_up(client_id: u64, random: &str) -> BucketName {
+pub fn made_up(client_id: ClientId, random: &str) -> BucketName {
     BucketName(format!("client-{client_id}-{random}"))
 }
 
@@ -117,7 +118,7 @@ mod tests {
     #[test]
     fn names_that_are_made_up_are_good_ones() {
         for client_id in [1, 42, u64::MAX] {
-            let name = made_up(client_id, "0a1b2c3d4e5f6g7h8i9j");
+            let name = made_up(ClientId(client_id), "0a1b2c3d4e5f6g7h8i9j");
             assert_eq!(check(&name), Ok(()), "{name}");
         }
     }

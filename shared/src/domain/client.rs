@@ -1,11 +1,40 @@
 //! Clients: who pays.
 
-use schemars::JsonSchema;
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString};
 
 use crate::domain::credential::Maker;
 use crate::domain::money::Currency;
+
+/// What a client is known by, unique in the installation: a number, stored and shown as such.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ClientId(pub u64);
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The number's own: derived, it would say what a client is known by in each element of a list, too.
+impl JsonSchema for ClientId {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        u64::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        u64::json_schema(generator)
+    }
+}
 
 /// What a client's credentials allow.
 #[derive(
@@ -24,7 +53,7 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
     /// Its number.
-    pub client_id: u64,
+    pub client_id: ClientId,
     /// Unique, in lower case.
     pub email: String,
     /// What its credentials allow.

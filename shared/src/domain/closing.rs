@@ -280,6 +280,7 @@ pub(crate) mod tests {
     use rust_decimal::Decimal;
 
     use super::*;
+    use crate::domain::client::ClientId;
     use crate::domain::plan::Prices;
     use crate::domain::plan_change::PlanChanges;
     use crate::domain::quota::QuotaLevel;
@@ -315,7 +316,7 @@ pub(crate) mod tests {
         Account {
             s3uid: "a".repeat(32),
             id: 1,
-            client_id: 1,
+            client_id: ClientId(1),
             email: "a@example.com".into(),
             billing: "direct".into(),
             plan_id: 2,

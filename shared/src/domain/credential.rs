@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::domain::client::Role;
+use crate::domain::client::{ClientId, Role};
 use crate::domain::history::Actor;
 
 /// SHA-256 of a key or token, in hexadecimal. Both are random and long, so no salt is needed.
@@ -19,7 +19,7 @@ pub fn hash(secret: &str) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiKey {
     /// Its owner.
-    pub client_id: u64,
+    pub client_id: ClientId,
     /// Shown to people.
     pub name: String,
     /// When it was made.
@@ -33,7 +33,7 @@ pub struct ApiKey {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Maker {
     /// Its number; none for the system.
-    pub client_id: Option<u64>,
+    pub client_id: Option<ClientId>,
     /// `client`, `admin` or `system`.
     pub kind: String,
 }
@@ -51,7 +51,7 @@ impl From<&Actor> for Maker {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Access {
     /// Its owner.
-    pub client_id: u64,
+    pub client_id: ClientId,
     /// The client's epoch when the session was opened.
     pub epoch: u64,
     /// The API key that it was opened with, by its hash.
@@ -62,7 +62,7 @@ pub struct Access {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// Its owner.
-    pub client_id: u64,
+    pub client_id: ClientId,
     /// Its role.
     pub role: Role,
     /// The client's email.
@@ -110,7 +110,7 @@ mod tests {
     fn a_session_ends_at_its_second_and_keeps_to_its_address() {
         let at = |second| Timestamp::from_second(second).expect("time");
         let mut session = Session {
-            client_id: 1,
+            client_id: ClientId(1),
             role: Role::Client,
             email: "a@example.com".into(),
             fixed_ip: None,

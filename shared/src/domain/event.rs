@@ -1,6 +1,7 @@
 //! Events for EventBridge. Each is written in the transaction that it reports and sent from that outbox, so none is lost. Delivery is at
 //! least once: a duplicate has the same id.
 
+use crate::domain::client::ClientId;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -98,7 +99,7 @@ pub struct Event {
     /// What happened.
     pub kind: Kind,
     /// To which client.
-    pub client_id: u64,
+    pub client_id: ClientId,
     /// To which account.
     pub s3uid: Option<String>,
     /// What else is worth knowing; never a secret.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::client::Role;
+use crate::domain::client::{ClientId, Role};
 
 /// Who acts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct Actor {
     pub ip: Option<String>,
     /// The client's number; none for the system, nor in entries that are older than this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client_id: Option<u64>,
+    pub client_id: Option<ClientId>,
 }
 
 impl Actor {
@@ -34,7 +34,7 @@ impl Actor {
 
     /// Somebody with a session.
     #[must_use]
-    pub fn person(client_id: u64, email: &str, role: Role, ip: Option<String>) -> Actor {
+    pub fn person(client_id: ClientId, email: &str, role: Role, ip: Option<String>) -> Actor {
         Actor {
             name: email.into(),
             role: role.to_string(),
@@ -52,7 +52,7 @@ pub enum Entity<'a> {
     /// A plan, by its number.
     Plan(u64),
     /// A client, by its number.
-    Client(u64),
+    Client(ClientId),
 }
 
 impl Entity<'_> {
@@ -71,7 +71,8 @@ impl Entity<'_> {
     pub fn id(&self) -> String {
         match self {
             Entity::Account(s3uid) => (*s3uid).to_owned(),
-            Entity::Plan(id) | Entity::Client(id) => id.to_string(),
+            Entity::Plan(id) => id.to_string(),
+            Entity::Client(id) => id.to_string(),
         }
     }
 }
@@ -88,7 +89,7 @@ pub struct Entry {
     /// Who did it.
     pub actor: Actor,
     /// Whose history it is part of; none for plans.
-    pub client_id: Option<u64>,
+    pub client_id: Option<ClientId>,
     /// `account`, `plan`, `client`.
     pub entity_kind: String,
     /// Which one.

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString};
 
+use crate::domain::client::ClientId;
 use crate::domain::money::Currency;
 use crate::domain::rating::{StorageOverage, TrafficOverage};
 
@@ -46,7 +47,7 @@ pub struct Invoice {
     /// `<client>-<currency>-<n>`: a client's invoices in a currency are numbered without gaps.
     pub number: String,
     /// Who pays.
-    pub client_id: u64,
+    pub client_id: ClientId,
     /// For which account.
     pub s3uid: String,
     /// What it is in.

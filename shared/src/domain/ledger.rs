@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumIter};
 
+use crate::domain::client::ClientId;
 use crate::domain::invoice::{InvoiceId, TakenOff};
 use crate::domain::money::Currency;
 
@@ -47,7 +48,7 @@ pub struct Posting {
     /// Made from what caused it, so that the same cause cannot be posted twice.
     pub id: String,
     /// Whose.
-    pub client_id: u64,
+    pub client_id: ClientId,
     /// In what.
     pub currency: Currency,
     /// When.
@@ -135,7 +136,7 @@ impl Posting {
     #[must_use]
     pub fn new(
         cause: Cause<'_>,
-        (client_id, currency): (u64, Currency),
+        (client_id, currency): (ClientId, Currency),
         at: Timestamp,
         amount_minor: i64,
         taken_off: Vec<TakenOff>,
@@ -226,7 +227,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_posting_sums_to_zero(amount_minor in 1i64..1_000_000_000, share in 0i64..=100, kind in 0u8..8) {
-            let payer = (1, Currency::from_code("EUR").expect("EUR"));
+            let payer = (ClientId(1), Currency::from_code("EUR").expect("EUR"));
             let at = Timestamp::UNIX_EPOCH;
             let part = amount_minor / 100 * share;
             let off = match part {
@@ -256,7 +257,7 @@ mod tests {
     #[test]
     fn what_pays_invoices_is_less_credit_and_less_owed() {
         use crate::domain::ledger::LedgerAccount::{Credit, Funding, Receivable, Revenue};
-        let payer = (1, Currency::from_code("EUR").expect("EUR"));
+        let payer = (ClientId(1), Currency::from_code("EUR").expect("EUR"));
         let moved = |cause, amount_minor| {
             let taken_off = vec![TakenOff {
                 invoice_id: InvoiceId(1),

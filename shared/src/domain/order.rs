@@ -11,6 +11,7 @@ use serde_json::Value;
 use strum::Display;
 
 use crate::domain::bucket_name::BucketName;
+use crate::domain::client::ClientId;
 use crate::domain::history::Actor;
 use crate::domain::invoice::InvoiceId;
 use crate::domain::money::Currency;
@@ -56,7 +57,7 @@ pub struct Order {
     /// Who asked.
     pub requested_by: Actor,
     /// Who pays.
-    pub client_id: u64,
+    pub client_id: ClientId,
     /// The client's email.
     pub email: String,
     /// The client's billing group.

@@ -269,7 +269,7 @@ mod tests {
     use rust_decimal::Decimal;
 
     use super::*;
-    use crate::domain::client::Role;
+    use crate::domain::client::{ClientId, Role};
     use crate::domain::closing::tests::account;
     use crate::domain::plan::Prices;
 
@@ -306,7 +306,7 @@ mod tests {
 
     fn client() -> Client {
         Client {
-            client_id: 1,
+            client_id: ClientId(1),
             email: "a@example.com".into(),
             role: Role::Client,
             billing: "direct".into(),

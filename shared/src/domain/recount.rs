@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::domain::client::ClientId;
 use crate::domain::closing::ClosedPeriod;
 use crate::domain::invoice::{Invoice, InvoiceId};
 use crate::domain::ledger::{Balances, LedgerAccount, Posting};
@@ -42,7 +43,7 @@ pub struct Books {
 
 /// Where two records do not agree, one value each, for people to read. None is as it should be.
 #[must_use]
-pub fn differences(client_id: u64, books: &Books) -> Vec<Value> {
+pub fn differences(client_id: ClientId, books: &Books) -> Vec<Value> {
     let mut found = Found {
         client_id,
         differences: Vec::new(),
@@ -268,7 +269,7 @@ fn of_causes(found: &mut Found, books: &Books) {
 }
 
 struct Found {
-    client_id: u64,
+    client_id: ClientId,
     differences: Vec<Value>,
 }
 
@@ -337,7 +338,7 @@ mod tests {
         Invoice {
             invoice_id: InvoiceId(invoice_id),
             number: format!("1-EUR-{invoice_id:04}"),
-            client_id: 1,
+            client_id: ClientId(1),
             s3uid: "a".into(),
             currency: eur(),
             amount_minor,
@@ -353,7 +354,7 @@ mod tests {
 
     fn post(cause: Cause<'_>, amount_minor: i64, taken_off: Vec<TakenOff>) -> Posting {
         let at = Timestamp::UNIX_EPOCH;
-        Posting::new(cause, (1, eur()), at, amount_minor, taken_off)
+        Posting::new(cause, (ClientId(1), eur()), at, amount_minor, taken_off)
     }
 
     /// An order that was paid, an invoice that is open in part, a credit note that lowered it, an order under way, and a place taken.
@@ -415,15 +416,18 @@ mod tests {
     fn of(spoil: impl FnOnce(&mut Books)) -> Vec<String> {
         let mut books = sound();
         spoil(&mut books);
-        let found = differences(1, &books);
+        let found = differences(ClientId(1), &books);
         let texts = found.iter().map(|found| found["of"].as_str());
         texts.map(|of| of.expect("a text").to_owned()).collect()
     }
 
     #[test]
     fn sound_books_show_no_difference() {
-        assert_eq!(differences(1, &sound()), Vec::<Value>::new());
-        assert_eq!(differences(1, &Books::default()), Vec::<Value>::new());
+        assert_eq!(differences(ClientId(1), &sound()), Vec::<Value>::new());
+        assert_eq!(
+            differences(ClientId(1), &Books::default()),
+            Vec::<Value>::new()
+        );
     }
 
     #[test]

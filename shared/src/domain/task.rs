@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::bucket_name::BucketName;
+use crate::domain::client::ClientId;
 use crate::domain::credential::Access;
 
 /// What is to be done.
@@ -65,7 +66,7 @@ impl Work {
 
 /// Whose work it is where a queue serves everybody: messages of one group do not hold up those of another.
 #[must_use]
-pub fn group(location: &str, client_id: u64) -> String {
+pub fn group(location: &str, client_id: ClientId) -> String {
     format!("{location}:{client_id}")
 }
 
@@ -273,7 +274,7 @@ impl Task {
 
     /// The same for an account of this client at this location.
     #[must_use]
-    pub fn at(self, location: &str, client_id: u64) -> Task {
+    pub fn at(self, location: &str, client_id: ClientId) -> Task {
         Task {
             group: Some(group(location, client_id)),
             ..self

@@ -12,6 +12,7 @@ use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::bucket_name::BucketName;
+use crate::domain::client::ClientId;
 use crate::domain::period::{date_of, start_of};
 
 /// Requests by what they did, where a cluster tells them apart. Together they are all requests.
@@ -120,7 +121,7 @@ pub struct Sample {
     /// The account's number; none in old segments.
     pub account_id: Option<u64>,
     /// The client that has the account; none in old segments.
-    pub client_id: Option<u64>,
+    pub client_id: Option<ClientId>,
     /// Which bucket; empty for an account that has none.
     pub bucket_name: String,
     /// The start of the hour, UTC.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::domain::account::Account;
-use crate::domain::client::Client;
+use crate::domain::client::{Client, ClientId};
 use crate::error::{Error, Reason, Rejection};
 use crate::http::tokens::{Caller, account_of, authenticate, token};
 use crate::http::typed;
@@ -234,7 +234,7 @@ impl Subject for AnyAccount {
         names: &NamesAccount,
         _: Who,
     ) -> Result<(Caller, AnyAccount), Error> {
-        let named = names.id.map(|Whole(id)| id);
+        let named = names.id.map(|Whole(id)| ClientId(id));
         let (caller, account, client_id) = match (&names.s3uid, names.account_id) {
             (Some(S3uid(s3uid)), _) => {
                 let account = async { Ok(context.database.account(s3uid).await?) };
@@ -282,7 +282,7 @@ impl Subject for Client {
         names: &NamesClient,
         who: Who,
     ) -> Result<(Caller, Client), Error> {
-        let client = async { Ok(context.database.client(names.id.0).await?) };
+        let client = async { Ok(context.database.client(ClientId(names.id.0)).await?) };
         let (caller, client) = futures::try_join!(authenticate(context, call), client)?;
         who.check(&caller)?;
         let client = client.ok_or_else(Rejection::client_not_found)?;

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::domain::account::Account;
-use crate::domain::client::Role;
+use crate::domain::client::{ClientId, Role};
 use crate::domain::credential::{Access, Session, hash};
 use crate::domain::history::{Actor, Entry};
 use crate::error::{Error, Fault, Reason, Rejection};
@@ -14,7 +14,7 @@ use crate::telemetry;
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// Its own client number.
-    pub client_id: u64,
+    pub client_id: ClientId,
     /// What it may do.
     pub role: Role,
     /// Its email.
@@ -68,7 +68,7 @@ impl Caller {
     ///
     /// # Errors
     /// When it is another's: as an account that does not exist.
-    pub fn client_of(&self, named: Option<u64>) -> Result<Option<u64>, Rejection> {
+    pub fn client_of(&self, named: Option<ClientId>) -> Result<Option<ClientId>, Rejection> {
         match named {
             None if self.is_admin() => Ok(None),
             None => Ok(Some(self.client_id)),
@@ -150,7 +150,7 @@ pub async fn authenticate(context: &Context, call: &Call) -> Result<Caller, Erro
 /// An account by its number: a client's, or whosever it is.
 pub async fn account_of(
     context: &Context,
-    client_id: Option<u64>,
+    client_id: Option<ClientId>,
     id: u64,
 ) -> Result<Option<Account>, Fault> {
     match client_id {

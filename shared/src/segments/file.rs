@@ -15,6 +15,7 @@ use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{Type, TypePtr};
 
+use crate::domain::client::ClientId;
 use crate::domain::usage::{OwnCalls, RequestClasses, Sample};
 
 /// Why a segment cannot be written or read.
@@ -65,7 +66,7 @@ const FIGURES: [Figure; 16] = [
     ("own_bytes_sent", |sample| Some(sample.own?.bytes_sent)),
     ("own_requests", |sample| Some(sample.own?.requests)),
     ("account_id", |sample| sample.account_id),
-    ("client_id", |sample| sample.client_id),
+    ("client_id", |sample| Some(sample.client_id?.0)),
 ];
 
 /// The columns, in the order of the file.
@@ -238,7 +239,7 @@ pub fn decode(file: Bytes) -> Result<Vec<Sample>, FileError> {
             samples.push(Sample {
                 s3uid: s3uids.next().ok_or(FileError::Missing("s3uid"))?,
                 account_id: account_ids[row],
-                client_id: client_ids[row],
+                client_id: client_ids[row].map(ClientId),
                 bucket_name: bucket_names
                     .next()
                     .ok_or(FileError::Missing("bucket_name"))?,
@@ -404,7 +405,7 @@ mod tests {
             is_reset in any::<bool>(),
         ) -> Sample {
             Sample {
-                s3uid, account_id, client_id, bucket_name, hour: at(hour * 3_600), stored_bytes, objects, noncurrent_bytes, multipart_bytes,
+                s3uid, account_id, client_id: client_id.map(ClientId), bucket_name, hour: at(hour * 3_600), stored_bytes, objects, noncurrent_bytes, multipart_bytes,
                 bytes_sent, bytes_received, requests, is_reset,
                 classes: classes.map(|[get, put, list, delete, other]| RequestClasses { get, put, list, delete, other }),
                 own: own.map(|(bytes_sent, requests)| OwnCalls { bytes_sent, requests }),
@@ -434,7 +435,7 @@ mod tests {
         let sample = Sample {
             s3uid: "a".into(),
             account_id: Some(8),
-            client_id: Some(9),
+            client_id: Some(ClientId(9)),
             bucket_name: "b".into(),
             hour: at(3_600),
             stored_bytes: Some(1_000),
@@ -563,7 +564,7 @@ mod tests {
             .map(|account| Sample {
                 s3uid: name(account),
                 account_id: Some(account),
-                client_id: Some(account / 3),
+                client_id: Some(ClientId(account / 3)),
                 bucket_name: format!("bucket-{account}"),
                 hour: at(3_600),
                 stored_bytes: Some(account << 30),

@@ -472,6 +472,7 @@ pub(super) fn heading(text: &str) -> String {
 mod tests {
     use jiff::Timestamp;
     use jiff::civil::date;
+    use wharfage::domain::client::ClientId;
     use wharfage::domain::invoice::TakenOff;
     use wharfage::domain::rating::{StorageOverage, TrafficOverage};
 
@@ -501,7 +502,7 @@ mod tests {
         Invoice {
             invoice_id: InvoiceId(2),
             number: "1-EUR-0002".into(),
-            client_id: 1,
+            client_id: ClientId(1),
             s3uid: "uid".into(),
             currency,
             amount_minor,
@@ -619,7 +620,7 @@ mod tests {
     #[test]
     fn the_ledger_tells_where_money_came_from() {
         let currency = Currency::from_code("EUR").expect("EUR");
-        let payer = (1, currency);
+        let payer = (wharfage::domain::client::ClientId(1), currency);
         let at = |day: i64| Timestamp::from_second(1_768_000_000 + day * 86_400).expect("time");
         let off = |invoice_id, amount_minor| {
             let invoice_id = InvoiceId(invoice_id);

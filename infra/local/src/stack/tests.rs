@@ -9,6 +9,7 @@ use jiff::ToSpan;
 use lambda_http::RequestExt;
 use lambda_http::request::RequestContext;
 use serde_json::json;
+use wharfage::domain::client::ClientId;
 use wharfage::error::Fault;
 use wharfage::runtime::{Entry, Function};
 
@@ -195,13 +196,18 @@ async fn a_stack_starts_fast_and_disturbs_no_other() {
         two.seeded().api_key("client")
     );
     drop(one);
-    let client = two.context().database.client(1).await.expect("client");
+    let client = two
+        .context()
+        .database
+        .client(ClientId(1))
+        .await
+        .expect("client");
     assert_eq!(client.expect("client").email, "client@example.com");
     let currency = wharfage::domain::money::Currency::from_code("USD").expect("USD");
     let balances = two
         .context()
         .database
-        .balances(2, currency)
+        .balances(ClientId(2), currency)
         .await
         .expect("balances");
     assert_eq!((balances.credit_minor, balances.sum_minor()), (20_000, 0));
@@ -474,7 +480,7 @@ async fn kept_data_lasts_over_restarts() {
         .api_key(&hash)
         .await
         .expect("api key");
-    assert_eq!(kept.expect("api key").client_id, 3);
+    assert_eq!(kept.expect("api key").client_id, ClientId(3));
 }
 
 #[tokio::test]
@@ -508,7 +514,10 @@ async fn kept_data_gets_the_indexes_that_came_since() {
             .expect("stack"),
     );
     let stack = start(TEXT).await.expect("again");
-    let by_nobody = stack.context().database.history_by(1, 10, 0, None);
+    let by_nobody = stack
+        .context()
+        .database
+        .history_by(ClientId(1), 10, 0, None);
     let entries = by_nobody.await.expect("the index is there").entries;
     assert!(entries.is_empty(), "{entries:?}");
     drop(stack);
