@@ -195,7 +195,7 @@ impl<'a> Contract<'a> {
             .into_iter()
             .collect();
         json!({
-            "operationId": format!("{}_{}", action.module, action.name),
+            "operationId": operation_id(action),
             "tags": [tag],
             "summary": action.contract.summary(),
             "description": format!("{}\n\n{who}", action.contract.remarks()).trim(),
@@ -208,10 +208,9 @@ impl<'a> Contract<'a> {
     /// What a call says at least. Its values are those of the example of its answer, or else each parameter's first example.
     fn example_call(&self, name: &str, action: &Action) -> Value {
         let schema = &self.own[name];
-        let operation = format!("{}_{}", action.module, action.name);
         let answer = self
             .examples
-            .get(&operation)
+            .get(&operation_id(action))
             .and_then(|examples| examples.first());
         let answered = |name: &str| -> Option<Value> {
             let (_, answer) = answer?;
@@ -264,8 +263,7 @@ impl<'a> Contract<'a> {
     /// What an action answers at once, with what some calls were answered.
     fn answered(&self, action: &Action, name: &str) -> Value {
         let mut content = json!({ "schema": reference(&format!("{name}Answer")) });
-        let operation = format!("{}_{}", action.module, action.name);
-        if let Some(examples) = self.examples.get(&operation) {
+        if let Some(examples) = self.examples.get(&operation_id(action)) {
             let examples: Map<String, Value> = examples
                 .iter()
                 .map(|(name, value)| (name.clone(), json!({ "value": value })))
@@ -336,32 +334,32 @@ impl<'a> Contract<'a> {
             "s3" => String::new(),
             module => typed_name(module),
         };
-        let names = |suffix: &str| -> Vec<(String, String)> {
+        // By action, as far as it has one of this kind.
+        let schemas = |kind: &str| -> Vec<(&str, Value)> {
             let named = actions.iter().map(|action| {
-                let schema = format!("{prefix}{}{suffix}", typed_name(action.name));
-                (action.name.to_owned(), schema)
+                let schema = format!("{prefix}{}{kind}", typed_name(action.name));
+                (action.name, schema)
             });
             named
                 .filter(|(_, schema)| self.own.contains_key(schema))
+                .map(|(action, schema)| (action, reference(&schema)))
                 .collect()
         };
-        let one_of = |suffix: &str| -> Value {
-            let names = names(suffix);
-            let references: Vec<Value> = names
-                .iter()
-                .map(|(_, schema)| json!({ "$ref": format!("#{COMPONENTS}/{schema}") }))
-                .collect();
-            json!({ "oneOf": references })
+        let references = |kind: &str| -> Vec<Value> {
+            let schemas = schemas(kind).into_iter();
+            schemas.map(|(_, reference)| reference).collect()
         };
-        let mut call = one_of("Call");
-        // A path of its own says which action it is.
-        call["required"] = json!(["action"]);
-        let mapping: Map<String, Value> = names("Call")
+        let mapping: Map<String, Value> = schemas("Call")
             .into_iter()
-            .map(|(action, schema)| (action, format!("#{COMPONENTS}/{schema}").into()))
+            .map(|(action, mut reference)| (action.to_owned(), reference["$ref"].take()))
             .collect();
-        call["discriminator"] = json!({ "propertyName": "action", "mapping": mapping });
-        let answers = one_of("Answer")["oneOf"].take();
+        let call = json!({
+            "oneOf": references("Call"),
+            // A path of its own says which action it is.
+            "required": ["action"],
+            "discriminator": { "propertyName": "action", "mapping": mapping },
+        });
+        let answers = references("Answer");
         let mut responses = Map::new();
         responses.insert(
             "200".into(),
@@ -370,8 +368,8 @@ impl<'a> Contract<'a> {
                 "content": { "application/json": { "schema": { "anyOf": answers } } },
             }),
         );
-        let later = one_of("Later")["oneOf"].take();
-        if later.as_array().is_some_and(|later| !later.is_empty()) {
+        let later = references("Later");
+        if !later.is_empty() {
             responses.insert("202".into(), under_way(json!({ "anyOf": later })));
         }
         let reasons = actions.iter().flat_map(|action| refusals(action));
@@ -464,6 +462,10 @@ fn head(action: &str) -> Value {
         },
         "required": ["result", "action"],
     })
+}
+
+fn operation_id(action: &Action) -> String {
+    format!("{}_{}", action.module, action.name)
 }
 
 fn is_plain(value: &Value) -> bool {

@@ -580,41 +580,27 @@ async fn drive(
     let mut is_certain = order.attempts == 1;
     if order.state == State::Forward {
         let (forward, is_known) = watched(provision(context, &order, keys)).await;
-        match forward {
+        is_certain &= is_known;
+        let refusal = match forward {
             Ok(Ok(outcome)) => return Ok(outcome),
             Err(Stopped::Fault(fault)) => return Err(fault.into()),
             // By the ledger, for good.
-            Ok(Err(refusal)) => {
-                is_certain &= is_known;
-                if !context
-                    .database
-                    .turn_order_back(&order, &refusal)
-                    .await?
-                    .is_yes()
-                {
-                    return reload_outcome(context, &order.order_id).await;
-                }
-                order.refusal = Some(refusal);
-            }
+            Ok(Err(refusal)) => refusal,
             Err(Stopped::Cluster(error)) => {
-                is_certain &= is_known && matches!(error, ClusterError::Refused { .. });
                 let is_final = matches!(error, ClusterError::Refused { .. });
+                is_certain &= is_final;
                 if !is_final && *trigger == Trigger::Job && order.attempts < MOST_ATTEMPTS {
                     return Err(error.into_fault("carrying an order on").into());
                 }
                 tracing::warn!(order_id = %order.order_id, %error, "an order is turned back");
-                let refusal = refusal(error);
-                if !context
-                    .database
-                    .turn_order_back(&order, &refusal)
-                    .await?
-                    .is_yes()
-                {
-                    return reload_outcome(context, &order.order_id).await;
-                }
-                order.refusal = Some(refusal);
+                refusal(error)
             }
+        };
+        let turned_back = context.database.turn_order_back(&order, &refusal).await?;
+        if !turned_back.is_yes() {
+            return reload_outcome(context, &order.order_id).await;
         }
+        order.refusal = Some(refusal);
     }
     match roll_back(context, &order, is_certain).await {
         Ok(outcome) => Ok(outcome),

@@ -147,7 +147,6 @@ pub struct Call {
 /// Answers a request: reads it, finds its action, has it handled, and writes the answer.
 pub async fn answer(context: &Context, request: Request, route: Route) -> Response<Body> {
     let request_id = request_id(&request);
-    let as_problem = envelope::asks_for_problems(request.headers());
     telemetry::set_request(&request_id);
     let (action, outcome) = match read(&request, route, &context.rules) {
         Ok((action, call)) => {
@@ -172,7 +171,7 @@ pub async fn answer(context: &Context, request: Request, route: Route) -> Respon
                 action.map(|action| action.speaks_as),
                 &error,
                 &request_id,
-                as_problem,
+                request.headers(),
             )
         }
     }
@@ -180,9 +179,14 @@ pub async fn answer(context: &Context, request: Request, route: Route) -> Respon
 
 /// Refuses a request to what is no action.
 pub fn refuse(request: &Request, module: &str, rejection: Rejection) -> Response<Body> {
-    let as_problem = envelope::asks_for_problems(request.headers());
     let request_id = request_id(request);
-    envelope::failure(module, None, &rejection.into(), &request_id, as_problem)
+    envelope::failure(
+        module,
+        None,
+        &rejection.into(),
+        &request_id,
+        request.headers(),
+    )
 }
 
 type Read = Result<(&'static Action, Call), (Option<&'static Action>, Rejection)>;

@@ -19,12 +19,7 @@ async fn a_month_is_renewed_from_credit_on_its_commit_date() {
         .advance_to("2026-02-15T06:00:00Z".parse().expect("time"))
         .await
         .expect("advance");
-    let invoices = app
-        .context()
-        .database
-        .invoices(ClientId(1))
-        .await
-        .expect("invoices");
+    let invoices = app.invoices("client").await;
     assert_eq!(invoices.len(), 2);
     assert_eq!(invoices[1].amount_minor, 1500);
     assert_eq!(invoices[1].lines[0].from.to_string(), "2026-02-15");
@@ -167,15 +162,7 @@ async fn a_cancelled_account_ends_on_its_dates() {
         .expect("account");
     assert_eq!(stored.service.status(), Status::Terminated);
     assert_eq!(stored.commits_on, None);
-    assert_eq!(
-        app.context()
-            .database
-            .invoices(ClientId(1))
-            .await
-            .expect("invoices")
-            .len(),
-        1
-    );
+    assert_eq!(app.invoices("client").await.len(), 1);
 }
 
 #[tokio::test]

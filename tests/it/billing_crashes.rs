@@ -142,12 +142,7 @@ pub(crate) async fn unpaid_accounts(
     for index in 0..count {
         accounts.push(open_account(app, 2, &format!("bucket-{index}")).await);
     }
-    let open = app
-        .context()
-        .database
-        .open_invoices(ClientId(1))
-        .await
-        .expect("open");
+    let open = app.open_invoices("client").await;
     accounts
         .into_iter()
         .map(|account| {

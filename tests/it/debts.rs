@@ -313,12 +313,7 @@ async fn credit_pays_the_older_invoice_before_a_renewal() {
         state(&stored(&app, &account.s3uid).await),
         (Status::Active, None)
     );
-    let invoices = app
-        .context()
-        .database
-        .invoices(ClientId(1))
-        .await
-        .expect("invoices");
+    let invoices = app.invoices("client").await;
     let status: Vec<InvoiceStatus> = invoices.iter().map(|invoice| invoice.status()).collect();
     assert_eq!(status, [InvoiceStatus::Paid, InvoiceStatus::Open]);
     assert_eq!(history(&app, &account.s3uid, "invoice_paid").await, 3);
@@ -421,12 +416,7 @@ async fn a_period_that_begins_suspended_by_staff_is_charged_as_the_parameter_and
         on(&mut app, date(2026, 2, 16)).await;
         staff(&app, "resume_account", &account, json!({})).await;
         on(&mut app, date(2026, 3, 16)).await;
-        let invoices = app
-            .context()
-            .database
-            .invoices(ClientId(1))
-            .await
-            .expect("invoices");
+        let invoices = app.invoices("client").await;
         // The order, the month that began suspended, the month after it was resumed.
         let expected = if is_charged { 3 } else { 2 };
         assert_eq!(invoices.len(), expected, "{parameter} {of_plan:?}");
@@ -455,12 +445,7 @@ async fn debts_of_an_account_that_is_gone_are_paid_first_and_keep_no_other_for_e
     refused.refused(402);
 
     // Part by part, whoever is named by the parts.
-    let invoices = app
-        .context()
-        .database
-        .invoices(ClientId(1))
-        .await
-        .expect("invoices");
+    let invoices = app.invoices("client").await;
     let whose = |invoice_id: &Value| {
         let invoice = invoices.iter().find(|i| invoice_id == i.invoice_id.0);
         invoice.expect("the invoice").s3uid.clone()

@@ -373,12 +373,7 @@ async fn of_suspending_for_want_of_payment_and_of_the_payment() {
     for number in 0..32 {
         accounts.push(open_account(&app, 2, &format!("unpaid-{number}")).await);
     }
-    let open = app
-        .context()
-        .database
-        .open_invoices(ClientId(1))
-        .await
-        .expect("open");
+    let open = app.open_invoices("client").await;
     let of = |account: &TestAccount| {
         let open = open.iter().find(|open| open.s3uid == account.s3uid);
         (account.clone(), open.expect("an open invoice").clone())

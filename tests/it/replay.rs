@@ -8,7 +8,6 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tests::usage::SetDay;
 use tests::{TestAccount, TestApp};
-use wharfage::domain::client::ClientId;
 use wharfage::domain::figures::GB_BYTES;
 use wharfage::domain::usage::{Day, OwnCalls, Sample, Stored};
 use wharfage::segments::SegmentKey;
@@ -194,12 +193,7 @@ async fn a_month_with_overage_comes_to_the_same_from_its_segments() {
     report(&app, "2026-03-14T23:00:00Z", &[(&account, Some(0), 0)]).await;
     close(&app, &account, SECOND).await;
 
-    let invoices = app
-        .context()
-        .database
-        .invoices(ClientId(1))
-        .await
-        .expect("invoices");
+    let invoices = app.invoices("client").await;
     let lines: Vec<usize> = invoices.iter().map(|one| one.lines.len()).collect();
     assert_eq!(lines, [1, 3, 3]);
     let stored: Vec<i64> = invoices[1..].iter().map(|one| one.amount_minor).collect();
@@ -274,12 +268,7 @@ async fn an_invoice_that_was_tampered_with_is_told_figure_by_figure() {
     app.top_up("client", "more", 10_000_000).await;
     let account = a_month_of_all_kinds(&app).await;
     close(&app, &account, FIRST).await;
-    let invoices = app
-        .context()
-        .database
-        .invoices(ClientId(1))
-        .await
-        .expect("invoices");
+    let invoices = app.invoices("client").await;
     let id = invoices[1].invoice_id;
     let key = (format!("CLIENT#{}", 1), format!("INVOICE#{id:012}"));
     let tamper = |change: &'static str| {

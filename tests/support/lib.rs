@@ -31,7 +31,9 @@ use serde_json::{Value, json};
 use wharfage::config::Config;
 use wharfage::connectors::Connectors;
 use wharfage::context::Context;
+use wharfage::database::OpenInvoice;
 use wharfage::domain::client::ClientId;
+use wharfage::domain::invoice::Invoice;
 use wharfage::random::Random;
 use wharfage::runtime::Entry;
 
@@ -235,6 +237,20 @@ impl TestApp {
         let mut parameters = parameters;
         parameters["token"] = self.token(who).into();
         self.post_form(&format!("/s3/{action}"), &parameters).await
+    }
+
+    /// The invoices of a client, the oldest first.
+    pub async fn invoices(&self, who: &str) -> Vec<Invoice> {
+        let database = &self.context().database;
+        let invoices = database.invoices(self.client_id(who)).await;
+        invoices.expect("the invoices are read")
+    }
+
+    /// What of them is open.
+    pub async fn open_invoices(&self, who: &str) -> Vec<OpenInvoice> {
+        let database = &self.context().database;
+        let open = database.open_invoices(self.client_id(who)).await;
+        open.expect("the open invoices are read")
     }
 
     /// Calls `auth.php`.

@@ -129,7 +129,7 @@ const PROBLEM: MediaType<'_> = MediaType::from_parts(
 );
 
 /// Whether a caller asks for failures as problem documents: by name, for `*/*` is what everybody sends.
-pub(super) fn asks_for_problems(headers: &HeaderMap) -> bool {
+fn asks_for_problems(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(ACCEPT).iter();
     accepted
         .filter_map(|header| header.to_str().ok())
@@ -151,7 +151,7 @@ pub(super) fn failure(
     speaks_as: Option<&str>,
     error: &Error,
     request_id: &str,
-    as_problem: bool,
+    asked_by: &HeaderMap,
 ) -> Response<Body> {
     let rejection = match error {
         Error::Rejection(rejection) => rejection.clone(),
@@ -171,7 +171,7 @@ pub(super) fn failure(
         Some(action) => format!("{module}/{action}: {}", rejection.text),
         None => format!("{module}: {}", rejection.text),
     };
-    let mut response = if as_problem {
+    let mut response = if asks_for_problems(asked_by) {
         let mut response = respond(rejection.status(), &problem(&rejection, &message));
         response.headers_mut().insert(
             CONTENT_TYPE,
