@@ -215,11 +215,11 @@ pub(crate) async fn close_period(
         }
         let mut details = closing_details(&period, &closing, draft.as_ref());
         if after.plan_id != account.plan_id {
-            details["plan_id"] = after.plan_id.into();
-            details["previous_plan_id"] = account.plan_id.into();
+            details["plan_id"] = json!(after.plan_id);
+            details["previous_plan_id"] = json!(account.plan_id);
         }
         if let (true, Some(refused)) = (closing.is_renewed, refused) {
-            details["refused_plan_id"] = account.plan_changes.next_plan_id.into();
+            details["refused_plan_id"] = json!(account.plan_changes.next_plan_id);
             details["refused"] = refused.to_string().into();
         }
         let entry = context.account_entry(

@@ -18,6 +18,7 @@ use wharfage::context::Context;
 use wharfage::database::AccountUsage;
 use wharfage::domain::account::Account;
 use wharfage::domain::period::date_of;
+use wharfage::domain::plan::PlanId;
 use wharfage::domain::usage::{Day, Sample};
 use wharfage::error::Fault;
 use wharfage::tries::Tries;
@@ -127,7 +128,7 @@ pub(crate) async fn set_days(
 }
 
 /// What an account is sold.
-fn sold(account: &Account) -> (u64, u32) {
+fn sold(account: &Account) -> (PlanId, u32) {
     (account.plan_id, account.plan_version)
 }
 
@@ -135,8 +136,8 @@ fn sold(account: &Account) -> (u64, u32) {
 async fn traffic_limits(
     context: &Context,
     accounts: impl Iterator<Item = &Account>,
-) -> Result<HashMap<(u64, u32), TrafficLimit>, Fault> {
-    let sold: HashSet<(u64, u32)> = accounts.map(sold).collect();
+) -> Result<HashMap<(PlanId, u32), TrafficLimit>, Fault> {
+    let sold: HashSet<(PlanId, u32)> = accounts.map(sold).collect();
     let mut limits = HashMap::new();
     for (plan_id, version) in sold {
         let plan = context.database.plan_version(plan_id, version).await?;

@@ -10,6 +10,7 @@ use wharfage::domain::client::ClientId;
 use wharfage::domain::figures::gb;
 use wharfage::domain::invoice::{Basis, Invoice, InvoiceId, InvoiceStatus, Line};
 use wharfage::domain::money::{Currency, to_major};
+use wharfage::domain::plan::PlanId;
 use wharfage::error::Fault;
 use wharfage::http::values::{ByteHours, Number, Second};
 
@@ -80,7 +81,7 @@ pub struct LineShown {
     /// Its amount.
     amount: Number,
     /// The plan.
-    plan_id: u64,
+    plan_id: PlanId,
     /// The version of the plan whose prices apply.
     plan_version: u32,
     /// The figures.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, to_value};
 use wharfage::context::Context;
 use wharfage::domain::money::{Currency, to_minor};
-use wharfage::domain::plan::{Plan, Prices};
+use wharfage::domain::plan::{Plan, PlanId, Prices};
 use wharfage::error::{Reason, Rejection};
 use wharfage::http::typed::{Given, Object, PerCurrency};
 use wharfage::http::values::{Number, Whole};
@@ -315,7 +315,7 @@ const ALWAYS_NAMED: [&str; 3] = ["EUR", "RUB", "USD"];
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct PlanShown {
     /// Its number.
-    id: u64,
+    id: PlanId,
     /// Its name.
     name: String,
     /// 1 if every client can order it.

@@ -31,7 +31,7 @@ use wharfage::domain::ledger::{Cause, Posting};
 use wharfage::domain::money::{Currency, to_major, to_minor};
 use wharfage::domain::order::{IdempotencyRecord, Order, Payment, Refusal, State};
 use wharfage::domain::period::{date_of, next_anniversary};
-use wharfage::domain::plan::Plan;
+use wharfage::domain::plan::{Plan, PlanId};
 use wharfage::domain::plan_change::PlanChanges;
 use wharfage::domain::quota::QuotaLevel;
 use wharfage::error::{Error, Fault, Reason, Rejection};
@@ -128,7 +128,7 @@ pub(crate) async fn ordered(context: &Context, asked: &Asked) -> Result<Ordered,
     }
     let location = locations::known(context, asked.location.as_deref())?
         .unwrap_or_else(|| context.rules.default_location.clone());
-    let Whole(plan_id) = asked.plan_id;
+    let plan_id = PlanId(asked.plan_id.0);
     Ok(Ordered {
         location,
         plan: context.database.plan(plan_id).await?,
@@ -145,7 +145,7 @@ pub(crate) async fn place(
 ) -> Result<Answered, Error> {
     let Ordered { location, plan } = ordered;
     let (caller, raw, asked) = (call.caller, call.raw, call.parameters);
-    let Whole(plan_id) = asked.plan_id;
+    let plan_id = PlanId(asked.plan_id.0);
     let bucket_name = asked.bucket_name.map(|BucketName(name)| name);
     let idempotency_key = idempotency_key(raw, asked.idempotency_key)?;
     let client_id = caller
@@ -301,7 +301,7 @@ impl Fingerprint {
     fn of(
         call: &wharfage::http::Call,
         action: &str,
-        (plan_id, bucket_name, location): (u64, &str, &str),
+        (plan_id, bucket_name, location): (PlanId, &str, &str),
     ) -> Fingerprint {
         let ordered = format!("{action}\n{plan_id}\n{bucket_name}\n{location}");
         let parameters = call

@@ -13,14 +13,14 @@ use wharfage::domain::client::Client;
 use wharfage::domain::invoice::InvoiceId;
 use wharfage::domain::money::{Currency, to_major};
 use wharfage::domain::period::{hour_of, start_of};
-use wharfage::domain::plan::Plan;
+use wharfage::domain::plan::{Plan, PlanId};
 use wharfage::domain::plan_change::{
     LatestChange, PlanChanges, Refused, check, earlier_after, is_free_for, prorated_lines,
 };
 use wharfage::error::{Error, Fault, Reason, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::tokens::Caller;
-use wharfage::http::values::{Id, Number, Second, Whole};
+use wharfage::http::values::{Id, Number, Second};
 use wharfage::tries::Tries;
 
 use crate::closing;
@@ -70,9 +70,9 @@ pub struct Answered {
     /// When the change takes effect.
     when: When,
     /// The account's current plan.
-    plan_id: u64,
+    plan_id: PlanId,
     /// The scheduled plan of the next period, if it differs.
-    next_plan_id: Option<u64>,
+    next_plan_id: Option<PlanId>,
     /// When the change takes effect.
     effective_from: Second,
     #[serde(flatten)]
@@ -92,7 +92,7 @@ struct Money {
 
 async fn handle(context: &Context, call: Call<'_, Asked, Account>) -> Result<Answered, Error> {
     let (caller, mut account) = (call.caller, call.about);
-    let Whole(plan_id) = call.parameters.plan_id;
+    let plan_id = PlanId(call.parameters.plan_id.0);
     let mut invoice_id = None;
     let mut tries = Tries::of(TRIES);
     loop {
@@ -115,7 +115,7 @@ async fn with_next_period(
     context: &Context,
     caller: &Caller,
     account: &Account,
-    plan_id: u64,
+    plan_id: PlanId,
 ) -> Result<Option<Answered>, Error> {
     let next_plan_id = (plan_id != account.plan_id).then_some(plan_id);
     let plan_changes = PlanChanges {
@@ -160,7 +160,7 @@ async fn now(
     context: &Context,
     caller: &Caller,
     account: &Account,
-    plan_id: u64,
+    plan_id: PlanId,
     invoice_id: &mut Option<InvoiceId>,
 ) -> Result<Option<Answered>, Error> {
     if plan_id == account.plan_id {
@@ -308,7 +308,7 @@ fn answer(account: &Account, latest: &LatestChange) -> Answered {
 async fn plan_and_client(
     context: &Context,
     account: &Account,
-    plan_id: u64,
+    plan_id: PlanId,
 ) -> Result<(Plan, Client), Error> {
     let (plan, client) = futures::try_join!(
         context.database.plan(plan_id),

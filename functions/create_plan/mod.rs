@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use wharfage::context::Context;
 use wharfage::domain::history::Entity;
-use wharfage::domain::plan::Plan;
+use wharfage::domain::plan::{Plan, PlanId};
 use wharfage::error::{Error, Fault};
 use wharfage::http::subject::Call;
 
@@ -33,7 +33,7 @@ pub struct Asked {
 async fn plan(context: &Context, asked: &Asked) -> Result<Plan, Error> {
     let (name, quota_gb) = asked.terms.required()?;
     let blank = Plan {
-        id: 0,
+        id: PlanId(0),
         version: 1,
         name,
         active: true,

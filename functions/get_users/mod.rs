@@ -15,6 +15,7 @@ use wharfage::domain::account::{Account, Group, Status, Suspension};
 use wharfage::domain::client::ClientId;
 use wharfage::domain::figures::gb;
 use wharfage::domain::period::{date_of, start_of};
+use wharfage::domain::plan::PlanId;
 use wharfage::domain::usage::Usage;
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::subject::Call;
@@ -158,7 +159,7 @@ struct AccountShown {
     /// The owner's billing group.
     billing: String,
     /// Its plan.
-    plan_id: u64,
+    plan_id: PlanId,
     /// Its location.
     location: String,
     /// The storage type.
@@ -189,7 +190,7 @@ const DAYS_AT_ONCE: usize = 25;
 struct Query {
     id: Option<u64>,
     account_id: Option<u64>,
-    plan_id: Option<u64>,
+    plan_id: Option<PlanId>,
     s3uid: Option<String>,
     email: Option<String>,
     billing: Option<String>,
@@ -356,7 +357,7 @@ async fn query(context: &Context, asked: &Asked) -> Result<Query, Error> {
     Ok(Query {
         id: number(asked.id),
         account_id: number(asked.account_id),
-        plan_id: number(asked.plan_id),
+        plan_id: number(asked.plan_id).map(PlanId),
         s3uid: asked.s3uid.clone().map(|S3uid(s3uid)| s3uid),
         email: asked.email.as_ref().map(|email| email.to_lowercase()),
         billing: asked.billing.clone(),

@@ -9,6 +9,7 @@ use wharfage::context::Context;
 use wharfage::database::HistoryPage;
 use wharfage::domain::client::ClientId;
 use wharfage::domain::history::{Entity, Entry};
+use wharfage::domain::plan::PlanId;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::tokens::account_of;
@@ -156,10 +157,10 @@ async fn handle(context: &Context, call: Call<'_, Asked>, next: Place) -> Result
         (None, None, Some(id)) if caller.is_admin() => {
             context
                 .database
-                .plan(id)
+                .plan(PlanId(id))
                 .await?
                 .ok_or_else(Rejection::plan_not_found)?;
-            Entity::Plan(id)
+            Entity::Plan(PlanId(id))
         }
         (None, None, Some(id)) => {
             account = context

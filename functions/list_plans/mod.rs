@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
-use wharfage::domain::plan::Plan;
+use wharfage::domain::plan::{Plan, PlanId};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::values::{Id, Whole};
@@ -44,7 +44,7 @@ async fn handle(
     call: Call<'_, Asked>,
     (location, mut plans): (Option<String>, Vec<Plan>),
 ) -> Result<Answered, Error> {
-    let id = call.parameters.id.map(|Whole(id)| id);
+    let id = call.parameters.id.map(|Whole(id)| PlanId(id));
     if call.caller.is_admin() {
         if let Some(id) = id {
             plans.retain(|plan| plan.id == id);

@@ -9,6 +9,7 @@ use wharfage::domain::closing::{close, is_next_charged, overage_lines};
 use wharfage::domain::figures::gb;
 use wharfage::domain::money::{Currency, to_major};
 use wharfage::domain::period::date_of;
+use wharfage::domain::plan::PlanId;
 use wharfage::error::{Error, Fault};
 use wharfage::http::subject::Call;
 use wharfage::http::values::{ByteHours, Number};
@@ -39,9 +40,9 @@ pub struct Answered {
     /// The currency of the amounts.
     currency: Currency,
     /// The plan of the account.
-    plan_id: u64,
+    plan_id: PlanId,
     /// The scheduled plan of the next period, if it differs.
-    next_plan_id: Option<u64>,
+    next_plan_id: Option<PlanId>,
     /// The sum of the lines.
     amount: Number,
     /// The lines of the invoice.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use wharfage::context::Context;
 use wharfage::domain::history::Entity;
-use wharfage::domain::plan::Plan;
+use wharfage::domain::plan::{Plan, PlanId};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::values::Id;
@@ -33,7 +33,7 @@ async fn plan(context: &Context, asked: &Asked) -> Result<Option<Plan>, Error> {
         let rule = "is the same in all versions of a plan";
         return Err(Rejection::invalid("storage_type", rule).into());
     }
-    Ok(context.database.plan(asked.plan_id.0).await?)
+    Ok(context.database.plan(PlanId(asked.plan_id.0)).await?)
 }
 
 async fn handle(

@@ -13,6 +13,7 @@ use tests::{TestAccount, TestApp};
 use wharfage::domain::account::Account;
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::figures::GB_BYTES;
+use wharfage::domain::plan::PlanId;
 use wharfage::domain::usage::{Day, Moved, Stored};
 
 const ACTION: &str = "change_plan";
@@ -212,7 +213,7 @@ async fn change_plan_takes_effect_with_the_next_period() {
 
     // Nothing has changed yet but what is to come.
     let now = kept(&app, &account).await;
-    assert_eq!((now.plan_id, now.quota_gb), (2, 5000));
+    assert_eq!((now.plan_id, now.quota_gb), (PlanId(2), 5000));
     assert_eq!(limit(&app, &account).await, Value::Null);
 
     // The old period by the old plan, the next one by the new plan's version of that time.
@@ -226,7 +227,7 @@ async fn change_plan_takes_effect_with_the_next_period() {
     let now = kept(&app, &account).await;
     assert_eq!(
         (now.plan_id, now.plan_version, now.quota_gb),
-        (large_id, 2, 6000)
+        (PlanId(large_id), 2, 6000)
     );
     assert_eq!(now.plan_changes, Default::default());
     assert_eq!(limit(&app, &account).await, 7_000 * GB_BYTES);
@@ -272,7 +273,7 @@ async fn change_plan_now_divides_the_period() {
     assert_json_snapshot!("now_invoice", latest_invoice(&app, &account).await);
     assert_eq!(limit(&app, &account).await, 7_000 * GB_BYTES);
     let now = kept(&app, &account).await;
-    assert_eq!((now.plan_id, now.quota_gb), (large_id, 6000));
+    assert_eq!((now.plan_id, now.quota_gb), (PlanId(large_id), 6000));
     assert_eq!(now.service.next_commit_date.to_string(), "2026-02-15");
     assert_eq!(now.plan_changes.next_plan_id, None);
     assert_eq!(events(&app, Kind::AccountPlanChanged).await.len(), 1);
@@ -310,7 +311,10 @@ async fn change_plan_now_to_a_cheaper_plan_gives_credit_back() {
     change(&app, &account, 2, "now").await;
     assert_eq!(app.balances("client").await.credit_minor, before);
     let now = kept(&app, &account).await;
-    assert_eq!((now.plan_id, now.plan_changes.earlier.len()), (2, 0));
+    assert_eq!(
+        (now.plan_id, now.plan_changes.earlier.len()),
+        (PlanId(2), 0)
+    );
     assert_eq!(limit(&app, &account).await, Value::Null);
     app.assert_ledger_is_sound("client").await;
 }
@@ -410,7 +414,7 @@ async fn change_plan_to_and_from_what_is_free_counts_it() {
     close(&app, &third).await;
     assert_eq!(free(&app).await, 1);
     let now = kept(&app, &third).await;
-    assert_eq!((now.plan_id, now.is_free), (2, false));
+    assert_eq!((now.plan_id, now.is_free), (PlanId(2), false));
     assert_eq!(now.plan_changes, Default::default());
     let closed = &history(&app, &third, "period_closed").await[0];
     assert_eq!(
@@ -436,7 +440,7 @@ async fn change_plan_to_what_is_not_sold_any_more_keeps_the_plan() {
     wait_until(&mut app, CLOSING).await;
     close(&app, &account).await;
     let now = kept(&app, &account).await;
-    assert_eq!((now.plan_id, now.plan_version), (2, 2));
+    assert_eq!((now.plan_id, now.plan_version), (PlanId(2), 2));
     let invoice = latest_invoice(&app, &account).await;
     assert_eq!(invoice["amount"], 16.0);
     let closed = &history(&app, &account, "period_closed").await[0];
@@ -582,7 +586,7 @@ async fn change_plan_to_several_plans_at_once_ends_on_one() {
     let now = kept(&app, &account).await;
     let (_, limit_gb, monthly) = limits
         .iter()
-        .find(|(plan_id, _, _)| *plan_id == now.plan_id)
+        .find(|(plan_id, _, _)| *plan_id == now.plan_id.0)
         .expect("one of them");
     assert_eq!(limit(&app, &account).await, limit_gb * GB_BYTES);
     // All within an hour: what lies between is given back to the cent.
@@ -659,7 +663,7 @@ async fn change_plan_that_the_cluster_did_not_hear_of_is_mended_by_the_next_chan
             .without(|name| name.starts_with("cluster"), asking)
             .await;
         assert_eq!(reply.status, 503);
-        assert_eq!(kept(&app, account).await.plan_id, large_id);
+        assert_eq!(kept(&app, account).await.plan_id, PlanId(large_id));
         assert_eq!(limit(&app, account).await, Value::Null);
     }
     // To a plan of the same limit.
@@ -698,7 +702,7 @@ async fn change_plan_and_a_closing_that_dies_anywhere_are_one() {
         app.stack.drain().await.expect("the queues empty");
         let stored = context.database.account(&account.s3uid).await;
         let stored = stored.expect("DynamoDB").expect("the account");
-        assert_eq!(stored.plan_id, large_id, "{index}");
+        assert_eq!(stored.plan_id, PlanId(large_id), "{index}");
         assert_eq!(limit(&app, account).await, 7_000 * GB_BYTES, "{index}");
         let after = app.balances("client").await;
         assert_eq!(after.invoices, before.invoices + 1, "{index}");

@@ -12,7 +12,7 @@ use wharfage::domain::credential::hash;
 use wharfage::domain::event::Kind;
 use wharfage::domain::ledger::Balances;
 use wharfage::domain::money::Currency;
-use wharfage::domain::plan::Plan;
+use wharfage::domain::plan::{Plan, PlanId};
 
 const ACTION: &str = "create_order";
 
@@ -75,7 +75,7 @@ async fn check_ledger(app: &TestApp, who: &str, currency: &str) {
 async fn change_plan(app: &TestApp, plan_id: u64, change: impl FnOnce(&mut Plan)) {
     let database = &app.context().database;
     let mut plan = database
-        .plan(plan_id)
+        .plan(PlanId(plan_id))
         .await
         .expect("an answer")
         .expect("a plan");

@@ -14,6 +14,7 @@ use wharfage::domain::client::ClientId;
 use wharfage::domain::event::Kind;
 use wharfage::domain::ledger::Posting;
 use wharfage::domain::order::State;
+use wharfage::domain::plan::PlanId;
 use wharfage::error::Fault;
 
 use crate::add_credit::open_account;
@@ -153,7 +154,7 @@ async fn a_change_of_plan_gives_back_once(paid: Option<&str>) {
                 "{when}"
             );
             let after = stored(&app, &account.s3uid).await;
-            assert_eq!((after.plan_id, after.is_free), (1, true), "{when}");
+            assert_eq!((after.plan_id, after.is_free), (PlanId(1), true), "{when}");
             let events = outbox(&app).await;
             let changed = told(&events, Kind::AccountPlanChanged, &account.s3uid);
             assert_eq!(changed, 1, "{when}");

@@ -6,6 +6,7 @@ use tests::tap::{Moment, Noted};
 use tests::{TestAccount, TestApp};
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::figures::GB_BYTES;
+use wharfage::domain::plan::PlanId;
 use wharfage::domain::quota::QuotaLevel;
 use wharfage::domain::usage::Sample;
 use wharfage::segments::SegmentKey;
@@ -130,7 +131,7 @@ async fn quota_thresholds_are_told_once_however_often_an_hour_is_collected() {
     let stored = stored.expect("DynamoDB").expect("the account");
     assert_eq!(
         (stored.plan_id, stored.quota_told, stored.stored_bytes),
-        (plan_id, QuotaLevel::From100, 12 * GB_BYTES)
+        (PlanId(plan_id), QuotaLevel::From100, 12 * GB_BYTES)
     );
 }
 

@@ -8,6 +8,7 @@ use tests::TestApp;
 use tests::contract::{Contract, text};
 use tests::examples::{Example, GoodCall, Scene};
 use tests::usage::SetDay;
+use wharfage::domain::plan::PlanId;
 use wharfage::domain::usage::{Day, Stored};
 
 const ACTION: &str = "update_plan";
@@ -202,7 +203,7 @@ async fn update_plan_by_two_at_once_makes_two_versions_or_refuses_one() {
     let plan = app
         .context()
         .database
-        .plan(2)
+        .plan(PlanId(2))
         .await
         .expect("DynamoDB answers");
     assert_eq!(u64::from(plan.expect("plan 2").version), newest);

@@ -15,7 +15,7 @@ use wharfage::domain::credential::{ApiKey, hash};
 use wharfage::domain::history::{Actor, Entity};
 use wharfage::domain::ledger::{Cause, Posting};
 use wharfage::domain::money::{Currency, to_minor};
-use wharfage::domain::plan::{Plan, Prices};
+use wharfage::domain::plan::{Plan, PlanId, Prices};
 use wharfage::error::Fault;
 
 use crate::data::write_private;
@@ -99,7 +99,7 @@ const PEOPLE: [Person; 3] = [
 type PriceRow = (&'static str, &'static str, &'static str, &'static str);
 
 struct PlanRow {
-    id: u64,
+    id: PlanId,
     name: &'static str,
     active: bool,
     quota_gb: u64,
@@ -113,7 +113,7 @@ struct PlanRow {
 
 const PLANS: [PlanRow; 4] = [
     PlanRow {
-        id: 1,
+        id: PlanId(1),
         name: "Free",
         active: true,
         quota_gb: 5,
@@ -128,7 +128,7 @@ const PLANS: [PlanRow; 4] = [
         location_prices: &[],
     },
     PlanRow {
-        id: 2,
+        id: PlanId(2),
         name: "Standard S3",
         active: true,
         quota_gb: 5000,
@@ -148,7 +148,7 @@ const PLANS: [PlanRow; 4] = [
         ],
     },
     PlanRow {
-        id: 3,
+        id: PlanId(3),
         name: "Cold S3",
         active: true,
         quota_gb: 10_000,
@@ -163,7 +163,7 @@ const PLANS: [PlanRow; 4] = [
         location_prices: &[("DE", "EUR", "7.5"), ("DE", "USD", "8.25")],
     },
     PlanRow {
-        id: 4,
+        id: PlanId(4),
         name: "Legacy S3",
         active: false,
         quota_gb: 1000,
@@ -180,7 +180,7 @@ const PLANS: [PlanRow; 4] = [
 ];
 
 /// The plan for locations that count no traffic.
-const UNCOUNTED_PLAN_ID: u64 = 5;
+const UNCOUNTED_PLAN_ID: PlanId = PlanId(5);
 
 /// The keys of a stack whose data is kept in `file`, or of one that keeps nothing; made at the first start.
 ///
@@ -241,7 +241,7 @@ pub(crate) async fn write(
         return Ok(false);
     }
     let plans = plans(context)?;
-    let last_plan = plans.iter().map(|plan| plan.id).max().unwrap_or(0);
+    let last_plan = plans.iter().map(|plan| plan.id).max().unwrap_or(PlanId(0));
     let plans = plans.into_iter().map(|plan| async move {
         let actor = Actor::system("first start");
         let entry = context.entry(
@@ -255,9 +255,9 @@ pub(crate) async fn write(
     });
     let last = PEOPLE
         .iter()
-        .map(|person| person.client_id.0)
+        .map(|person| person.client_id)
         .max()
-        .unwrap_or(0);
+        .unwrap_or(ClientId(0));
     context.database.reserve_numbers(last, last_plan).await?;
     let people = PEOPLE.iter().map(|person| write_person(context, person));
     let keys = PEOPLE.iter().map(|person| {

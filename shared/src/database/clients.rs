@@ -11,6 +11,7 @@ use crate::domain::client::{Client, ClientId, Role};
 use crate::domain::credential::{Access, ApiKey};
 use crate::domain::history::Entry;
 use crate::domain::invoice::InvoiceId;
+use crate::domain::plan::PlanId;
 use crate::error::Fault;
 
 #[derive(Deserialize)]
@@ -203,8 +204,8 @@ impl Database {
     }
 
     /// The next number for a plan.
-    pub async fn next_plan_id(&self) -> Result<u64, Fault> {
-        self.next_number("plan_id").await
+    pub async fn next_plan_id(&self) -> Result<PlanId, Fault> {
+        self.next_number("plan_id").await.map(PlanId)
     }
 
     /// The next number for an invoice alone.
@@ -241,7 +242,7 @@ impl Database {
     }
 
     /// Sees to it that no client is given a number up to `clients` again, nor a plan one up to `plans`.
-    pub async fn reserve_numbers(&self, clients: u64, plans: u64) -> Result<(), Fault> {
+    pub async fn reserve_numbers(&self, clients: ClientId, plans: PlanId) -> Result<(), Fault> {
         let table = &self.tables.clients;
         let sent = self
             .client

@@ -48,6 +48,7 @@ use crate::domain::credential::hash;
 use crate::domain::history::Entity;
 use crate::domain::invoice::InvoiceId;
 use crate::domain::money::Currency;
+use crate::domain::plan::PlanId;
 
 /// Numbers are padded so that they sort as numbers.
 const DIGITS: usize = 12;
@@ -137,11 +138,11 @@ pub(crate) fn bucket(location: &str, bucket_name: &BucketName) -> String {
     format!("BUCKET#{location}#{bucket_name}")
 }
 
-pub(crate) fn plan_in_list(plan_id: u64) -> String {
+pub(crate) fn plan_in_list(plan_id: PlanId) -> String {
     format!("PLAN#{plan_id:0DIGITS$}")
 }
 
-pub(crate) fn plan(plan_id: u64) -> String {
+pub(crate) fn plan(plan_id: PlanId) -> String {
     format!("PLAN#{plan_id}")
 }
 

@@ -5,12 +5,12 @@ use aws_sdk_dynamodb::types::{AttributeValue, Put};
 use super::transaction::{Conflict, Written};
 use super::{Database, found, item, keys};
 use crate::domain::history::Entry;
-use crate::domain::plan::Plan;
+use crate::domain::plan::{Plan, PlanId};
 use crate::error::Fault;
 
 impl Database {
     /// A plan as it is sold now.
-    pub async fn plan(&self, plan_id: u64) -> Result<Option<Plan>, Fault> {
+    pub async fn plan(&self, plan_id: PlanId) -> Result<Option<Plan>, Fault> {
         self.get(
             &self.tables.plans,
             keys::PLANS.into(),
@@ -20,7 +20,7 @@ impl Database {
     }
 
     /// A plan as it was or is sold, in one version.
-    pub async fn plan_version(&self, plan_id: u64, version: u32) -> Result<Option<Plan>, Fault> {
+    pub async fn plan_version(&self, plan_id: PlanId, version: u32) -> Result<Option<Plan>, Fault> {
         self.get(
             &self.tables.plans,
             keys::plan(plan_id),

@@ -9,7 +9,7 @@ use strum::{Display, EnumString};
 use crate::domain::client::ClientId;
 use crate::domain::figures::GB_BYTES;
 use crate::domain::period::{last_anniversary, next_anniversary};
-use crate::domain::plan::Plan;
+use crate::domain::plan::{Plan, PlanId};
 use crate::domain::plan_change::PlanChanges;
 use crate::domain::quota::QuotaLevel;
 
@@ -508,7 +508,7 @@ pub struct Account {
     /// The client's billing group.
     pub billing: String,
     /// Its plan.
-    pub plan_id: u64,
+    pub plan_id: PlanId,
     /// The version of it that it pays for.
     pub plan_version: u32,
     /// Whether that costs nothing.
@@ -797,7 +797,7 @@ pub struct NextKey {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Group {
     /// The plan.
-    pub plan_id: u64,
+    pub plan_id: PlanId,
     /// The plan's storage type.
     pub storage_type: String,
     /// The location.

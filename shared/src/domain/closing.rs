@@ -10,7 +10,7 @@ use crate::domain::figures::GB_BYTES;
 use crate::domain::invoice::{Basis, InvoiceId, Line};
 use crate::domain::money::{Currency, to_minor};
 use crate::domain::period::{date_of, hours_between, next_anniversary, start_of};
-use crate::domain::plan::{Plan, PriceError};
+use crate::domain::plan::{Plan, PlanId, PriceError};
 use crate::domain::plan_change::EarlierPlan;
 use crate::domain::rating::{StorageOverage, TrafficOverage, included_share};
 use crate::domain::usage::Usage;
@@ -59,7 +59,7 @@ pub struct PlanSpan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PlanVersion {
     /// The plan.
-    pub plan_id: u64,
+    pub plan_id: PlanId,
     /// The version.
     pub version: u32,
 }
@@ -296,7 +296,7 @@ pub(crate) mod tests {
             storage_overage_per_gb_month: Decimal::new(1, 1),
         };
         Plan {
-            id: 2,
+            id: PlanId(2),
             version,
             name: "Standard S3".into(),
             active: true,
@@ -319,7 +319,7 @@ pub(crate) mod tests {
             client_id: ClientId(1),
             email: "a@example.com".into(),
             billing: "direct".into(),
-            plan_id: 2,
+            plan_id: PlanId(2),
             plan_version: 1,
             is_free: false,
             location: "NL".into(),
@@ -408,7 +408,7 @@ pub(crate) mod tests {
         // 10 days and 10 hours of 31 days.
         let change = begin + SignedDuration::from_hours(250);
         let mut larger = plan(1, 3000);
-        (larger.id, larger.name) = (3, "Large S3".into());
+        (larger.id, larger.name) = (PlanId(3), "Large S3".into());
         (larger.quota_gb, larger.included_traffic_gb) = (20, 744);
         let part = |from, to, plan: Plan, sent_gb: u64| PlanSpan {
             from,

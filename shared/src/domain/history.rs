@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::client::{ClientId, Role};
+use crate::domain::plan::PlanId;
 
 /// Who acts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +51,7 @@ pub enum Entity<'a> {
     /// An account, by its s3uid.
     Account(&'a str),
     /// A plan, by its number.
-    Plan(u64),
+    Plan(PlanId),
     /// A client, by its number.
     Client(ClientId),
 }

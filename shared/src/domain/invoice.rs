@@ -10,6 +10,7 @@ use strum::{Display, EnumString};
 
 use crate::domain::client::ClientId;
 use crate::domain::money::Currency;
+use crate::domain::plan::PlanId;
 use crate::domain::rating::{StorageOverage, TrafficOverage};
 
 /// Where an invoice stands. Everything else about it never changes.
@@ -121,7 +122,7 @@ pub struct Line {
     /// How much.
     pub amount_minor: i64,
     /// The plan it was priced by.
-    pub plan_id: u64,
+    pub plan_id: PlanId,
     /// In which version.
     pub plan_version: u32,
     /// What it was computed from.

@@ -15,6 +15,7 @@ use crate::domain::client::ClientId;
 use crate::domain::history::Actor;
 use crate::domain::invoice::InvoiceId;
 use crate::domain::money::Currency;
+use crate::domain::plan::PlanId;
 use crate::domain::reason::Reason;
 
 /// How an order is paid.
@@ -63,7 +64,7 @@ pub struct Order {
     /// The client's billing group.
     pub billing: String,
     /// What is bought.
-    pub plan_id: u64,
+    pub plan_id: PlanId,
     /// In which version.
     pub plan_version: u32,
     /// The plan's name, for the invoice.

@@ -16,7 +16,7 @@ use crate::domain::client::Client;
 use crate::domain::invoice::{Basis, InvoiceId, Line};
 use crate::domain::money::{AmountTooLarge, Currency, to_minor};
 use crate::domain::period::{date_of, hours_between, start_of};
-use crate::domain::plan::Plan;
+use crate::domain::plan::{Plan, PlanId};
 use crate::domain::rating::Exact;
 
 /// How many parts a period may have before its last one.
@@ -27,7 +27,7 @@ const MOST_EARLIER: usize = 24;
 pub struct PlanChanges {
     /// The plan of the next period, where it is to be another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next_plan_id: Option<u64>,
+    pub next_plan_id: Option<PlanId>,
     /// The plans that the running period had before the present one, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<EarlierPlan>,
@@ -48,7 +48,7 @@ impl PlanChanges {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EarlierPlan {
     /// Which.
-    pub plan_id: u64,
+    pub plan_id: PlanId,
     /// In which version.
     pub plan_version: u32,
     /// The whole hour, UTC, at which the next one took its place.
@@ -290,7 +290,7 @@ mod tests {
         Plan {
             charge_suspended: None,
             stop_at_bandwidth_limit: false,
-            id,
+            id: PlanId(id),
             version: 1,
             name: format!("Plan {id}"),
             active: true,
@@ -359,7 +359,7 @@ mod tests {
         let on_a = account(FROM);
         let on_b = changed(&on_a, &b, 5);
         let part = |plan_id, hour| EarlierPlan {
-            plan_id,
+            plan_id: PlanId(plan_id),
             plan_version: 1,
             until: at(hour),
         };
@@ -384,7 +384,7 @@ mod tests {
         for hour in 1..=i64::try_from(MOST_EARLIER).expect("few") {
             account = changed(&account, &plans[usize::from(hour % 2 == 0)], hour);
         }
-        let next = if account.plan_id == 2 { 0 } else { 1 };
+        let next = if account.plan_id == PlanId(2) { 0 } else { 1 };
         let refused = earlier_after(&account, FROM, &plans[next], at(700));
         assert_eq!(refused, Err(Refused::TooManyChanges));
     }

@@ -318,6 +318,7 @@ mod tests {
     use crate::domain::closing::PlanVersion;
     use crate::domain::invoice::{Basis, Line, TakenOff};
     use crate::domain::ledger::Cause;
+    use crate::domain::plan::PlanId;
 
     fn eur() -> Currency {
         Currency::from_code("EUR").expect("EUR")
@@ -331,7 +332,7 @@ mod tests {
             from: date(2026, 1, 15),
             to: date(2026, 2, 15),
             amount_minor,
-            plan_id: 1,
+            plan_id: PlanId(1),
             plan_version: 1,
             basis: Basis::Recurring,
         };
@@ -399,7 +400,7 @@ mod tests {
                 to: date(2026, 2, 15),
                 earlier: Vec::new(),
                 rated_by: PlanVersion {
-                    plan_id: 1,
+                    plan_id: PlanId(1),
                     version: 1,
                 },
                 next: None,

@@ -474,6 +474,7 @@ mod tests {
     use jiff::civil::date;
     use wharfage::domain::client::ClientId;
     use wharfage::domain::invoice::TakenOff;
+    use wharfage::domain::plan::PlanId;
     use wharfage::domain::rating::{StorageOverage, TrafficOverage};
 
     use super::*;
@@ -493,7 +494,7 @@ mod tests {
             from: date(2026, 1, 15),
             to: date(2026, 2, 15),
             amount_minor,
-            plan_id: 5,
+            plan_id: PlanId(5),
             plan_version: 1,
             basis,
         });
