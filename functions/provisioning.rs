@@ -19,7 +19,7 @@ use wharfage::cluster::doubt::watched;
 use wharfage::cluster::{ClusterError, Keys};
 use wharfage::context::Context;
 use wharfage::database::{Conflict, Written};
-use wharfage::domain::account::{Account, Group, Service, Status};
+use wharfage::domain::account::{Account, AccountId, Group, Service, Status};
 use wharfage::domain::bucket_name;
 use wharfage::domain::client::{Client, ClientId};
 use wharfage::domain::credential::hash;
@@ -82,7 +82,7 @@ pub struct Answered {
     /// The account, by its permanent name.
     s3uid: String,
     /// Its number.
-    id: u64,
+    id: AccountId,
     /// Its location.
     #[schemars(extend("examples" = ["NL"]))]
     location: String,

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
 use wharfage::database::{AccountOrder, MonthUsage, Page};
-use wharfage::domain::account::{Account, Group, Status, Suspension};
+use wharfage::domain::account::{Account, AccountId, Group, Status, Suspension};
 use wharfage::domain::client::ClientId;
 use wharfage::domain::figures::gb;
 use wharfage::domain::period::{date_of, start_of};
@@ -149,7 +149,7 @@ pub struct Answered {
 #[derive(Debug, Serialize, JsonSchema)]
 struct AccountShown {
     /// Its number.
-    id: u64,
+    id: AccountId,
     /// Its permanent name.
     s3uid: String,
     /// Its owner.
@@ -189,7 +189,7 @@ const DAYS_AT_ONCE: usize = 25;
 /// What is asked for.
 struct Query {
     id: Option<u64>,
-    account_id: Option<u64>,
+    account_id: Option<AccountId>,
     plan_id: Option<PlanId>,
     s3uid: Option<String>,
     email: Option<String>,
@@ -200,7 +200,7 @@ struct Query {
     status: Option<Status>,
     suspension: Option<Suspension>,
     /// The number of the account that a page before ended at.
-    after: Option<u64>,
+    after: Option<AccountId>,
     /// Both days included.
     period: Option<(Date, Date)>,
     page: Page,
@@ -223,7 +223,7 @@ async fn handle(context: &Context, call: Call<'_, Asked>, query: Query) -> Resul
                 .collect();
             let mut rows = rows(context, &query, accounts).await?;
             let rank = |row: &Row| match query.page.order {
-                AccountOrder::Number => (row.account.id, row.account.id),
+                AccountOrder::Number => (row.account.id.0, row.account.id),
                 AccountOrder::Traffic => (row.bytes_sent, row.account.id),
                 AccountOrder::PeakStorage => (row.peak_stored_bytes, row.account.id),
             };
@@ -285,7 +285,10 @@ async fn groups(context: &Context, query: &Query) -> Result<Vec<Group>, Fault> {
 
 /// A page of anybody's accounts of a status, by number, and the number after which the next page begins. No index has the status: so
 /// many are looked at as one request may, and a page may be short.
-async fn page_of(context: &Context, query: &Query) -> Result<(Vec<Account>, Option<u64>), Error> {
+async fn page_of(
+    context: &Context,
+    query: &Query,
+) -> Result<(Vec<Account>, Option<AccountId>), Error> {
     let rule = "goes with status, suspension and next_token only beside one of id, email, s3uid, account_id and bucket_name";
     if query.page.order != AccountOrder::Number {
         return Err(Rejection::invalid("order", rule).into());
@@ -356,7 +359,7 @@ async fn query(context: &Context, asked: &Asked) -> Result<Query, Error> {
     let number = |id: Option<Id>| id.map(|Whole(id)| id);
     Ok(Query {
         id: number(asked.id),
-        account_id: number(asked.account_id),
+        account_id: number(asked.account_id).map(AccountId),
         plan_id: number(asked.plan_id).map(PlanId),
         s3uid: asked.s3uid.clone().map(|S3uid(s3uid)| s3uid),
         email: asked.email.as_ref().map(|email| email.to_lowercase()),
@@ -366,7 +369,7 @@ async fn query(context: &Context, asked: &Asked) -> Result<Query, Error> {
         location: locations::known(context, asked.location.as_deref())?,
         status: asked.status.map(|Shown(status)| status),
         suspension: asked.suspension.map(|Stopped(suspension)| suspension),
-        after: asked.next_token.map(|PageToken(number)| number),
+        after: asked.next_token.map(|PageToken(number)| AccountId(number)),
         period,
         page: Page {
             order: match asked.order {
@@ -444,8 +447,9 @@ async fn candidates(
 
 /// Whether an account passes all filters. `id` is a client's number; to clients it is an account's too, of their own.
 fn matches(caller: &Caller, query: &Query, account: &Account) -> bool {
-    let is_meant =
-        |id: u64| ClientId(id) == account.client_id || !caller.is_admin() && id == account.id;
+    let is_meant = |id: u64| {
+        ClientId(id) == account.client_id || !caller.is_admin() && AccountId(id) == account.id
+    };
     let is = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|wanted| wanted == is);
     account.is_visible()
         && query.id.is_none_or(is_meant)

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wharfage::context::Context;
 use wharfage::database::HistoryPage;
+use wharfage::domain::account::AccountId;
 use wharfage::domain::client::ClientId;
 use wharfage::domain::history::{Entity, Entry};
 use wharfage::domain::plan::PlanId;
@@ -107,7 +108,7 @@ async fn handle(context: &Context, call: Call<'_, Asked>, next: Place) -> Result
     let number = |id: Option<Id>| id.map(|Whole(id)| id);
     let (id, account_id, client_id) = (
         number(asked.id),
-        number(asked.account_id),
+        number(asked.account_id).map(AccountId),
         number(asked.client_id).map(ClientId),
     );
     let s3uid = asked.s3uid.map(|S3uid(s3uid)| s3uid);
@@ -165,7 +166,7 @@ async fn handle(context: &Context, call: Call<'_, Asked>, next: Place) -> Result
         (None, None, Some(id)) => {
             account = context
                 .database
-                .account_by_number(caller.client_id, id)
+                .account_by_number(caller.client_id, AccountId(id))
                 .await?
                 .ok_or_else(Rejection::account_not_found)?;
             Entity::Account(&account.s3uid)

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
+use wharfage::domain::account::AccountId;
 use wharfage::domain::client::ClientId;
 use wharfage::domain::invoice::{InvoiceId, InvoiceStatus};
 use wharfage::error::{Error, Rejection};
@@ -52,7 +53,7 @@ async fn handle(context: &Context, call: Call<'_, Asked>) -> Result<Answered, Er
     let asked = call.parameters;
     let number = |id: Option<Id>| id.map(|Whole(id)| id);
     let mut s3uid = asked.s3uid.map(|S3uid(s3uid)| s3uid);
-    let account_id = number(asked.account_id);
+    let account_id = number(asked.account_id).map(AccountId);
     let (Limit(limit), status) = (asked.limit, asked.status);
     let before = asked
         .next_token

@@ -16,6 +16,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::account::AccountId;
 use crate::domain::period::{date_of, start_of};
 use crate::domain::usage::Sample;
 use crate::error::Fault;
@@ -57,8 +58,8 @@ impl fmt::Display for SegmentKey {
 
 /// The shard of an account, by its number. `shard_accounts` must stay what it was when the first segment was written.
 #[must_use]
-pub fn shard_of(account_id: u64, shard_accounts: u64) -> u64 {
-    account_id / shard_accounts.max(1)
+pub fn shard_of(account_id: AccountId, shard_accounts: u64) -> u64 {
+    account_id.0 / shard_accounts.max(1)
 }
 
 /// The usage bucket.
@@ -277,7 +278,7 @@ mod tests {
         let key = SegmentKey {
             location: "NL".into(),
             hour: "2026-11-22T03:00:00Z".parse().expect("time"),
-            shard: shard_of(7_999, 1_000),
+            shard: shard_of(AccountId(7_999), 1_000),
         };
         assert_eq!(
             key.to_string(),

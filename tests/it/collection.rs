@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tests::tap::Moment;
 use tests::usage::{AccountSamples, SetDay};
 use tests::{TestAccount, TestApp};
+use wharfage::domain::account::AccountId;
 use wharfage::domain::usage::{Day, Moved, Sample, Stored, Usage, days_of};
 use wharfage::segments::SegmentKey;
 
@@ -656,7 +657,7 @@ async fn many_shards_make_an_hour() {
     advance_to(&app, "2026-01-15T12:05:00Z").await;
     for account in &accounts {
         assert_eq!(day(&app, account).await.stored, [stored(10, 0)]);
-        let shard = wharfage::segments::shard_of(account.id, 2);
+        let shard = wharfage::segments::shard_of(AccountId(account.id), 2);
         let key = SegmentKey {
             location: account.location.clone(),
             hour: at("2026-01-15T11:00:00Z"),

@@ -182,7 +182,7 @@ async fn an_admin_reaches_any_account_by_its_name_or_number_alone() {
                     .database
                     .account(s3uid.as_str().expect("a text"));
                 let account = account.await.expect("an answer").expect("the account");
-                fields.insert("account_id".into(), account.id.into());
+                fields.insert("account_id".into(), account.id.0.into());
                 for (alias, name) in ALIASES {
                     if action.takes.has(alias)
                         && let Some(value) = fields.remove(name)

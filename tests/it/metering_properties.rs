@@ -419,7 +419,16 @@ async fn start() -> (TestApp, Value) {
     let made = app.call("admin", "create_plan", plan).await.ok();
     let plan_id = made["plan"]["id"].clone();
     // So that the accounts of the cases fill whole shards.
-    while app.context().database.last_account_id().await.expect("id") % SHARD != SHARD - 1 {
+    while app
+        .context()
+        .database
+        .last_account_id()
+        .await
+        .expect("id")
+        .0
+        % SHARD
+        != SHARD - 1
+    {
         let name = format!("aside-{}", app.now().as_second());
         app.order("client", &name).await;
         app.let_pass(SignedDuration::from_secs(1));
@@ -476,7 +485,7 @@ async fn two_days_at_once_both_count() {
         let key = |hour: Timestamp| SegmentKey {
             location: "NL".into(),
             hour,
-            shard: stored.id,
+            shard: stored.id.0,
         };
         move_to(&app, midnight - HOUR);
         use_it(100).await;

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, ToSpan};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tests::{TestAccount, TestApp};
-use wharfage::domain::account::{Account, Status, Suspension, TerminationReason};
+use wharfage::domain::account::{Account, AccountId, Status, Suspension, TerminationReason};
 use wharfage::domain::client::ClientId;
 use wharfage::domain::credential::hash;
 use wharfage::domain::event::Kind;
@@ -397,7 +397,7 @@ async fn put_account(
 ) {
     let database = &app.context().database;
     let now = database
-        .account_by_number(ClientId(client_id), account.id)
+        .account_by_number(ClientId(client_id), AccountId(account.id))
         .await;
     let now = now.expect("DynamoDB answers").expect("the account");
     let ends_on = &service["cancellation_date"];

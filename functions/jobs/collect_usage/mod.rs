@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use wharfage::context::Context;
 use wharfage::database::{Collection, HourUnderWay};
+use wharfage::domain::account::AccountId;
 use wharfage::domain::period::hour_of;
 use wharfage::error::Fault;
 use wharfage::segments::{SegmentKey, shard_of};
@@ -20,7 +21,7 @@ const HOURS_AT_MOST: usize = 24;
 
 async fn run(context: &Context) -> Result<Value, Fault> {
     let shards = match context.database.last_account_id().await? {
-        0 => 0,
+        AccountId(0) => 0,
         last => shard_of(last, context.rules.usage_shard_accounts) + 1,
     };
     let locations: Vec<&str> = context

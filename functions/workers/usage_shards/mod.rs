@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use wharfage::cluster::Bucket;
 use wharfage::context::Context;
 use wharfage::database::MeteredAccount;
+use wharfage::domain::account::AccountId;
 use wharfage::domain::bucket_name::BucketName;
 use wharfage::domain::client::ClientId;
 use wharfage::domain::period::{date_of, hour_of};
@@ -150,7 +151,7 @@ async fn collect(
         // What the cluster did not count need not be told apart.
         false => HashMap::new(),
     };
-    let numbers: HashMap<&str, u64> = accounts
+    let numbers: HashMap<&str, AccountId> = accounts
         .iter()
         .map(|account| (account.s3uid.as_str(), account.id))
         .collect();

@@ -18,7 +18,7 @@ use super::{
     Database, Item, attribute, fault, found, item, keys, number_value, page, read, string, written,
     written_if_held,
 };
-use crate::domain::account::{Account, Group, Service, Unsettled};
+use crate::domain::account::{Account, AccountId, Group, Service, Unsettled};
 use crate::domain::allowance::FreeAccount;
 use crate::domain::bucket_name::BucketName;
 use crate::domain::client::ClientId;
@@ -88,7 +88,7 @@ impl Database {
     pub async fn account_by_number(
         &self,
         client_id: ClientId,
-        id: u64,
+        id: AccountId,
     ) -> Result<Option<Account>, Fault> {
         let table = &self.tables.accounts;
         let found = self
@@ -111,7 +111,10 @@ impl Database {
     }
 
     /// An account by its number, whosever it is. One look per group: for administrators.
-    pub async fn anybodys_account_by_number(&self, id: u64) -> Result<Option<Account>, Fault> {
+    pub async fn anybodys_account_by_number(
+        &self,
+        id: AccountId,
+    ) -> Result<Option<Account>, Fault> {
         let table = &self.tables.accounts;
         let groups = self.groups().await?;
         let looks = groups.iter().map(|group| {
@@ -186,7 +189,7 @@ impl Database {
             index: page.order.index(),
             key_attribute: "group_key",
             rank: match page.order {
-                AccountOrder::Number => |account: &Account| (account.id, account.id),
+                AccountOrder::Number => |account: &Account| (account.id.0, account.id),
                 AccountOrder::Traffic => |account| (account.period_bytes_sent, account.id),
                 AccountOrder::PeakStorage => {
                     |account| (account.period_peak_stored_bytes, account.id)
@@ -200,7 +203,7 @@ impl Database {
     pub async fn group_accounts_after(
         &self,
         groups: &[Group],
-        after: Option<u64>,
+        after: Option<AccountId>,
         page: Page,
     ) -> Result<Vec<Account>, Fault> {
         let group_keys: Vec<String> = groups.iter().map(Group::key).collect();
@@ -208,7 +211,7 @@ impl Database {
             table: &self.tables.accounts,
             index: AccountOrder::Number.index(),
             key_attribute: "group_key",
-            rank: |account: &Account| (account.id, account.id),
+            rank: |account: &Account| (account.id.0, account.id),
         };
         let after = after.map(|after| ("id", after));
         self.merged(&listing, &group_keys, after, page).await

@@ -7,6 +7,7 @@ use super::transaction::{Conflict, Transaction, Written};
 use super::{
     Database, Item, attribute, fault, item, keys, number_value, read, string, written_if_held,
 };
+use crate::domain::account::AccountId;
 use crate::domain::client::{Client, ClientId, Role};
 use crate::domain::credential::{Access, ApiKey};
 use crate::domain::history::Entry;
@@ -23,7 +24,7 @@ struct EmailRow {
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub struct Numbers {
     /// For the account.
-    pub account_id: u64,
+    pub account_id: AccountId,
     /// For its invoice.
     pub invoice_id: InvoiceId,
 }

@@ -12,6 +12,7 @@ use super::{
     Database, attribute, fault, found, item, keys, number_value, read, string, written,
     written_if_held,
 };
+use crate::domain::account::AccountId;
 use crate::error::Fault;
 use crate::tries::Tries;
 
@@ -65,7 +66,7 @@ struct Sequences {
 
 impl Database {
     /// The highest account number given so far; 0 before the first.
-    pub async fn last_account_id(&self) -> Result<u64, Fault> {
+    pub async fn last_account_id(&self) -> Result<AccountId, Fault> {
         let sequences: Option<Sequences> = self
             .get(
                 &self.tables.clients,
@@ -73,7 +74,9 @@ impl Database {
                 Some(keys::SEQUENCES.into()),
             )
             .await?;
-        Ok(sequences.map_or(0, |sequences| sequences.account_id))
+        Ok(AccountId(
+            sequences.map_or(0, |sequences| sequences.account_id),
+        ))
     }
 
     /// Every hour of a location that ends by this time was collected in full. `None` when nothing was collected there yet.
@@ -296,7 +299,7 @@ pub struct MeteredAccount {
     /// Its name.
     pub s3uid: String,
     /// Its number.
-    pub id: u64,
+    pub id: AccountId,
     /// When the change takes effect.
     pub created_at: Timestamp,
     /// Until when; absent while it lives.

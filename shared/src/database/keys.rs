@@ -42,6 +42,7 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 
+use crate::domain::account::AccountId;
 use crate::domain::bucket_name::BucketName;
 use crate::domain::client::ClientId;
 use crate::domain::credential::hash;
@@ -106,7 +107,7 @@ pub(crate) fn free_accounts(date: Date) -> String {
     format!("FREE#{:04}-{:02}#", date.year(), date.month())
 }
 
-pub(crate) fn free_account(date: Date, account_id: u64) -> String {
+pub(crate) fn free_account(date: Date, account_id: AccountId) -> String {
     format!("{}{account_id:0DIGITS$}", free_accounts(date))
 }
 

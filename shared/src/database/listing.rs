@@ -6,6 +6,7 @@ use futures::future::try_join_all;
 use serde::de::DeserializeOwned;
 
 use super::{Database, Item, Page, fault, number_value, read, string};
+use crate::domain::account::AccountId;
 use crate::error::Fault;
 
 /// An index whose partitions are merged.
@@ -15,7 +16,7 @@ pub(super) struct Listing<'a, T> {
     /// The attribute that names a partition.
     pub key_attribute: &'a str,
     /// What rows are compared by: the index's order within a partition, and something that settles ties.
-    pub rank: fn(&T) -> (u64, u64),
+    pub rank: fn(&T) -> (u64, AccountId),
 }
 
 /// One partition's rows, read page by page as the merge needs them.
@@ -33,7 +34,7 @@ impl Database {
         &self,
         listing: &Listing<'_, T>,
         keys: &[String],
-        after: Option<(&str, u64)>,
+        after: Option<(&str, AccountId)>,
         page: Page,
     ) -> Result<Vec<T>, Fault> {
         let wanted = page.offset + page.limit;
@@ -92,7 +93,7 @@ impl Database {
         &self,
         listing: &Listing<'_, T>,
         cursor: &mut Cursor<'_, T>,
-        after: Option<(&str, u64)>,
+        after: Option<(&str, AccountId)>,
         page: Page,
         limit: usize,
     ) -> Result<(), Fault> {

@@ -13,8 +13,8 @@ use super::{
     AccountOrder, Database, Page, attribute, fault, found, item, keys, number_value, read, string,
     written,
 };
-use crate::domain::account::Group;
 use crate::domain::account::{Account, Service};
+use crate::domain::account::{AccountId, Group};
 use crate::domain::bucket_name::BucketName;
 use crate::domain::event::Event;
 use crate::domain::history::Entry;
@@ -61,7 +61,7 @@ pub struct MonthUsage {
     /// Whose.
     pub s3uid: String,
     /// The account's number: settles ties.
-    pub id: u64,
+    pub id: AccountId,
     /// Bytes of answers.
     pub bytes_sent: u64,
     /// The most that was stored at any hour.
@@ -76,7 +76,7 @@ impl MonthUsage {
     #[must_use]
     pub fn new(
         s3uid: &str,
-        id: u64,
+        id: AccountId,
         group: Option<&Group>,
         date: Date,
         (bytes_sent, peak_stored_bytes): (u64, u64),

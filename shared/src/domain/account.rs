@@ -1,8 +1,11 @@
 //! Accounts: one S3 storage account each, with its service.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp, ToSpan};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString};
 
@@ -12,6 +15,32 @@ use crate::domain::period::{last_anniversary, next_anniversary};
 use crate::domain::plan::{Plan, PlanId};
 use crate::domain::plan_change::PlanChanges;
 use crate::domain::quota::QuotaLevel;
+
+/// The number of an account, unique in the installation: clients and staff call it by it, the cluster knows it by its `s3uid`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AccountId(pub u64);
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The number's own, as for [`ClientId`].
+impl JsonSchema for AccountId {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        u64::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        u64::json_schema(generator)
+    }
+}
 
 /// Where an account stands in its life.
 #[derive(
@@ -500,7 +529,7 @@ pub struct Account {
     /// Its name on the wire and at the cluster: 32 characters of `A-Za-z0-9`.
     pub s3uid: String,
     /// Its number.
-    pub id: u64,
+    pub id: AccountId,
     /// Who pays.
     pub client_id: ClientId,
     /// The client's email when it was ordered.

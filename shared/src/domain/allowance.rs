@@ -11,6 +11,7 @@ use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::account::AccountId;
 use crate::domain::period::start_of;
 use crate::domain::usage::Usage;
 
@@ -24,7 +25,7 @@ pub struct FreeAccount {
     /// The account.
     pub s3uid: String,
     /// Its number.
-    pub id: u64,
+    pub id: AccountId,
     /// The day of its order.
     pub ordered_on: Date,
     /// When it began.
@@ -48,7 +49,7 @@ pub fn predecessors<'a>(
     ordered_on: Date,
 ) -> Vec<&'a FreeAccount> {
     let month = ordered_on.first_of_month();
-    let mut steps: Vec<(Timestamp, bool, u64, usize)> = Vec::new();
+    let mut steps: Vec<(Timestamp, bool, AccountId, usize)> = Vec::new();
     for (index, account) in accounts.iter().enumerate() {
         if let Some(ended_at) = account.ended_at {
             steps.push((ended_at, false, account.id, index));
@@ -168,7 +169,7 @@ mod tests {
     fn free(id: u64, opened: i64, ended: Option<i64>) -> FreeAccount {
         FreeAccount {
             s3uid: id.to_string(),
-            id,
+            id: AccountId(id),
             ordered_on: crate::domain::period::date_of(at(opened)),
             opened_at: at(opened),
             ended_at: ended.map(at),
@@ -176,10 +177,10 @@ mod tests {
     }
 
     fn before(accounts: &[FreeAccount], id: u64) -> Vec<u64> {
-        let account = accounts.iter().find(|account| account.id == id);
+        let account = accounts.iter().find(|account| account.id == AccountId(id));
         let ordered_on = account.map_or(date(2026, 1, 1), |account| account.ordered_on);
         let found = predecessors(accounts, &id.to_string(), ordered_on);
-        found.into_iter().map(|account| account.id).collect()
+        found.into_iter().map(|account| account.id.0).collect()
     }
 
     #[test]

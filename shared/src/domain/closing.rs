@@ -280,6 +280,7 @@ pub(crate) mod tests {
     use rust_decimal::Decimal;
 
     use super::*;
+    use crate::domain::account::AccountId;
     use crate::domain::client::ClientId;
     use crate::domain::plan::Prices;
     use crate::domain::plan_change::PlanChanges;
@@ -315,7 +316,7 @@ pub(crate) mod tests {
     pub(crate) fn account(ordered_on: Date) -> Account {
         Account {
             s3uid: "a".repeat(32),
-            id: 1,
+            id: AccountId(1),
             client_id: ClientId(1),
             email: "a@example.com".into(),
             billing: "direct".into(),

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use strum::Display;
 
+use crate::domain::account::AccountId;
 use crate::domain::bucket_name::BucketName;
 use crate::domain::client::ClientId;
 use crate::domain::history::Actor;
@@ -91,7 +92,7 @@ pub struct Order {
     /// The account's name, chosen at the start.
     pub s3uid: String,
     /// The account's number.
-    pub account_id: u64,
+    pub account_id: AccountId,
     /// The invoice's number, should there be one.
     pub invoice_id: InvoiceId,
     /// The account's access key, chosen at the start.

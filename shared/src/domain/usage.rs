@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::account::AccountId;
 use crate::domain::bucket_name::BucketName;
 use crate::domain::client::ClientId;
 use crate::domain::period::{date_of, start_of};
@@ -119,7 +120,7 @@ pub struct Sample {
     /// Whose bucket.
     pub s3uid: String,
     /// The account's number; none in old segments.
-    pub account_id: Option<u64>,
+    pub account_id: Option<AccountId>,
     /// The client that has the account; none in old segments.
     pub client_id: Option<ClientId>,
     /// Which bucket; empty for an account that has none.

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::domain::account::Account;
+use crate::domain::account::{Account, AccountId};
 use crate::domain::client::{Client, ClientId};
 use crate::error::{Error, Reason, Rejection};
 use crate::http::tokens::{Caller, account_of, authenticate, token};
@@ -245,7 +245,7 @@ impl Subject for AnyAccount {
             (None, Some(Whole(id))) => {
                 let caller = authenticate(context, call).await?;
                 let client_id = caller.client_of(named)?;
-                let account = account_of(context, client_id, id).await?;
+                let account = account_of(context, client_id, AccountId(id)).await?;
                 (caller, account, client_id)
             }
             (None, None) => return Err(Rejection::missing("s3uid or account_id").into()),

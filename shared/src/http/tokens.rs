@@ -1,7 +1,7 @@
 //! Who calls, and for whom.
 
 use crate::context::Context;
-use crate::domain::account::Account;
+use crate::domain::account::{Account, AccountId};
 use crate::domain::client::{ClientId, Role};
 use crate::domain::credential::{Access, Session, hash};
 use crate::domain::history::{Actor, Entry};
@@ -151,7 +151,7 @@ pub async fn authenticate(context: &Context, call: &Call) -> Result<Caller, Erro
 pub async fn account_of(
     context: &Context,
     client_id: Option<ClientId>,
-    id: u64,
+    id: AccountId,
 ) -> Result<Option<Account>, Fault> {
     match client_id {
         Some(client_id) => context.database.account_by_number(client_id, id).await,

@@ -15,6 +15,7 @@ use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{Type, TypePtr};
 
+use crate::domain::account::AccountId;
 use crate::domain::client::ClientId;
 use crate::domain::usage::{OwnCalls, RequestClasses, Sample};
 
@@ -65,7 +66,7 @@ const FIGURES: [Figure; 16] = [
     ("requests_other", |sample| Some(sample.classes?.other)),
     ("own_bytes_sent", |sample| Some(sample.own?.bytes_sent)),
     ("own_requests", |sample| Some(sample.own?.requests)),
-    ("account_id", |sample| sample.account_id),
+    ("account_id", |sample| Some(sample.account_id?.0)),
     ("client_id", |sample| Some(sample.client_id?.0)),
 ];
 
@@ -238,7 +239,7 @@ pub fn decode(file: Bytes) -> Result<Vec<Sample>, FileError> {
         for row in 0..rows.count {
             samples.push(Sample {
                 s3uid: s3uids.next().ok_or(FileError::Missing("s3uid"))?,
-                account_id: account_ids[row],
+                account_id: account_ids[row].map(AccountId),
                 client_id: client_ids[row].map(ClientId),
                 bucket_name: bucket_names
                     .next()
@@ -405,7 +406,7 @@ mod tests {
             is_reset in any::<bool>(),
         ) -> Sample {
             Sample {
-                s3uid, account_id, client_id: client_id.map(ClientId), bucket_name, hour: at(hour * 3_600), stored_bytes, objects, noncurrent_bytes, multipart_bytes,
+                s3uid, account_id: account_id.map(AccountId), client_id: client_id.map(ClientId), bucket_name, hour: at(hour * 3_600), stored_bytes, objects, noncurrent_bytes, multipart_bytes,
                 bytes_sent, bytes_received, requests, is_reset,
                 classes: classes.map(|[get, put, list, delete, other]| RequestClasses { get, put, list, delete, other }),
                 own: own.map(|(bytes_sent, requests)| OwnCalls { bytes_sent, requests }),
@@ -434,7 +435,7 @@ mod tests {
     fn a_file_of_an_earlier_version_is_read_without_what_it_did_not_know() {
         let sample = Sample {
             s3uid: "a".into(),
-            account_id: Some(8),
+            account_id: Some(AccountId(8)),
             client_id: Some(ClientId(9)),
             bucket_name: "b".into(),
             hour: at(3_600),
@@ -563,7 +564,7 @@ mod tests {
         let samples: Vec<Sample> = (0..1_000u64)
             .map(|account| Sample {
                 s3uid: name(account),
-                account_id: Some(account),
+                account_id: Some(AccountId(account)),
                 client_id: Some(ClientId(account / 3)),
                 bucket_name: format!("bucket-{account}"),
                 hour: at(3_600),
