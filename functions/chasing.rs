@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use serde_json::json;
 use wharfage::context::Context;
 use wharfage::database::OpenInvoice;
-use wharfage::domain::account::Account;
+use wharfage::domain::account::{Account, S3Uid};
 use wharfage::domain::client::ClientId;
 use wharfage::domain::dunning::{NextStep, Step, is_overdue};
 use wharfage::domain::event::Kind;
@@ -37,13 +37,13 @@ pub(crate) async fn settle(
 pub(crate) async fn lift_what_is_paid(
     context: &Context,
     client_id: ClientId,
-    also: Option<&str>,
+    also: Option<&S3Uid>,
 ) -> Result<Result<(), Fault>, Fault> {
     let accounts = context.database.client_accounts(client_id).await?;
-    let mut unpaid: Vec<&str> = accounts
+    let mut unpaid: Vec<&S3Uid> = accounts
         .iter()
         .filter(|account| account.service.is_unpaid() || account.service.resumed_until.is_some())
-        .map(|account| account.s3uid.as_str())
+        .map(|account| &account.s3uid)
         .collect();
     unpaid.extend(also.filter(|also| !unpaid.contains(also)));
     let mut lifted = Ok(());
@@ -69,7 +69,7 @@ pub(crate) async fn lift_what_is_paid(
 pub(crate) fn owes<'a>(
     context: &Context,
     open: &'a [OpenInvoice],
-    s3uid: &str,
+    s3uid: &S3Uid,
 ) -> Option<&'a OpenInvoice> {
     let today = date_of(context.now());
     let dunning = &context.rules.dunning;
@@ -79,19 +79,19 @@ pub(crate) fn owes<'a>(
 }
 
 /// Whether anything of an account is overdue that is not too little to suspend it for.
-pub(crate) fn has_overdue(context: &Context, open: &[OpenInvoice], s3uid: &str) -> bool {
+pub(crate) fn has_overdue(context: &Context, open: &[OpenInvoice], s3uid: &S3Uid) -> bool {
     !overdue(context, open, s3uid).is_empty()
 }
 
 /// The overdue invoices of an account, the one due first first, but for those in a currency in which little is overdue.
-fn overdue<'a>(context: &Context, open: &'a [OpenInvoice], s3uid: &str) -> Vec<&'a OpenInvoice> {
+fn overdue<'a>(context: &Context, open: &'a [OpenInvoice], s3uid: &S3Uid) -> Vec<&'a OpenInvoice> {
     let today = date_of(context.now());
     let dunning = &context.rules.dunning;
     // An operator may suspend on the due date itself.
     let is_late = |due_on| is_overdue(due_on, today) || dunning.is_suspension_due(due_on, today);
     let overdue = || {
         open.iter()
-            .filter(|open| open.s3uid == s3uid && is_late(open.due_on))
+            .filter(|open| open.s3uid == *s3uid && is_late(open.due_on))
     };
     let is_enough = |first: &&OpenInvoice| {
         let of_currency = overdue().filter(|open| open.currency == first.currency);

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 use wharfage::context::Context;
-use wharfage::domain::account::{Account, ClusterScope, Suspension};
+use wharfage::domain::account::{Account, ClusterScope, S3Uid, Suspension};
 use wharfage::domain::allowance::OpenedAnew;
 use wharfage::domain::client::Client;
 use wharfage::domain::closing::{ClosedPeriod, ClosingOutcome, PlanSpan, close, is_next_charged};
@@ -166,7 +166,7 @@ pub(crate) fn parts(
 /// Closes the period of an account that ends on `commits_on`.
 pub(crate) async fn close_period(
     context: &Context,
-    s3uid: &str,
+    s3uid: &S3Uid,
     commits_on: Date,
 ) -> Result<(), Fault> {
     let mut invoice_id = None;
@@ -266,7 +266,7 @@ pub(crate) async fn close_period(
             {
                 // The period is closed, and the account marked: its cluster is told again.
                 let error = Fault::from(stopped);
-                tracing::warn!(s3uid, %error, "the cluster has yet to hear of a new period");
+                tracing::warn!(s3uid = s3uid.as_str(), %error, "the cluster has yet to hear of a new period");
             }
             return Ok(());
         }

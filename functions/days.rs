@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use wharfage::context::Context;
 use wharfage::database::AccountUsage;
-use wharfage::domain::account::Account;
+use wharfage::domain::account::{Account, S3Uid};
 use wharfage::domain::period::date_of;
 use wharfage::domain::plan::PlanId;
 use wharfage::domain::usage::{Day, Sample};
@@ -47,7 +47,7 @@ pub(crate) async fn set_days(
     location: &str,
     shard: u64,
     date: Date,
-    mut s3uids: Vec<&str>,
+    mut s3uids: Vec<&S3Uid>,
     quota_events: QuotaEvents,
 ) -> Result<(), Fault> {
     if s3uids.is_empty() {
@@ -68,11 +68,11 @@ pub(crate) async fn set_days(
             .segments
             .day(location, shard, date, context.now())
             .await?;
-        let mut samples: HashMap<&str, Vec<&Sample>> = HashMap::new();
+        let mut samples: HashMap<&S3Uid, Vec<&Sample>> = HashMap::new();
         for sample in segments.iter().flat_map(|segment| segment.iter()) {
             samples.entry(&sample.s3uid).or_default().push(sample);
         }
-        let mut changed: Vec<(&str, Change<'_>)> = Vec::new();
+        let mut changed: Vec<(&S3Uid, Change<'_>)> = Vec::new();
         for s3uid in s3uids {
             let samples = samples.remove(s3uid).unwrap_or_default();
             let stored = stored.remove(s3uid).unwrap_or_default();
@@ -90,7 +90,7 @@ pub(crate) async fn set_days(
                 ));
             }
         }
-        let names: Vec<&str> = changed.iter().map(|(s3uid, _)| *s3uid).collect();
+        let names: Vec<&S3Uid> = changed.iter().map(|(s3uid, _)| *s3uid).collect();
         let accounts = context.database.accounts(&names).await?;
         let sending = changed.iter().filter(|(_, change)| change.has_sent());
         let sending = sending.filter_map(|(s3uid, _)| accounts.get(*s3uid));
@@ -114,7 +114,7 @@ pub(crate) async fn set_days(
                 }
             })
             .collect();
-        let outrun: Vec<Option<&str>> = stream::iter(writes)
+        let outrun: Vec<Option<&S3Uid>> = stream::iter(writes)
             .buffer_unordered(ACCOUNTS_AT_ONCE)
             .try_collect()
             .await?;

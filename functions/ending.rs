@@ -4,7 +4,7 @@ use serde_json::json;
 use wharfage::context::Context;
 use wharfage::database::{Conflict, Started, Written};
 use wharfage::domain::account::{
-    Account, ClusterScope, Due, Service, Suspension, TerminationReason,
+    Account, ClusterScope, Due, S3Uid, Service, Suspension, TerminationReason,
 };
 use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
@@ -19,9 +19,9 @@ use crate::chasing;
 use crate::suspension::{lift_unpaid, settle, settle_if_due, suspend_unpaid};
 
 /// Begins the purge of an account whose service has ended.
-async fn terminate(context: &Context, s3uid: &str) -> Result<(), Fault> {
+async fn terminate(context: &Context, s3uid: &S3Uid) -> Result<(), Fault> {
     let work = Work::RemoveAccount {
-        s3uid: s3uid.into(),
+        s3uid: s3uid.clone(),
         reason: None,
     };
     let task = Task::new(work, Actor::system("billing"), context.now());
@@ -34,7 +34,7 @@ async fn terminate(context: &Context, s3uid: &str) -> Result<(), Fault> {
 
 /// Takes the step of an account whose day has come: its keys stop on the cancellation date; it is suspended again when the time that staff
 /// gave is over; its data goes on the day that was told, of an unpaid account only while something is overdue.
-pub(crate) async fn end_service(context: &Context, s3uid: &str) -> Result<(), Fault> {
+pub(crate) async fn end_service(context: &Context, s3uid: &S3Uid) -> Result<(), Fault> {
     let today = date_of(context.now());
     let mut tries = Tries::of(TRIES);
     loop {

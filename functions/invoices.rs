@@ -6,6 +6,7 @@ use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::Serialize;
 use wharfage::context::Context;
+use wharfage::domain::account::S3Uid;
 use wharfage::domain::client::ClientId;
 use wharfage::domain::figures::gb;
 use wharfage::domain::invoice::{Basis, Invoice, InvoiceId, InvoiceStatus, Line};
@@ -34,7 +35,7 @@ pub struct InvoiceShown {
     /// Its owner.
     client_id: ClientId,
     /// The account it is about.
-    s3uid: String,
+    s3uid: S3Uid,
     /// The currency of its amounts.
     currency: Currency,
     /// Its amount; negative for a credit note.

@@ -4,7 +4,7 @@ use jiff::{Timestamp, ToSpan};
 use serde_json::json;
 use wharfage::context::Context;
 use wharfage::database::{Guard, Issue, Lowered, OpenInvoice, Place};
-use wharfage::domain::account::Account;
+use wharfage::domain::account::{Account, S3Uid};
 use wharfage::domain::client::ClientId;
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::invoice::{Invoice, InvoiceId, Line, TakenOff};
@@ -49,7 +49,7 @@ pub(crate) struct Bill {
     /// Who pays.
     pub client_id: ClientId,
     /// For which account.
-    pub s3uid: String,
+    pub s3uid: S3Uid,
     /// In what.
     pub currency: Currency,
     /// What is charged, or given back.

@@ -10,7 +10,7 @@ use serde_json::{Number, json};
 use wharfage::cluster::{Bucket, ClusterError};
 use wharfage::context::Context;
 use wharfage::database::MonthUsage;
-use wharfage::domain::account::Account;
+use wharfage::domain::account::{Account, S3Uid};
 use wharfage::domain::event::{Event, Kind};
 use wharfage::domain::figures::gb;
 use wharfage::domain::period::{date_of, hour_of, start_of};
@@ -71,7 +71,7 @@ pub(crate) async fn read_live_usage(
     let (provider, counts_traffic) = (&cluster.provider, cluster.capabilities().traffic);
     let next_hour = hour_of(now) + SignedDuration::from_hours(1);
     let live_from = start_of(period_from).max(next_hour - SignedDuration::from_hours(LIVE_HOURS));
-    let s3uids = [account.s3uid.as_str()];
+    let s3uids = [&account.s3uid];
     let (seen, known) = futures::join!(
         async {
             futures::try_join!(provider.buckets(&account.s3uid), async {
@@ -277,9 +277,9 @@ impl Metered {
 }
 
 /// The accounts of a segment, in its order.
-pub(crate) fn names(segment: &[Sample]) -> Vec<&str> {
+pub(crate) fn names(segment: &[Sample]) -> Vec<&S3Uid> {
     let mut seen = HashSet::new();
-    let names = segment.iter().map(|sample| sample.s3uid.as_str());
+    let names = segment.iter().map(|sample| &sample.s3uid);
     names.filter(|s3uid| seen.insert(*s3uid)).collect()
 }
 
@@ -303,9 +303,9 @@ pub(crate) fn buckets<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Opti
 #[derive(Default)]
 pub(crate) struct SegmentTotals {
     /// Days that have a sample, by account.
-    pub days: HashMap<String, BTreeMap<Date, Day>>,
+    pub days: HashMap<S3Uid, BTreeMap<Date, Day>>,
     /// Buckets in the last hour that can tell, with its day, by account.
-    pub buckets: HashMap<String, (Date, u64)>,
+    pub buckets: HashMap<S3Uid, (Date, u64)>,
 }
 
 /// What the segments of a shard tell of the days `[from, to)` of the accounts that `is_wanted`. A day of segments is in memory at a time.
@@ -316,7 +316,7 @@ pub(crate) async fn read_segments(
     context: &Context,
     location: &str,
     shard: u64,
-    is_wanted: impl Fn(&str) -> bool,
+    is_wanted: impl Fn(&S3Uid) -> bool,
     from: Date,
     to: Date,
 ) -> Result<SegmentTotals, Fault> {
@@ -328,7 +328,7 @@ pub(crate) async fn read_segments(
             .segments
             .range(location, shard, start_of(date), start_of(next))
             .await?;
-        let mut samples: HashMap<&str, Vec<&Sample>> = HashMap::new();
+        let mut samples: HashMap<&S3Uid, Vec<&Sample>> = HashMap::new();
         for sample in segments.iter().flat_map(|segment| segment.iter()) {
             if is_wanted(&sample.s3uid) {
                 samples.entry(&sample.s3uid).or_default().push(sample);
@@ -336,9 +336,9 @@ pub(crate) async fn read_segments(
         }
         for (s3uid, samples) in samples {
             if let Some(count) = buckets(samples.iter().copied()) {
-                totals.buckets.insert(s3uid.to_owned(), (date, count));
+                totals.buckets.insert(s3uid.clone(), (date, count));
             }
-            let days = totals.days.entry(s3uid.to_owned()).or_default();
+            let days = totals.days.entry(s3uid.clone()).or_default();
             days.insert(date, Day::from_samples(samples));
         }
         date = next;
@@ -357,11 +357,11 @@ pub(crate) async fn told_before(
     shard: u64,
     accounts: &[&Account],
     date: Date,
-) -> Result<HashMap<String, u64>, Fault> {
+) -> Result<HashMap<S3Uid, u64>, Fault> {
     let mut until = start_of(date);
-    let mut unknown: HashMap<&str, Timestamp> = accounts
+    let mut unknown: HashMap<&S3Uid, Timestamp> = accounts
         .iter()
-        .map(|account| (account.s3uid.as_str(), hour_of(account.created_at)))
+        .map(|account| (&account.s3uid, hour_of(account.created_at)))
         .collect();
     let mut before = HashMap::new();
     let mut hours = 1;
@@ -373,17 +373,17 @@ pub(crate) async fn told_before(
         let from = (until - SignedDuration::from_hours(hours)).max(*first);
         let segments = context.segments.range(location, shard, from, until).await?;
         for segment in segments.iter().rev() {
-            let mut stored: HashMap<&str, u64> = HashMap::new();
+            let mut stored: HashMap<&S3Uid, u64> = HashMap::new();
             for sample in segment.iter() {
                 if let Some(bytes) = sample.stored_bytes
-                    && unknown.contains_key(sample.s3uid.as_str())
+                    && unknown.contains_key(&sample.s3uid)
                 {
                     *stored.entry(&sample.s3uid).or_default() += bytes;
                 }
             }
             for (s3uid, bytes) in stored {
                 unknown.remove(s3uid);
-                before.insert(s3uid.to_owned(), bytes);
+                before.insert(s3uid.clone(), bytes);
             }
         }
         until = from;

@@ -19,7 +19,7 @@ use wharfage::cluster::doubt::watched;
 use wharfage::cluster::{ClusterError, Keys};
 use wharfage::context::Context;
 use wharfage::database::{Conflict, Written};
-use wharfage::domain::account::{Account, AccountId, Group, Service, Status};
+use wharfage::domain::account::{Account, AccountId, Group, S3Uid, Service, Status};
 use wharfage::domain::bucket_name;
 use wharfage::domain::client::{Client, ClientId};
 use wharfage::domain::credential::hash;
@@ -80,7 +80,7 @@ pub struct Asked {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Answered {
     /// The account, by its permanent name.
-    s3uid: String,
+    s3uid: S3Uid,
     /// Its number.
     id: AccountId,
     /// Its location.
@@ -174,7 +174,7 @@ pub(crate) async fn place(
         .filter(|plan| caller.is_admin() || plan.is_visible_to(&client.tags))
         .ok_or_else(Rejection::plan_not_found)?;
     let amount_minor = price_minor(context, &plan, &location, client.currency)?;
-    let s3uid = context.random.s3uid();
+    let s3uid = S3Uid(context.random.s3uid());
     let keys = Keys {
         access_key: context.random.access_key(),
         secret_key: SecretString::from(context.random.secret_key()),

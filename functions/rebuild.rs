@@ -10,7 +10,7 @@ use jiff::ToSpan;
 use jiff::civil::Date;
 use wharfage::context::Context;
 use wharfage::database::MonthUsage;
-use wharfage::domain::account::Account;
+use wharfage::domain::account::{Account, S3Uid};
 use wharfage::domain::period::date_of;
 use wharfage::domain::usage::Day;
 use wharfage::error::Fault;
@@ -29,7 +29,7 @@ const TRIES: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Whose {
     /// One account's.
-    Account(String),
+    Account(S3Uid),
     /// Those of a shard of a location's accounts.
     Shard {
         /// The location.
@@ -45,7 +45,7 @@ pub enum Whose {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mended {
     /// The account.
-    pub s3uid: String,
+    pub s3uid: S3Uid,
     /// What differs, or did.
     pub differences: Vec<Difference>,
 }
@@ -92,7 +92,7 @@ pub async fn rebuild(
             let account = account
                 .ok_or_else(|| RebuildError::NotThere(format!("there is no account {s3uid}")))?;
             let shard = shard_of(account.id, size);
-            (account.location, shard..=shard, Some(s3uid.as_str()))
+            (account.location, shard..=shard, Some(s3uid))
         }
         Whose::Shard { location, shard } => (location.clone(), *shard..=*shard, None),
         Whose::Location(location) => {
@@ -161,7 +161,7 @@ struct Wrong {
 
 impl Shard<'_> {
     /// How many accounts there are, and those that differ: of all accounts that are metered or that the segments name, or of some.
-    async fn compare(&self, only: Option<&BTreeSet<String>>) -> Result<(u64, Vec<Wrong>), Fault> {
+    async fn compare(&self, only: Option<&BTreeSet<S3Uid>>) -> Result<(u64, Vec<Wrong>), Fault> {
         let Shard {
             context,
             location,
@@ -169,10 +169,10 @@ impl Shard<'_> {
             from,
             to,
         } = *self;
-        let is_wanted = |s3uid: &str| only.is_none_or(|only| only.contains(s3uid));
+        let is_wanted = |s3uid: &S3Uid| only.is_none_or(|only| only.contains(s3uid));
         let after = to.saturating_add(1.day());
         let totals = read_segments(context, location, shard, is_wanted, from, after).await?;
-        let s3uids: BTreeSet<String> = match only {
+        let s3uids: BTreeSet<S3Uid> = match only {
             Some(only) => only.clone(),
             None => {
                 let size = context.rules.usage_shard_accounts;
@@ -186,10 +186,10 @@ impl Shard<'_> {
                 totals.days.keys().cloned().chain(metered).collect()
             }
         };
-        let s3uids: Vec<&str> = s3uids.iter().map(String::as_str).collect();
+        let s3uids: Vec<&S3Uid> = s3uids.iter().collect();
         let accounts = context.database.accounts(&s3uids).await?;
         let count = accounts.len() as u64;
-        let accounts: BTreeMap<String, Account> = accounts.into_iter().collect();
+        let accounts: BTreeMap<S3Uid, Account> = accounts.into_iter().collect();
         let looks: Vec<_> = accounts
             .into_values()
             .map(|account| self.compare_account(account, &totals))
@@ -277,7 +277,7 @@ impl Shard<'_> {
     /// Sets what differs: the days with all that follows from them, and where the days are right, what should have followed.
     async fn set(&self, wrong: &[Wrong]) -> Result<(), Fault> {
         let database = &self.context.database;
-        let mut by_date: BTreeMap<Date, Vec<&str>> = BTreeMap::new();
+        let mut by_date: BTreeMap<Date, Vec<&S3Uid>> = BTreeMap::new();
         for wrong in wrong {
             for date in &wrong.days {
                 by_date.entry(*date).or_default().push(&wrong.account.s3uid);

@@ -11,7 +11,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::civil::Date;
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::domain::account::{Account, Service, Standing};
+use wharfage::domain::account::{Account, S3Uid, Service, Standing};
 use wharfage::domain::allowance::{OpenedAnew, end_of_month};
 use wharfage::domain::client::ClientId;
 use wharfage::domain::closing::{ClosedPeriod, PlanVersion, close};
@@ -37,7 +37,7 @@ pub enum Which {
     /// An account's: the one that began on a day, or all that were closed.
     Account {
         /// The account.
-        s3uid: String,
+        s3uid: S3Uid,
         /// The period's first day.
         from: Option<Date>,
     },
@@ -136,7 +136,7 @@ pub async fn replay(
                 return Err(ReplayError::NotThere(text));
             }
             for (shard, mut periods) in location_periods(context, location, *from, *to).await? {
-                let s3uids: Vec<&str> = periods.keys().map(String::as_str).collect();
+                let s3uids: Vec<&S3Uid> = periods.keys().collect();
                 let accounts = context.database.accounts(&s3uids).await?;
                 let periods = accounts
                     .into_iter()
@@ -150,7 +150,7 @@ pub async fn replay(
 }
 
 /// Closed periods, by account.
-type Periods = BTreeMap<String, Vec<ClosedPeriod>>;
+type Periods = BTreeMap<S3Uid, Vec<ClosedPeriod>>;
 
 /// The periods of a location's accounts that ended on one of these days, by shard. They are found by the clients' own lists, so that an
 /// account that has ended, or that no segment names, is not passed over.
@@ -166,7 +166,7 @@ async fn location_periods(
         .map(|client_id| async move {
             let mut periods = database.closed_periods(ClientId(client_id), None).await?;
             periods.retain(|period| (from..=to).contains(&period.to));
-            let mut s3uids: Vec<&str> = periods.iter().map(|p| p.s3uid.as_str()).collect();
+            let mut s3uids: Vec<&S3Uid> = periods.iter().map(|p| &p.s3uid).collect();
             s3uids.dedup();
             let accounts = database.accounts(&s3uids).await?;
             Ok::<_, Fault>((periods, accounts))
@@ -204,16 +204,16 @@ async fn replay_shard(
     let (Some(first), Some(end)) = (all().map(|p| p.from).min(), all().map(|p| p.to).max()) else {
         return Ok(());
     };
-    let by_name: HashMap<&str, &Account> = periods
+    let by_name: HashMap<&S3Uid, &Account> = periods
         .iter()
-        .map(|(account, _)| (account.s3uid.as_str(), account))
+        .map(|(account, _)| (&account.s3uid, account))
         .collect();
-    let is_wanted = |s3uid: &str| by_name.contains_key(s3uid);
+    let is_wanted = |s3uid: &S3Uid| by_name.contains_key(s3uid);
     let accounts: Vec<&Account> = by_name.values().copied().collect();
     let mut totals = read_segments(context, location, shard, is_wanted, first, end).await?;
     let before = told_before(context, location, shard, &accounts, first).await?;
     let plans = plans(context, all()).await?;
-    let metered = |s3uid: &str, days| Metered {
+    let metered = |s3uid: &S3Uid, days| Metered {
         from: first,
         before_bytes: before.get(s3uid).copied().unwrap_or(0),
         days,
@@ -322,7 +322,7 @@ fn compared(closed: &ClosedPeriod, stored: Option<Invoice>, made: Vec<Line>) -> 
     let amount_minor: i64 = made.iter().map(|line| line.amount_minor).sum();
     let mut found = Vec::new();
     if stored.is_some() || closed.invoice_id.is_some() {
-        let head = |s3uid: &str, currency: Currency, amount_minor: i64| json!({ "s3uid": s3uid, "currency": currency, "amount_minor": amount_minor });
+        let head = |s3uid: &S3Uid, currency: Currency, amount_minor: i64| json!({ "s3uid": s3uid, "currency": currency, "amount_minor": amount_minor });
         let stored = stored
             .as_ref()
             .map(|stored| head(&stored.s3uid, stored.currency, stored.amount_minor));

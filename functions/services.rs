@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use wharfage::context::Context;
 use wharfage::domain::account::{
-    Account, NotAllowed, Service, Status, Suspension, TerminationReason,
+    Account, NotAllowed, S3Uid, Service, Status, Suspension, TerminationReason,
 };
 use wharfage::domain::event::Kind;
 use wharfage::domain::period::start_of;
@@ -60,7 +60,7 @@ impl From<&Service> for ServiceShown {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct AccountService {
     /// The account.
-    s3uid: String,
+    s3uid: S3Uid,
     /// Its service.
     service: ServiceShown,
 }
@@ -119,7 +119,7 @@ pub(crate) async fn change<P>(
 pub(crate) async fn read_again(
     context: &Context,
     caller: &Caller,
-    s3uid: &str,
+    s3uid: &S3Uid,
 ) -> Result<Account, Error> {
     caller.must_stand(context).await?;
     let account = context.database.account(s3uid).await?;

@@ -12,7 +12,7 @@ use wharfage::cluster::doubt::watched;
 use wharfage::cluster::{ClusterError, Keys, StorageProvider};
 use wharfage::context::Context;
 use wharfage::domain::account::{
-    Account, ClusterScope, Service, Status, Suspension, TerminationReason, Unsettled,
+    Account, ClusterScope, S3Uid, Service, Status, Suspension, TerminationReason, Unsettled,
 };
 use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
@@ -250,7 +250,7 @@ async fn tell_keys(
 }
 
 /// Takes up an account that has been marked for a while: its cluster is told everything that its record says.
-pub(crate) async fn take_up(context: &Context, s3uid: &str) -> Result<(), Fault> {
+pub(crate) async fn take_up(context: &Context, s3uid: &S3Uid) -> Result<(), Fault> {
     let account = context.database.account(s3uid).await?;
     let Some(account) = account.filter(Account::is_visible) else {
         return Ok(());
@@ -265,7 +265,7 @@ pub(crate) async fn take_up(context: &Context, s3uid: &str) -> Result<(), Fault>
         // The mark stands, and is found again: no message has to wait for the cluster.
         Err(Stopped::Cluster(error @ ClusterError::Unavailable(_))) => {
             telemetry::add(Figure::ClusterUnavailable, 1);
-            tracing::warn!(s3uid, %error, "a cluster has yet to be told what the record says");
+            tracing::warn!(s3uid = s3uid.as_str(), %error, "a cluster has yet to be told what the record says");
             Ok(())
         }
         settled => settled.map(|_| ()).map_err(Fault::from),
@@ -275,7 +275,7 @@ pub(crate) async fn take_up(context: &Context, s3uid: &str) -> Result<(), Fault>
 /// Stops an account's keys for a member of staff. The account as it is then; none when it is going anyway.
 pub(crate) async fn suspend_by_staff(
     context: &Context,
-    s3uid: &str,
+    s3uid: &S3Uid,
     actor: Actor,
 ) -> Result<Option<Account>, Stopped> {
     let decide = |service: &Service| service.suspend_by_staff().ok();
@@ -290,7 +290,7 @@ pub(crate) async fn suspend_by_staff(
 /// it is going anyway.
 pub(crate) async fn suspend_unpaid(
     context: &Context,
-    s3uid: &str,
+    s3uid: &S3Uid,
 ) -> Result<Option<Account>, Fault> {
     let purge_on = context.rules.dunning.purge_on(date_of(context.now()));
     let decide = |service: &Service| service.suspend_unpaid(purge_on).ok();
@@ -390,7 +390,7 @@ pub(crate) async fn traffic_used_up(
         if let Err(stopped) = settle(context, account, ClusterScope::SUSPENSION).await {
             // The record stands, and the account is marked: its cluster is told again. Other accounts of the hour do not wait for that.
             let error = Fault::from(stopped);
-            tracing::warn!(s3uid, %error, "a cluster has yet to be told what the record says");
+            tracing::warn!(s3uid = s3uid.as_str(), %error, "a cluster has yet to be told what the record says");
         }
         return Ok(());
     }
@@ -401,7 +401,7 @@ pub(crate) async fn traffic_used_up(
 /// The account as it is then; none when there was nothing to undo.
 pub(crate) async fn lift_unpaid(
     context: &Context,
-    s3uid: &str,
+    s3uid: &S3Uid,
     is_overdue: bool,
 ) -> Result<Option<Account>, Fault> {
     let decide = |service: &Service| {
@@ -428,7 +428,7 @@ pub(crate) async fn lift_unpaid(
 /// is going.
 pub(crate) async fn give_time(
     context: &Context,
-    s3uid: &str,
+    s3uid: &S3Uid,
     until: Date,
     actor: Actor,
 ) -> Result<Option<Account>, Stopped> {
@@ -444,7 +444,7 @@ pub(crate) async fn give_time(
 /// invoice is still overdue. The account as it is then; none when its keys were not stopped, or it is going.
 pub(crate) async fn resume_by_staff(
     context: &Context,
-    s3uid: &str,
+    s3uid: &S3Uid,
     until: Option<Date>,
     actor: Actor,
 ) -> Result<Option<Account>, Stopped> {
@@ -459,7 +459,7 @@ pub(crate) async fn resume_by_staff(
 /// Changes a service, and then whether the keys work. What is recorded already is told to the cluster again.
 async fn change(
     context: &Context,
-    s3uid: &str,
+    s3uid: &S3Uid,
     action: &str,
     actor: Actor,
     decide: impl Fn(&Service) -> Option<Service>,
@@ -510,7 +510,7 @@ async fn change(
 /// then; none when it is gone.
 pub(crate) async fn settle_if_due(
     context: &Context,
-    s3uid: &str,
+    s3uid: &S3Uid,
 ) -> Result<Option<Account>, Fault> {
     let account = context.database.account(s3uid).await?;
     let Some(account) = account.filter(Account::is_visible) else {
@@ -533,7 +533,7 @@ pub(crate) fn stopped(context: &Context, account: &Account) -> Service {
 /// Tells a cluster again that the keys of an account do not work, as its record has said for as long as it is being removed.
 pub(crate) async fn stop_again(
     provider: &dyn StorageProvider,
-    s3uid: &str,
+    s3uid: &S3Uid,
 ) -> Result<(), ClusterError> {
     provider.set_suspended(s3uid, true).await
 }

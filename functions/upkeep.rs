@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use wharfage::context::Context;
 use wharfage::database::Place;
-use wharfage::domain::account::{Account, Group};
+use wharfage::domain::account::{Account, Group, S3Uid};
 use wharfage::domain::client::{Client, ClientId};
 use wharfage::domain::credential::hash;
 use wharfage::domain::event::{Event, Kind};
@@ -201,10 +201,7 @@ async fn counts(context: &Context, client: &Client) -> Result<Option<Value>, Fau
         return Ok(None);
     }
     // The index may show accounts that have ended since.
-    let s3uids: Vec<&str> = listed
-        .iter()
-        .map(|account| account.s3uid.as_str())
-        .collect();
+    let s3uids: Vec<&S3Uid> = listed.iter().map(|account| &account.s3uid).collect();
     let accounts = context.database.accounts(&s3uids).await?.into_values();
     let accounts: Vec<Account> = accounts.filter(Account::is_visible).collect();
     Ok(is_short(&accounts).then(|| {

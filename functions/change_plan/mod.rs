@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::domain::account::{Account, ClusterScope};
+use wharfage::domain::account::{Account, ClusterScope, S3Uid};
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::client::Client;
 use wharfage::domain::invoice::InvoiceId;
@@ -66,7 +66,7 @@ enum When {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Answered {
     /// The account.
-    s3uid: String,
+    s3uid: S3Uid,
     /// When the change takes effect.
     when: When,
     /// The account's current plan.

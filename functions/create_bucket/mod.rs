@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::cluster::ClusterError;
 use wharfage::context::Context;
-use wharfage::domain::account::Account;
+use wharfage::domain::account::{Account, S3Uid};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::values::BucketName;
@@ -31,7 +31,7 @@ pub struct Asked {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Answered {
     /// The account.
-    s3uid: String,
+    s3uid: S3Uid,
     /// The name of the bucket.
     bucket_name: String,
 }

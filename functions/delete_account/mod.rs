@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::domain::account::ClusterScope;
+use wharfage::domain::account::{ClusterScope, S3Uid};
 use wharfage::domain::event::Kind;
 use wharfage::domain::task::Work;
 use wharfage::error::{Error, Fault};
@@ -44,7 +44,7 @@ pub struct Asked {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Answered {
     /// The account.
-    s3uid: String,
+    s3uid: S3Uid,
     /// The key for `eq_callback.php`.
     callback: String,
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::domain::account::Account;
+use wharfage::domain::account::{Account, S3Uid};
 use wharfage::domain::bucket_name::BucketName;
 use wharfage::domain::task::Work;
 use wharfage::error::{Error, Reason, Rejection};
@@ -35,7 +35,7 @@ pub struct Asked {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Answered {
     /// The account.
-    s3uid: String,
+    s3uid: S3Uid,
     /// The name of the bucket.
     bucket_name: String,
     /// The key for `eq_callback.php`, if the bucket has to be emptied first.

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, to_value};
 use wharfage::context::Context;
+use wharfage::domain::account::S3Uid;
 use wharfage::domain::task::{Answer as TaskAnswer, Work};
 use wharfage::error::{Error, Fault, Reason, Rejection};
 use wharfage::http::envelope::{Answer, with_head};
@@ -96,7 +97,7 @@ struct Checked {
 )]
 pub(crate) struct Removed {
     /// The account.
-    s3uid: String,
+    s3uid: S3Uid,
     /// The bucket, if one was deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     bucket_name: Option<String>,

@@ -5,7 +5,7 @@ use jiff::{Timestamp, ToSpan};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
-use wharfage::domain::account::Account;
+use wharfage::domain::account::{Account, S3Uid};
 use wharfage::domain::figures::gb;
 use wharfage::domain::period::{anniversary, date_of, start_of};
 use wharfage::domain::usage::Usage;
@@ -57,7 +57,7 @@ impl Interval {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Answered {
     /// The account.
-    s3uid: String,
+    s3uid: S3Uid,
     /// What the range is divided into.
     by: Interval,
     /// The parts of the range.

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
 use wharfage::database::{AccountOrder, MonthUsage, Page};
-use wharfage::domain::account::{Account, AccountId, Group, Status, Suspension};
+use wharfage::domain::account::{self, Account, AccountId, Group, Status, Suspension};
 use wharfage::domain::client::ClientId;
 use wharfage::domain::figures::gb;
 use wharfage::domain::period::{date_of, start_of};
@@ -20,7 +20,7 @@ use wharfage::domain::usage::Usage;
 use wharfage::error::{Error, Fault, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::tokens::Caller;
-use wharfage::http::values::{Day, Id, Limit, Offset, PageToken, S3uid, Whole};
+use wharfage::http::values::{Day, Id, Limit, Offset, PageToken, S3Uid, Whole};
 use wharfage::{from_line, schema};
 
 use crate::locations;
@@ -59,7 +59,7 @@ pub struct Asked {
     /// Filter: the plan.
     plan_id: Option<Id>,
     /// Filter: the account, by its permanent name.
-    s3uid: Option<S3uid>,
+    s3uid: Option<S3Uid>,
     /// Filter: the client's email.
     #[schemars(extend("examples" = ["jane@example.com"]))]
     email: Option<String>,
@@ -151,7 +151,7 @@ struct AccountShown {
     /// Its number.
     id: AccountId,
     /// Its permanent name.
-    s3uid: String,
+    s3uid: account::S3Uid,
     /// Its owner.
     client_id: ClientId,
     /// The owner's email.
@@ -191,7 +191,7 @@ struct Query {
     id: Option<u64>,
     account_id: Option<AccountId>,
     plan_id: Option<PlanId>,
-    s3uid: Option<String>,
+    s3uid: Option<account::S3Uid>,
     email: Option<String>,
     billing: Option<String>,
     bucket_name: Option<String>,
@@ -361,7 +361,7 @@ async fn query(context: &Context, asked: &Asked) -> Result<Query, Error> {
         id: number(asked.id),
         account_id: number(asked.account_id).map(AccountId),
         plan_id: number(asked.plan_id).map(PlanId),
-        s3uid: asked.s3uid.clone().map(|S3uid(s3uid)| s3uid),
+        s3uid: asked.s3uid.clone().map(|S3Uid(s3uid)| s3uid),
         email: asked.email.as_ref().map(|email| email.to_lowercase()),
         billing: asked.billing.clone(),
         bucket_name: asked.bucket_name.clone(),
@@ -457,7 +457,10 @@ fn matches(caller: &Caller, query: &Query, account: &Account) -> bool {
         && query
             .plan_id
             .is_none_or(|plan_id| plan_id == account.plan_id)
-        && is(&query.s3uid, &account.s3uid)
+        && query
+            .s3uid
+            .as_ref()
+            .is_none_or(|s3uid| *s3uid == account.s3uid)
         && is(&query.email, &account.email)
         && is(&query.billing, &account.billing)
         && is(&query.storage_type, &account.storage_type)
@@ -524,7 +527,7 @@ async fn ranked(
     page: Page,
 ) -> Result<Vec<Row>, Fault> {
     let ranking = context.database.month_ranking(groups, month, page).await?;
-    let s3uids: Vec<&str> = ranking.iter().map(|usage| usage.s3uid.as_str()).collect();
+    let s3uids: Vec<&account::S3Uid> = ranking.iter().map(|usage| &usage.s3uid).collect();
     let mut accounts = context.database.accounts(&s3uids).await?;
     let row = |usage: MonthUsage| {
         // One that is being removed at this moment stands in no listing any more.

@@ -14,7 +14,7 @@ use wharfage::domain::plan::PlanId;
 use wharfage::error::{Error, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::tokens::account_of;
-use wharfage::http::values::{Id, Limit, Offset, S3uid, Second, Whole};
+use wharfage::http::values::{Id, Limit, Offset, S3Uid, Second, Whole};
 
 crate::action! {
     /// Returns the history of an account, a plan or a client, or of what an administrator did, newest first.
@@ -32,7 +32,7 @@ pub struct Asked {
     /// The account, by its number.
     account_id: Option<Id>,
     /// The account, by its permanent name; it may be terminated.
-    s3uid: Option<S3uid>,
+    s3uid: Option<S3Uid>,
     /// The client.
     client_id: Option<Id>,
     /// Entries per page.
@@ -111,7 +111,7 @@ async fn handle(context: &Context, call: Call<'_, Asked>, next: Place) -> Result
         number(asked.account_id).map(AccountId),
         number(asked.client_id).map(ClientId),
     );
-    let s3uid = asked.s3uid.map(|S3uid(s3uid)| s3uid);
+    let s3uid = asked.s3uid.map(|S3Uid(s3uid)| s3uid);
     let (limit, offset) = (asked.limit.items(), asked.offset.items());
     let actor_id = number(asked.actor_id).map(ClientId);
     if let Some(actor_id) = actor_id {

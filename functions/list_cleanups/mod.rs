@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
-use wharfage::domain::account::Account;
+use wharfage::domain::account::{Account, S3Uid};
 use wharfage::domain::client::ClientId;
 use wharfage::domain::task::{Task, Work};
 use wharfage::error::{Error, Rejection};
@@ -49,7 +49,7 @@ struct CleanupShown {
     /// Its id in the logs.
     task_id: String,
     /// The account.
-    s3uid: String,
+    s3uid: S3Uid,
     /// The account's owner.
     client_id: Option<ClientId>,
     /// The account's location.
@@ -82,7 +82,7 @@ async fn handle(context: &Context, call: Call<'_, Asked>, after: Place) -> Resul
     let limit = i32::try_from(call.parameters.limit.0).unwrap_or(i32::MAX);
     let database = &context.database;
     let (tasks, next) = database.open_tasks(only_blocked, limit, after).await?;
-    let s3uids: Vec<&str> = tasks.iter().map(|task| task.work.s3uid()).collect();
+    let s3uids: Vec<&S3Uid> = tasks.iter().map(|task| task.work.s3uid()).collect();
     let accounts = database.accounts(&s3uids).await?;
     let cleanups = tasks
         .iter()

@@ -9,7 +9,7 @@ use wharfage::domain::invoice::{InvoiceId, InvoiceStatus};
 use wharfage::error::{Error, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::tokens::account_of;
-use wharfage::http::values::{Id, Limit, PageToken, S3uid, Whole};
+use wharfage::http::values::{Id, Limit, PageToken, S3Uid, Whole};
 
 use crate::invoices::{self, InvoiceShown};
 
@@ -25,7 +25,7 @@ crate::action! {
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Asked {
     /// Filter: the account, by its permanent name.
-    s3uid: Option<S3uid>,
+    s3uid: Option<S3Uid>,
     /// Filter: the account, by its number.
     account_id: Option<Id>,
     /// Invoices examined per page.
@@ -52,7 +52,7 @@ pub struct Answered {
 async fn handle(context: &Context, call: Call<'_, Asked>) -> Result<Answered, Error> {
     let asked = call.parameters;
     let number = |id: Option<Id>| id.map(|Whole(id)| id);
-    let mut s3uid = asked.s3uid.map(|S3uid(s3uid)| s3uid);
+    let mut s3uid = asked.s3uid.map(|S3Uid(s3uid)| s3uid);
     let account_id = number(asked.account_id).map(AccountId);
     let (Limit(limit), status) = (asked.limit, asked.status);
     let before = asked

@@ -4,7 +4,7 @@ use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
-use wharfage::domain::account::Account;
+use wharfage::domain::account::{Account, S3Uid};
 use wharfage::domain::closing::{close, is_next_charged, overage_lines};
 use wharfage::domain::figures::gb;
 use wharfage::domain::money::{Currency, to_major};
@@ -30,7 +30,7 @@ pub struct Asked {}
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Answered {
     /// The account.
-    s3uid: String,
+    s3uid: S3Uid,
     /// The first day of the current period, in UTC.
     period_from: Date,
     /// The day after its last one, when the invoice is issued.

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::domain::account::{Account, ClusterScope, NextKey, NotAllowed};
+use wharfage::domain::account::{Account, ClusterScope, NextKey, NotAllowed, S3Uid};
 use wharfage::error::{Error, Reason, Rejection};
 use wharfage::http::subject::Call;
 use wharfage::http::tokens::Caller;
@@ -33,7 +33,7 @@ pub struct Asked {
 #[derive(Serialize, JsonSchema)]
 pub struct Answered {
     /// The account.
-    s3uid: String,
+    s3uid: S3Uid,
     /// The access key of the second key, which is the only one once it is confirmed.
     access_key: String,
     /// Its secret key; null once it is confirmed.

@@ -5,7 +5,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wharfage::context::Context;
-use wharfage::domain::account::Account;
+use wharfage::domain::account::{Account, S3Uid};
 use wharfage::error::Error;
 use wharfage::http::subject::Call;
 
@@ -35,7 +35,7 @@ enum Key {
 #[derive(Serialize, JsonSchema)]
 pub struct Answered {
     /// The account.
-    s3uid: String,
+    s3uid: S3Uid,
     /// The access key, if it was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     access_key: Option<String>,

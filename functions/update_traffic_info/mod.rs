@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wharfage::context::Context;
-use wharfage::domain::account::Account;
+use wharfage::domain::account::{Account, S3Uid};
 use wharfage::domain::figures::gb;
 use wharfage::error::Error;
 use wharfage::http::subject::Call;
@@ -24,7 +24,7 @@ pub struct Asked {}
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Answered {
     /// The account.
-    s3uid: String,
+    s3uid: S3Uid,
     /// Traffic sent in the current period, in GB of 2^30 bytes.
     traffic: f64,
     /// Storage now, in GB.

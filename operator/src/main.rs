@@ -17,6 +17,7 @@ use wharfage::clock::{Clock, SystemClock};
 use wharfage::config::Config;
 use wharfage::connectors::Connectors;
 use wharfage::context::Context;
+use wharfage::domain::account::S3Uid;
 use wharfage::random::Random;
 
 /// Something differs.
@@ -182,7 +183,7 @@ async fn run(arguments: Arguments) -> Result<u8, Stop> {
 async fn run_replay(context: &Context, arguments: ReplayArguments) -> Result<u8, Stop> {
     let which = match (arguments.account, arguments.location, arguments.ended_from) {
         (Some(s3uid), _, _) => Which::Account {
-            s3uid,
+            s3uid: S3Uid(s3uid),
             from: arguments.period,
         },
         (None, Some(location), Some(from)) => {
@@ -207,7 +208,7 @@ async fn run_replay(context: &Context, arguments: ReplayArguments) -> Result<u8,
 async fn run_rebuild(context: &Context, arguments: RebuildArguments) -> Result<u8, Stop> {
     let to = last_day("--to", arguments.from, arguments.to)?;
     let whose = match (arguments.account, arguments.location, arguments.shard) {
-        (Some(s3uid), _, _) => Whose::Account(s3uid),
+        (Some(s3uid), _, _) => Whose::Account(S3Uid(s3uid)),
         (None, Some(location), Some(shard)) => Whose::Shard { location, shard },
         (None, Some(location), None) => Whose::Location(location),
         (None, None, _) => return Err(Stop::bad("--account or --location is needed")),

@@ -17,6 +17,7 @@ use secrecy::SecretString;
 
 use self::secrets::Secrets;
 use crate::config::{Location, Provider};
+use crate::domain::account::S3Uid;
 use crate::domain::bucket_name::BucketName;
 use crate::domain::task::LockedObject;
 use crate::domain::usage::TrafficHour;
@@ -162,7 +163,7 @@ pub trait StorageProvider: Send + Sync {
     /// Makes an account's user, with these keys and this limit on what it may store.
     async fn create_user(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         keys: &Keys,
         storage_limit_bytes: Option<u64>,
     ) -> Result<(), ClusterError>;
@@ -170,26 +171,26 @@ pub trait StorageProvider: Send + Sync {
     /// Sets what an account may store; none for as much as it likes.
     async fn set_storage_limit(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         storage_limit_bytes: Option<u64>,
     ) -> Result<(), ClusterError>;
 
     /// Gives an account a further key.
-    async fn add_key(&self, s3uid: &str, keys: &Keys) -> Result<(), ClusterError>;
+    async fn add_key(&self, s3uid: &S3Uid, keys: &Keys) -> Result<(), ClusterError>;
 
     /// Takes a key from an account.
-    async fn remove_key(&self, s3uid: &str, access_key: &str) -> Result<(), ClusterError>;
+    async fn remove_key(&self, s3uid: &S3Uid, access_key: &str) -> Result<(), ClusterError>;
 
     /// Removes an account's user. It must have no buckets.
-    async fn delete_user(&self, s3uid: &str) -> Result<(), ClusterError>;
+    async fn delete_user(&self, s3uid: &S3Uid) -> Result<(), ClusterError>;
 
     /// Stops an account's keys, or lets them work again.
-    async fn set_suspended(&self, s3uid: &str, is_suspended: bool) -> Result<(), ClusterError>;
+    async fn set_suspended(&self, s3uid: &S3Uid, is_suspended: bool) -> Result<(), ClusterError>;
 
     /// Makes a bucket. A name that another account has is refused with `BucketAlreadyExists`.
     async fn create_bucket(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         bucket_name: &BucketName,
     ) -> Result<(), ClusterError>;
 
@@ -197,21 +198,21 @@ pub trait StorageProvider: Send + Sync {
     /// another account's, with `NoSuchBucket`.
     async fn delete_bucket(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         bucket_name: &BucketName,
     ) -> Result<(), ClusterError>;
 
     /// An account's buckets, by name.
-    async fn buckets(&self, s3uid: &str) -> Result<Vec<Bucket>, ClusterError>;
+    async fn buckets(&self, s3uid: &S3Uid) -> Result<Vec<Bucket>, ClusterError>;
 
     /// The buckets of several accounts, each with its account, in any order. Accounts that are not there have none.
-    async fn buckets_of(&self, s3uids: &[&str]) -> Result<Vec<(String, Bucket)>, ClusterError>;
+    async fn buckets_of(&self, s3uids: &[&S3Uid]) -> Result<Vec<(S3Uid, Bucket)>, ClusterError>;
 
     /// Removes up to `max_entries` of what is in a bucket: versions and unfinished uploads too. A bucket that is not there, or another
     /// account's, is refused with `NoSuchBucket`. Objects under a lock stay, and the others go.
     async fn purge_bucket(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         bucket_name: &BucketName,
         max_entries: u32,
     ) -> Result<PurgeStep, ClusterError>;
@@ -219,14 +220,14 @@ pub trait StorageProvider: Send + Sync {
     /// What was counted for some accounts' buckets in the hours `[from, to)`. Refused by clusters that do not count.
     async fn traffic(
         &self,
-        s3uids: &[&str],
+        s3uids: &[&S3Uid],
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<TrafficHour>, ClusterError>;
 
     /// Forgets what was counted for an account that is gone. What was counted outlives the account, and is asked for until all of it has
     /// been collected.
-    async fn forget_traffic(&self, s3uid: &str) -> Result<(), ClusterError>;
+    async fn forget_traffic(&self, s3uid: &S3Uid) -> Result<(), ClusterError>;
 }
 
 /// A location with its cluster.

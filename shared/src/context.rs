@@ -12,6 +12,7 @@ use crate::cluster::Clusters;
 use crate::config::{Config, Rules};
 use crate::connectors::Connectors;
 use crate::database::Database;
+use crate::domain::account::S3Uid;
 use crate::domain::client::ClientId;
 use crate::domain::event::{Event, Kind};
 use crate::domain::history::{Actor, Entity, Entry};
@@ -74,7 +75,7 @@ impl Context {
     pub fn account_entry(
         &self,
         client_id: ClientId,
-        s3uid: &str,
+        s3uid: &S3Uid,
         action: &str,
         actor: Actor,
         details: Value,
@@ -117,7 +118,7 @@ impl Context {
         &self,
         kind: Kind,
         client_id: ClientId,
-        s3uid: &str,
+        s3uid: &S3Uid,
         detail: Value,
     ) -> Event {
         Event {
@@ -125,7 +126,7 @@ impl Context {
             at: self.now(),
             kind,
             client_id,
-            s3uid: Some(s3uid.into()),
+            s3uid: Some(s3uid.clone()),
             detail,
         }
     }

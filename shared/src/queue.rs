@@ -87,7 +87,7 @@ impl Queue {
             step: task.steps,
             is_slow,
         };
-        let group = task.group.as_deref().unwrap_or(task.work.s3uid());
+        let group = task.group.as_deref().unwrap_or(task.work.s3uid().as_str());
         let body = serde_json::to_string(&message)
             .map_err(|e| Fault::permanent("writing a message", e))?;
         self.client

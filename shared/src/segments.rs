@@ -264,7 +264,7 @@ impl Cache {
 fn memory_bytes(key: &str, samples: &[Sample]) -> usize {
     let texts: usize = samples
         .iter()
-        .map(|sample| sample.s3uid.len() + sample.bucket_name.len())
+        .map(|sample| sample.s3uid.as_str().len() + sample.bucket_name.len())
         .sum();
     2 * key.len() + size_of_val(samples) + texts
 }
@@ -272,6 +272,7 @@ fn memory_bytes(key: &str, samples: &[Sample]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::account::S3Uid;
 
     #[test]
     fn keys_sort_by_location_day_and_hour() {
@@ -289,7 +290,7 @@ mod tests {
     #[test]
     fn the_cache_is_bounded_by_bytes() {
         let sample = Sample {
-            s3uid: "a".repeat(1_000_000),
+            s3uid: S3Uid("a".repeat(1_000_000)),
             ..Sample::default()
         };
         let mut cache = Cache::default();

@@ -17,6 +17,7 @@ use strum::{Display, EnumString};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
+use crate::domain::account::S3Uid;
 use crate::domain::client::ClientId;
 use crate::error::Fault;
 
@@ -231,8 +232,8 @@ pub fn set_client(client_id: ClientId) {
 }
 
 /// Has the log lines that follow carry which account they are about.
-pub fn set_account(s3uid: &str) {
-    Span::current().record("s3uid", s3uid);
+pub fn set_account(s3uid: &S3Uid) {
+    Span::current().record("s3uid", s3uid.as_str());
 }
 
 /// Has the log lines that follow carry which hour of which accounts is collected.

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::domain::account::S3Uid;
 use crate::error::{Fault, without_answer};
 use crate::outside::{OnFirstUse, Outside};
 
@@ -33,12 +34,12 @@ impl Vault {
     ///
     /// # Errors
     /// When KMS cannot answer.
-    pub async fn encrypt(&self, s3uid: &str, secret: &SecretString) -> Result<String, Fault> {
+    pub async fn encrypt(&self, s3uid: &S3Uid, secret: &SecretString) -> Result<String, Fault> {
         let answer = self
             .client
             .encrypt()
             .key_id(&self.key_id)
-            .encryption_context(CONTEXT, s3uid)
+            .encryption_context(CONTEXT, s3uid.as_str())
             .plaintext(Blob::new(secret.expose_secret().as_bytes()))
             .send()
             .await
@@ -53,7 +54,7 @@ impl Vault {
     ///
     /// # Errors
     /// When KMS cannot answer, or the ciphertext is not this account's.
-    pub async fn decrypt(&self, s3uid: &str, ciphertext: &str) -> Result<SecretString, Fault> {
+    pub async fn decrypt(&self, s3uid: &S3Uid, ciphertext: &str) -> Result<SecretString, Fault> {
         let blob = STANDARD
             .decode(ciphertext)
             .map_err(|e| Fault::permanent("reading a ciphertext", e))?;
@@ -61,7 +62,7 @@ impl Vault {
             .client
             .decrypt()
             .key_id(&self.key_id)
-            .encryption_context(CONTEXT, s3uid)
+            .encryption_context(CONTEXT, s3uid.as_str())
             .ciphertext_blob(Blob::new(blob))
             .send()
             .await

@@ -24,6 +24,7 @@ use local::{Options, Stack};
 use serde_json::{Value, json};
 use tests::form_request;
 use wharfage::database::{Guard, Written};
+use wharfage::domain::account::S3Uid;
 use wharfage::domain::client::{Client, ClientId, Role};
 use wharfage::domain::credential::{ApiKey, hash};
 use wharfage::domain::ledger::{Balances, Cause, Posting};
@@ -438,9 +439,9 @@ async fn orders(
     tokens: &[String],
     plan_id: u64,
     accounts: u64,
-) -> Outcome<Vec<(String, String)>> {
+) -> Outcome<Vec<(S3Uid, String)>> {
     // A client's orders come one after the other: each is the next in its series of invoices.
-    let clients: Vec<Vec<(String, String)>> = stream::iter(tokens.iter().enumerate())
+    let clients: Vec<Vec<(S3Uid, String)>> = stream::iter(tokens.iter().enumerate())
         .map(|(index, token)| async move {
             let first = index as u64 * ACCOUNTS_PER_CLIENT;
             let mut ordered = Vec::new();
@@ -453,7 +454,7 @@ async fn orders(
                 });
                 let body = call(stack, "/s3/create_order", parameters).await?;
                 let s3uid = body["s3uid"].as_str().ok_or("no s3uid")?;
-                ordered.push((s3uid.to_owned(), token.clone()));
+                ordered.push((S3Uid(s3uid.to_owned()), token.clone()));
             }
             Ok::<_, Box<dyn Error>>(ordered)
         })
@@ -478,7 +479,7 @@ fn s3(endpoint: &str, access_key: &str, secret_key: &str, http: &SharedHttpClien
 }
 
 /// S3 clients of the accounts that are ever busy.
-async fn busy(stack: &Stack, s3uids: &[(String, String)]) -> Outcome<Vec<Busy>> {
+async fn busy(stack: &Stack, s3uids: &[(S3Uid, String)]) -> Outcome<Vec<Busy>> {
     let http = aws_smithy_http_client::Builder::new().build_http();
     let http = &http;
     let endpoint = &stack.locations()[LOCATION];
@@ -526,13 +527,13 @@ async fn traffic(busy: &[Busy], turn: &mut usize, count: usize) -> Outcome<u64> 
 /// Every period of every account has ended in one closing, with one invoice of its own; and so many there are, with those of the orders.
 async fn checked(
     stack: &Stack,
-    s3uids: &[(String, String)],
+    s3uids: &[(S3Uid, String)],
     end: Date,
     months: i32,
     days: Option<i32>,
 ) -> Outcome<usize> {
     let database = &stack.context().database;
-    let mut closed = BTreeMap::<String, BTreeSet<Date>>::new();
+    let mut closed = BTreeMap::<S3Uid, BTreeSet<Date>>::new();
     let (mut invoices, mut ids, mut invoiced) = (0, BTreeSet::new(), 0);
     for client_id in (1..=database.last_client_id().await?).map(ClientId) {
         for period in database.closed_periods(client_id, None).await? {

@@ -7,7 +7,7 @@ use tests::contract::{Contract, text};
 use tests::examples::{Example, GoodCall};
 use tests::tap::Moment;
 use tests::{TestAccount, TestApp};
-use wharfage::domain::account::Suspension;
+use wharfage::domain::account::{S3Uid, Suspension};
 use wharfage::domain::client::ClientId;
 
 const ACTION: &str = "add_credit";
@@ -42,7 +42,7 @@ pub async fn open_account(app: &TestApp, plan_id: u64, bucket_name: &str) -> Tes
     let parameters = json!({ "plan_id": plan_id, "bucket_name": bucket_name });
     let body = app.call("client", "create_account", parameters).await.ok();
     TestAccount {
-        s3uid: body["s3uid"].as_str().expect("a text").to_owned(),
+        s3uid: S3Uid(body["s3uid"].as_str().expect("a text").to_owned()),
         id: body["id"].as_u64().expect("a number"),
         location: body["location"].as_str().expect("a text").to_owned(),
         bucket_name: bucket_name.to_owned(),

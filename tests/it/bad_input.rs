@@ -559,7 +559,7 @@ fn whatever_is_sent_is_answered() {
         .strip_prefix('$')
         .and_then(|number| number.parse::<usize>().ok())
     {
-        Some(number) => accounts[number % accounts.len()].s3uid.clone(),
+        Some(number) => accounts[number % accounts.len()].s3uid.to_string(),
         None => text.to_owned(),
     };
     let config = Config {

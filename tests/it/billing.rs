@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, ToSpan};
 use serde_json::json;
 use tests::TestApp;
-use wharfage::domain::account::{Status, Suspension};
+use wharfage::domain::account::{S3Uid, Status, Suspension};
 use wharfage::domain::client::ClientId;
 use wharfage::domain::money::Currency;
 
@@ -61,7 +61,7 @@ async fn an_unpaid_account_is_reminded_suspended_paid_and_resumed() {
         )
         .await
         .ok();
-    let s3uid = body["s3uid"].as_str().expect("s3uid").to_owned();
+    let s3uid = S3Uid(body["s3uid"].as_str().expect("s3uid").to_owned());
     let context = std::sync::Arc::clone(app.context());
     let database = &context.database;
     // Issued on 15 January, due on the 29th, suspended 14 days after that.

@@ -9,7 +9,7 @@ use tests::tap::Moment;
 use tests::usage::SetDay;
 use tests::{Reply, TestAccount, TestApp};
 use wharfage::database::OpenInvoice;
-use wharfage::domain::account::{Account, Status, Suspension};
+use wharfage::domain::account::{Account, S3Uid, Status, Suspension};
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::client::ClientId;
 use wharfage::domain::event::{Event, Kind};
@@ -152,19 +152,19 @@ pub(crate) async fn unpaid_accounts(
         .collect()
 }
 
-pub(crate) async fn stored(app: &TestApp, s3uid: &str) -> Account {
+pub(crate) async fn stored(app: &TestApp, s3uid: &S3Uid) -> Account {
     let account = app.context().database.account(s3uid).await;
     account.expect("DynamoDB answers").expect("the account")
 }
 
-pub(crate) async fn invoices_of(app: &TestApp, s3uid: &str) -> Vec<Invoice> {
+pub(crate) async fn invoices_of(app: &TestApp, s3uid: &S3Uid) -> Vec<Invoice> {
     let invoices = app.context().database.invoices(ClientId(1)).await;
     let mut invoices = invoices.expect("DynamoDB answers");
-    invoices.retain(|invoice| invoice.s3uid == s3uid);
+    invoices.retain(|invoice| invoice.s3uid == *s3uid);
     invoices
 }
 
-pub(crate) async fn history(app: &TestApp, s3uid: &str, action: &str) -> usize {
+pub(crate) async fn history(app: &TestApp, s3uid: &S3Uid, action: &str) -> usize {
     let entity = Entity::Account(s3uid);
     let page = app.context().database.history(&entity, 100, 0, None).await;
     let entries = page.expect("DynamoDB answers").entries;
@@ -180,13 +180,13 @@ pub(crate) async fn outbox(app: &TestApp) -> Vec<Event> {
     events.expect("DynamoDB answers")
 }
 
-pub(crate) fn told(events: &[Event], kind: Kind, s3uid: &str) -> usize {
+pub(crate) fn told(events: &[Event], kind: Kind, s3uid: &S3Uid) -> usize {
     let events = events.iter().filter(|event| event.kind == kind);
-    events.filter(|e| e.s3uid.as_deref() == Some(s3uid)).count()
+    events.filter(|e| e.s3uid.as_ref() == Some(s3uid)).count()
 }
 
 /// Fails the test unless the cluster does what the account's record says.
-pub(crate) async fn assert_cluster_agrees(app: &TestApp, s3uid: &str, when: &str) {
+pub(crate) async fn assert_cluster_agrees(app: &TestApp, s3uid: &S3Uid, when: &str) {
     let account = stored(app, s3uid).await;
     let path = format!("users/{s3uid}");
     let (status, user) = app.admin(&account.location, "GET", &path, None).await;
@@ -435,7 +435,7 @@ async fn an_unpaid_account_is_terminated_once() {
 }
 
 async fn top_up_for_one(app: &TestApp, account: &TestAccount) {
-    app.top_up("client", &account.s3uid, 1_500).await;
+    app.top_up("client", account.s3uid.as_str(), 1_500).await;
 }
 
 async fn settle(app: &TestApp) -> Result<(), Fault> {
@@ -814,13 +814,13 @@ async fn credit_is_added_once_and_pays_what_is_open() {
             let events = events
                 .iter()
                 .filter(|event| event.kind == Kind::CreditAdded);
-            let events = events.filter(|event| event.detail["reference"] == account.s3uid);
+            let events = events.filter(|event| event.detail["reference"] == account.s3uid.as_str());
             assert_eq!(events.count(), 1, "{when}");
             let entity = Entity::Client(client_id);
             let page = app.context().database.history(&entity, 1_000, 0, None);
             let entries = page.await.expect("DynamoDB answers").entries;
             let entries = entries.iter().filter(|e| e.action == "add_credit");
-            let entries = entries.filter(|e| e.details["reference"] == account.s3uid);
+            let entries = entries.filter(|e| e.details["reference"] == account.s3uid.as_str());
             assert_eq!(entries.count(), 1, "{when}");
         },
     )
@@ -895,7 +895,7 @@ async fn one_a_day(app: &mut TestApp, count: usize, action: &str) -> Vec<TestAcc
         let parameters = json!({ "plan_id": 2, "bucket_name": format!("bucket-{index}") });
         let body = app.call("client", action, parameters).await.ok();
         accounts.push(TestAccount {
-            s3uid: body["s3uid"].as_str().expect("a text").to_owned(),
+            s3uid: S3Uid(body["s3uid"].as_str().expect("a text").to_owned()),
             id: body["id"].as_u64().expect("a number"),
             location: "NL".into(),
             bucket_name: format!("bucket-{index}"),

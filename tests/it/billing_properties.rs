@@ -12,7 +12,7 @@ use serde_json::json;
 use tests::tap::Moment;
 use tests::usage::SetDay;
 use tests::{TestAccount, TestApp, property};
-use wharfage::domain::account::Service;
+use wharfage::domain::account::{S3Uid, Service};
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::figures::GB_BYTES;
 use wharfage::domain::ledger::Balances;
@@ -94,7 +94,7 @@ async fn start(case: &Case) -> (TestApp, Vec<TestAccount>) {
         };
         let order = json!({ "plan_id": 2, "bucket_name": format!("bucket-{number}") });
         let made = app.call("client", action, order).await.ok();
-        let s3uid = made["s3uid"].as_str().expect("a text").to_owned();
+        let s3uid = S3Uid(made["s3uid"].as_str().expect("a text").to_owned());
         app.leave_out_of_collection(&s3uid).await;
         let day = Day {
             stored: vec![Stored {

@@ -613,8 +613,8 @@ async fn assert_bucket_gone(app: &TestApp, account: &TestAccount, bucket_name: &
     );
     let other = format!("{}-2", account.bucket_name);
     assert_eq!(
-        app.cluster_bucket_owner("NL", &other).await.as_ref(),
-        Some(&account.s3uid),
+        app.cluster_bucket_owner("NL", &other).await.as_deref(),
+        Some(account.s3uid.as_str()),
         "{when}: another bucket is gone"
     );
     assert!(

@@ -40,7 +40,7 @@ fn assert_comes_later(action: &str, reply: Reply) {
 fn asking(account: &TestAccount, client_id: ClientId) -> Vec<(&'static str, &'static str, Value)> {
     let own = |more: Value| {
         let mut parameters = more;
-        parameters["s3uid"] = account.s3uid.clone().into();
+        parameters["s3uid"] = account.s3uid.as_str().into();
         parameters
     };
     let of = json!({ "id": client_id });
@@ -179,7 +179,7 @@ async fn what_was_begun_is_ended_and_the_hours_are_caught_up_with() {
     assert_eq!(app.check(&callback).await.body["result"], "OK");
     assert_eq!(
         app.cluster_users("DE").await,
-        [there.s3uid.clone()].into(),
+        [there.s3uid.to_string()].into(),
         "an order or a clean-up left something"
     );
     // What moved before it went down was collected after it came back.

@@ -12,6 +12,7 @@ use serde_json::json;
 use tests::TestApp;
 use wharfage::cluster::ClusterError;
 use wharfage::context::Context;
+use wharfage::domain::account::S3Uid;
 
 const SECRET_ID: &str = "wharfage/clusters/NL";
 const FETCH: &str = "SecretsManager GetSecretValue";
@@ -21,7 +22,11 @@ async fn ask(app: &TestApp, context: &Context) -> (Result<(), ClusterError>, usi
     let cluster = context.clusters.get("NL").expect("a cluster");
     let (asked, noted) = app
         .tap
-        .scope(cluster.provider.set_suspended("nobody", true))
+        .scope(
+            cluster
+                .provider
+                .set_suspended(&S3Uid("nobody".into()), true),
+        )
         .await;
     let fetched = noted.iter().filter(|call| call.name == FETCH).count();
     match asked {
@@ -194,7 +199,8 @@ async fn an_old_secret_serves_while_secrets_manager_cannot_answer() {
     let is_cut = |name: &str| name.starts_with("SecretsManager");
     let context = cold(&app);
     let cluster = context.clusters.get("NL").expect("a cluster");
-    let asking = || cluster.provider.buckets_of(&["nobody"]);
+    let nobody = S3Uid("nobody".into());
+    let asking = async || cluster.provider.buckets_of(&[&nobody]).await;
     let unknown = app.tap.without(is_cut, asking()).await;
     assert!(matches!(unknown, Err(ClusterError::Unavailable(_))));
     asking().await.expect("the cluster lets us in");

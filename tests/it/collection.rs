@@ -788,7 +788,7 @@ async fn get_users_ranks_accounts_over_a_month() {
             .find(|account| account.id == id)
             .expect("account")
             .s3uid
-            .clone()
+            .as_str()
             .into();
         assert_eq!(ranking(&app, parameters).await, [(id, sent, peak)]);
     }

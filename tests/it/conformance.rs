@@ -15,6 +15,7 @@ use tests::clusters::{Subject, code, new_keys};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use wharfage::cluster::{Bucket, ClusterError, Keys};
+use wharfage::domain::account::S3Uid;
 use wharfage::domain::period::hour_of;
 use wharfage::domain::usage::TrafficHour;
 
@@ -152,7 +153,7 @@ async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
 
 async fn a_user_is_made_once_however_often_it_is_asked_for(subject: Subject) {
     let cluster = subject.provider();
-    let (s3uid, keys) = (subject.name("user"), new_keys());
+    let (s3uid, keys) = (S3Uid(subject.name("user")), new_keys());
     let many = join_all((0..8).map(|_| cluster.create_user(&s3uid, &keys, Some(5_000)))).await;
     for one in many {
         one.expect("made once, and found by the others");
@@ -179,7 +180,7 @@ async fn a_user_is_made_once_however_often_it_is_asked_for(subject: Subject) {
     let again = cluster.create_user(&s3uid, &others, None).await;
     assert_eq!(refused(again), "UserAlreadyExists");
     assert!(login(&subject, &others).await.is_err());
-    let thief = subject.name("thief");
+    let thief = S3Uid(subject.name("thief"));
     assert_eq!(
         refused(cluster.create_user(&thief, &keys, None).await),
         "KeyExists"
@@ -291,7 +292,7 @@ async fn what_an_account_may_store_is_kept_by_the_cluster(subject: Subject) {
 }
 
 /// Looks at an account's buckets until the cluster has counted so much, where it does not count at once.
-async fn noticed(subject: &Subject, s3uid: &str, bytes: u64) {
+async fn noticed(subject: &Subject, s3uid: &S3Uid, bytes: u64) {
     if subject.keeps_limits_at_once {
         return;
     }
@@ -305,7 +306,7 @@ async fn noticed(subject: &Subject, s3uid: &str, bytes: u64) {
     buckets(subject, s3uid).await;
 }
 
-async fn buckets(subject: &Subject, s3uid: &str) -> Vec<Bucket> {
+async fn buckets(subject: &Subject, s3uid: &S3Uid) -> Vec<Bucket> {
     subject.provider().buckets(s3uid).await.expect("buckets")
 }
 
@@ -597,7 +598,7 @@ async fn the_buckets_of_many_are_those_of_each(subject: Subject) {
         .create_bucket(&stranger, &strange)
         .await
         .expect("made");
-    let short = |s3uid: &str, bucket: &Bucket| {
+    let short = |s3uid: &S3Uid, bucket: &Bucket| {
         (
             s3uid.to_owned(),
             bucket.name.clone(),
@@ -625,21 +626,21 @@ async fn the_buckets_of_many_are_those_of_each(subject: Subject) {
     assert_eq!(of_each, expected);
     // A few are asked for one by one, many at once; it makes no difference.
     for count in [3, 10] {
-        let nobody = subject.name("nobody");
-        let mut names: Vec<&str> = s3uids[..count].iter().map(String::as_str).collect();
+        let nobody = S3Uid(subject.name("nobody"));
+        let mut names: Vec<&S3Uid> = s3uids[..count].iter().collect();
         names.push(&nobody);
         let found = cluster.buckets_of(&names).await.expect("buckets");
         let found: BTreeSet<_> = found.iter().map(|(s3uid, b)| short(s3uid, b)).collect();
         let mut expected = expected.clone();
-        expected.retain(|(s3uid, ..)| names.contains(&s3uid.as_str()));
+        expected.retain(|(s3uid, ..)| names.contains(&s3uid));
         assert_eq!(found, expected);
     }
 }
 
-fn totals(hours: &[TrafficHour], s3uid: &str, bucket_name: &str) -> (u64, u64, u64) {
+fn totals(hours: &[TrafficHour], s3uid: &S3Uid, bucket_name: &str) -> (u64, u64, u64) {
     hours
         .iter()
-        .filter(|hour| hour.s3uid == s3uid && *hour.bucket_name == *bucket_name)
+        .filter(|hour| hour.s3uid == *s3uid && *hour.bucket_name == *bucket_name)
         .fold((0, 0, 0), |(sent, received, requests), hour| {
             (
                 sent + hour.bytes_sent,
@@ -652,8 +653,11 @@ fn totals(hours: &[TrafficHour], s3uid: &str, bucket_name: &str) -> (u64, u64, u
 async fn traffic_is_counted_in_its_hour_for_whose_bucket_it_is(subject: Subject) {
     let cluster = subject.provider();
     if !cluster.capabilities().traffic {
-        let hours = cluster.traffic(&["anybody"], Timestamp::UNIX_EPOCH, subject.app.now());
-        assert_eq!(refused(hours.await), "NotImplemented");
+        let anybody = S3Uid("anybody".into());
+        let hours = cluster
+            .traffic(&[&anybody], Timestamp::UNIX_EPOCH, subject.app.now())
+            .await;
+        assert_eq!(refused(hours), "NotImplemented");
         return;
     }
     let before = subject.app.now();
@@ -690,20 +694,20 @@ async fn traffic_is_counted_in_its_hour_for_whose_bucket_it_is(subject: Subject)
         .await
         .expect("signed");
     assert_eq!(fetch(url.uri()).await, 200);
-    let names: Vec<&str> = users.iter().map(|(s3uid, ..)| s3uid.as_str()).collect();
+    let names: Vec<&S3Uid> = users.iter().map(|(s3uid, ..)| s3uid).collect();
     let from = hour_of(before);
     let to = || hour_of(subject.app.now()) + HOUR;
     let hours = eventually(async || {
         let hours = cluster.traffic(&names, from, to()).await.expect("traffic");
         let is_all = users.iter().all(|(s3uid, _, bucket_name)| {
             let (sent, received, _) = totals(&hours, s3uid, bucket_name);
-            received > 0 && (s3uid != names[1] || sent >= 3 * 1_001)
+            received > 0 && (*s3uid != *names[1] || sent >= 3 * 1_001)
         });
         is_all.then_some(hours)
     })
     .await;
     for hour in &hours {
-        assert!(names.contains(&hour.s3uid.as_str()), "{hour:?}");
+        assert!(names.contains(&&hour.s3uid), "{hour:?}");
         assert_eq!(hour.hour, hour_of(hour.hour));
         assert!(hour.hour >= from && hour.hour < to(), "{hour:?}");
         let classes = hour.classes.expect("classes");
@@ -739,7 +743,7 @@ async fn traffic_is_counted_in_its_hour_for_whose_bucket_it_is(subject: Subject)
     assert_eq!(earlier.expect("traffic"), []);
     let later = cluster.traffic(&names, to(), to() + HOUR).await;
     assert_eq!(later.expect("traffic"), []);
-    let nobody = subject.name("nobody");
+    let nobody = S3Uid(subject.name("nobody"));
     let none = cluster.traffic(&[&nobody], from, to()).await;
     assert_eq!(none.expect("traffic"), []);
     // It outlives the account, until it is to be forgotten; others' stays.
@@ -766,7 +770,7 @@ async fn traffic_is_counted_in_its_hour_for_whose_bucket_it_is(subject: Subject)
 
 async fn who_is_not_there_is_told_so(subject: Subject) {
     let cluster = subject.provider();
-    let nobody = subject.name("nobody");
+    let nobody = S3Uid(subject.name("nobody"));
     let bucket_name = subject.bucket_name("bucket");
     let keys = new_keys();
     for result in [
@@ -823,24 +827,36 @@ async fn a_cluster_that_cannot_answer_is_asked_again_but_not_for_ever(subject: S
     let cluster = subject.provider_at(&endpoint);
     let keys = new_keys();
     let now = subject.app.now();
-    unavailable(cluster.create_user("somebody", &keys, None).await);
+    unavailable(
+        cluster
+            .create_user(&S3Uid("somebody".into()), &keys, None)
+            .await,
+    );
     let mut tries = 0;
     while questions.try_recv().is_ok() {
         tries += 1;
     }
     assert!((2..=5).contains(&tries), "{tries} tries");
-    unavailable(cluster.delete_user("somebody").await);
+    unavailable(cluster.delete_user(&S3Uid("somebody".into())).await);
     if cluster.capabilities().traffic {
-        unavailable(cluster.traffic(&["somebody"], now - HOUR, now).await);
+        unavailable(
+            cluster
+                .traffic(&[&S3Uid("somebody".into())], now - HOUR, now)
+                .await,
+        );
     }
-    unavailable(cluster.buckets_of(&["somebody"; 20]).await);
-    unavailable(cluster.purge_bucket("somebody", &"bucket".into(), 1).await);
+    unavailable(cluster.buckets_of(&[&S3Uid("somebody".into()); 20]).await);
+    unavailable(
+        cluster
+            .purge_bucket(&S3Uid("somebody".into()), &"bucket".into(), 1)
+            .await,
+    );
     // Nobody there at all.
     server.abort();
     let _ = server.await;
-    unavailable(cluster.set_suspended("somebody", true).await);
-    unavailable(cluster.buckets("somebody").await);
+    unavailable(cluster.set_suspended(&S3Uid("somebody".into()), true).await);
+    unavailable(cluster.buckets(&S3Uid("somebody".into())).await);
     // Somebody who speaks another language.
     let another = subject.provider_at(&subject.app.stack.environment()["AWS_ENDPOINT_URL_SQS"]);
-    unavailable(another.buckets("somebody").await);
+    unavailable(another.buckets(&S3Uid("somebody".into())).await);
 }

@@ -61,7 +61,7 @@ async fn create_account_leaves_its_invoice_open() {
         (1_500, None)
     );
     assert_eq!(invoices[0].due_on, date(2026, 1, 29));
-    assert_eq!(invoices[0].s3uid, body["s3uid"]);
+    assert_eq!(body["s3uid"], invoices[0].s3uid.as_str());
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ async fn create_bucket_makes_a_further_bucket_for_the_account_s_keys() {
     let parameters = json!({ "s3uid": account.s3uid, "bucket_name": "second-bucket" });
     let body = app.call("client", ACTION, parameters.clone()).await.ok();
     assert_json_snapshot!("success", masked(&app, &body));
-    assert_eq!(body["s3uid"], account.s3uid);
+    assert_eq!(body["s3uid"], account.s3uid.as_str());
     assert!(body.get("message").is_none());
     let s3 = app.s3("client", &account).await;
     app.put(&s3, "second-bucket", "hello.txt", 7).await;
@@ -66,7 +66,7 @@ async fn create_bucket_makes_a_further_bucket_for_the_account_s_keys() {
     ] {
         assert_eq!(
             app.call(who, ACTION, parameters).await.ok()["s3uid"],
-            account.s3uid
+            account.s3uid.as_str()
         );
     }
     let users = app
@@ -77,7 +77,7 @@ async fn create_bucket_makes_a_further_bucket_for_the_account_s_keys() {
         )
         .await
         .ok();
-    assert_eq!(users["s3_users"][0]["s3uid"], account.s3uid);
+    assert_eq!(users["s3_users"][0]["s3uid"], account.s3uid.as_str());
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, json_request, masked, text};
 use tests::examples::{Attack, Example, GoodCall, NO_CLIENT_ID, Scene, with};
+use wharfage::domain::account::S3Uid;
 use wharfage::domain::credential::hash;
 use wharfage::domain::event::Kind;
 use wharfage::domain::ledger::Balances;
@@ -116,7 +117,7 @@ async fn create_order_makes_a_whole_account_and_charges_it_once() {
 
     // The keys work, and the bucket is there.
     let account = tests::TestAccount {
-        s3uid: s3uid.to_owned(),
+        s3uid: S3Uid(s3uid.to_owned()),
         id: body["id"].as_u64().expect("a number"),
         location: "NL".into(),
         bucket_name: "my-bucket".into(),

@@ -111,7 +111,7 @@ async fn a_change_of_plan_gives_back_once(paid: Option<&str>) {
     let new = async |index: usize| {
         let account = open_account(&app, 2, &format!("bucket-{index}")).await;
         if let Some(amount) = paid {
-            pay(&app, amount, &account.s3uid).await.ok();
+            pay(&app, amount, account.s3uid.as_str()).await.ok();
         }
         account
     };
@@ -248,7 +248,7 @@ async fn time_is_over(is_paid_meanwhile: bool) {
         async |account| billing(&app, &end(account)).await,
         async |account| match is_paid_meanwhile {
             true => {
-                pay(&app, "15.00", &account.s3uid).await.ok();
+                pay(&app, "15.00", account.s3uid.as_str()).await.ok();
                 drain(&app).await;
             }
             false => billing(&app, &end(account)).await.expect("it is suspended"),
@@ -309,7 +309,7 @@ async fn an_account_that_is_paid_but_for_cents_while_it_is_being_suspended_is_in
         async |(_, open)| billing(&app, &chase(open)).await,
         async |(account, _)| {
             // A cent more is left of each than of the one before it, whose rest is paid first.
-            pay(&app, "14.99", &account.s3uid).await.ok();
+            pay(&app, "14.99", account.s3uid.as_str()).await.ok();
             drain(&app).await;
         },
         async |(account, open), when| {
@@ -394,7 +394,7 @@ async fn an_order_that_the_credit_limit_refuses_at_its_end_leaves_nothing() {
             assert_eq!(app.client("client").await.accounts, accounts - 1, "{when}");
             let made = app.cluster_users("NL").await;
             assert!(
-                !made.contains(&order.s3uid) && made.len() <= *users,
+                !made.contains(order.s3uid.as_str()) && made.len() <= *users,
                 "{when}"
             );
             let owner = app.cluster_bucket_owner("NL", &order.bucket_name).await;

@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tests::{TestApp, property};
-use wharfage::domain::account::{Account, Status, TerminationReason};
+use wharfage::domain::account::{Account, S3Uid, Status, TerminationReason};
 use wharfage::domain::period::date_of;
 
 use crate::debts::{drain, run_the_day};
@@ -72,9 +72,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 struct Run {
     app: TestApp,
-    s3uids: Vec<String>,
+    s3uids: Vec<S3Uid>,
     /// Since when an account has the purge date that it was told, and the date.
-    told: BTreeMap<String, (Date, Date)>,
+    told: BTreeMap<S3Uid, (Date, Date)>,
     purged: usize,
 }
 
@@ -104,7 +104,7 @@ impl Run {
         date_of(self.app.now())
     }
 
-    async fn stored(&self, s3uid: &str) -> Account {
+    async fn stored(&self, s3uid: &S3Uid) -> Account {
         let account = self.app.context().database.account(s3uid).await;
         account.expect("DynamoDB answers").expect("the account")
     }
@@ -183,7 +183,7 @@ impl Run {
         let reply = self.app.call_directly("client", action, order).await;
         match reply.status {
             200 => {
-                let s3uid = reply.body["s3uid"].as_str().expect("a text").to_owned();
+                let s3uid = S3Uid(reply.body["s3uid"].as_str().expect("a text").to_owned());
                 self.app.leave_out_of_collection(&s3uid).await;
                 self.s3uids.push(s3uid);
             }

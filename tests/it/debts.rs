@@ -6,7 +6,7 @@ use jiff::civil::{Date, date};
 use serde_json::{Value, json};
 use tests::tap::Moment;
 use tests::{TestAccount, TestApp};
-use wharfage::domain::account::{Account, Status, Suspension, TerminationReason};
+use wharfage::domain::account::{Account, S3Uid, Status, Suspension, TerminationReason};
 use wharfage::domain::client::ClientId;
 use wharfage::domain::event::Kind;
 use wharfage::domain::invoice::InvoiceStatus;
@@ -461,7 +461,7 @@ async fn debts_of_an_account_that_is_gone_are_paid_first_and_keep_no_other_for_e
     assert_eq!(state_of(&app).await, unpaid);
     let second = add(&app, "25.00", "the second part").await;
     let parts = second["paid"].as_array().expect("a list");
-    let paid: std::collections::BTreeSet<String> = parts
+    let paid: std::collections::BTreeSet<S3Uid> = parts
         .iter()
         .map(|part| whose(&part["invoice_id"]))
         .collect();

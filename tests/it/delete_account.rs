@@ -97,7 +97,7 @@ async fn delete_account_stops_the_keys_at_once_and_purges_everything() {
     );
     let users = app.call("client", "get_users", json!({})).await.ok();
     assert_eq!(users["s3_users"].as_array().map(Vec::len), Some(1));
-    assert_eq!(users["s3_users"][0]["s3uid"], sibling.s3uid);
+    assert_eq!(users["s3_users"][0]["s3uid"], sibling.s3uid.as_str());
     assert_eq!(refusal(&s3, "my-bucket").await, "InvalidAccessKeyId");
     let new = app.order("client2", "my-bucket").await;
     let taken = json!({ "s3uid": new.s3uid, "bucket_name": "second-bucket" });
@@ -234,7 +234,7 @@ async fn delete_account_takes_the_account_by_its_number_and_from_any_state() {
         .call("client", ACTION, json!({ "account_id": account.id }))
         .await
         .ok();
-    assert_eq!(body["s3uid"], account.s3uid);
+    assert_eq!(body["s3uid"], account.s3uid.as_str());
     app.stack.drain().await.expect("the queues are emptied");
     let done = app
         .check(body["callback"].as_str().expect("a key"))

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tests::TestApp;
 use tests::contract::{Contract, masked, text};
 use tests::examples::Example;
+use wharfage::domain::account::S3Uid;
 
 const ACTION: &str = "delete_bucket";
 
@@ -17,7 +18,7 @@ inventory::submit!(
     .needs_the_cluster()
 );
 
-async fn bucket_names(app: &TestApp, s3uid: &str) -> Value {
+async fn bucket_names(app: &TestApp, s3uid: &S3Uid) -> Value {
     let list = app
         .call("client", "get_buckets", json!({ "s3uid": s3uid }))
         .await

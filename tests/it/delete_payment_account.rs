@@ -62,7 +62,7 @@ async fn delete_payment_account_keeps_the_data_as_long_as_the_operator_says() {
     // By an admin who names the client, and the account by its number.
     let parameters = json!({ "account_id": account.id, "id": app.client_id("client") });
     let body = app.call("admin", ACTION, parameters).await.ok();
-    assert_eq!(body["s3uid"], account.s3uid);
+    assert_eq!(body["s3uid"], account.s3uid.as_str());
     assert_eq!(
         body["service"]["termination_date"],
         body["service"]["cancellation_date"]

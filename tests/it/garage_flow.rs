@@ -35,7 +35,7 @@ async fn an_account_lives_and_ends_on_garage() {
     let account = order(&app).await;
     let own = json!({ "s3uid": account.s3uid });
     let with = |mut more: Value| {
-        more["s3uid"] = account.s3uid.clone().into();
+        more["s3uid"] = account.s3uid.as_str().into();
         more
     };
     let s3 = app.s3("client", &account).await;

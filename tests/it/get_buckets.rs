@@ -172,7 +172,7 @@ async fn get_buckets_sees_buckets_that_clients_make_and_remove_at_the_cluster() 
         )
         .await
         .ok();
-    assert_eq!(found["s3_users"][0]["s3uid"], account.s3uid);
+    assert_eq!(found["s3_users"][0]["s3uid"], account.s3uid.as_str());
     let taken = json!({ "plan_id": 2, "bucket_name": "direct-bucket" });
     app.call("client2", "create_order", taken)
         .await

@@ -10,6 +10,7 @@ use tests::examples::{
 };
 use tests::usage::SetDay;
 use tests::{TestAccount, TestApp};
+use wharfage::domain::account::S3Uid;
 use wharfage::domain::figures::GB_BYTES;
 use wharfage::domain::usage::{Day, Moved, Stored};
 
@@ -100,7 +101,7 @@ async fn some_accounts(app: &TestApp) -> Vec<TestAccount> {
         let order = json!({ "plan_id": plan_id, "location": location, "bucket_name": format!("bucket-{number}") });
         let body = app.call(who, "create_account", order).await.ok();
         accounts.push(TestAccount {
-            s3uid: body["s3uid"].as_str().expect("a text").to_owned(),
+            s3uid: S3Uid(body["s3uid"].as_str().expect("a text").to_owned()),
             id: body["id"].as_u64().expect("a number"),
             location: location.into(),
             bucket_name: format!("bucket-{number}"),
@@ -110,7 +111,7 @@ async fn some_accounts(app: &TestApp) -> Vec<TestAccount> {
 }
 
 /// Sets what was last collected from the cluster, for the running period and for a day of it.
-async fn set_figures(app: &TestApp, s3uid: &str, day: Date, sent_gb: u64, peak_gb: u64) {
+async fn set_figures(app: &TestApp, s3uid: &S3Uid, day: Date, sent_gb: u64, peak_gb: u64) {
     let database = &app.context().database;
     let mut account = database
         .account(s3uid)
@@ -154,7 +155,7 @@ async fn get_users_lists_accounts_with_their_figures_and_service() {
     let row = &body["s3_users"][0];
     // The fields and types of the reference.
     assert_eq!(row["id"], account.id);
-    assert_eq!(row["s3uid"], account.s3uid);
+    assert_eq!(row["s3uid"], account.s3uid.as_str());
     assert_eq!(row["email"], "client@example.com");
     assert_eq!(row["billing"], "whmcs");
     assert_eq!(
@@ -190,7 +191,7 @@ async fn get_users_narrows_by_every_filter_alone_and_with_every_other() {
         let account = of(number);
         (
             json!({ "bucket_name": account.bucket_name }),
-            Box::new(|row| row["s3uid"] == account.s3uid),
+            Box::new(|row| row["s3uid"] == account.s3uid.as_str()),
         )
     };
     let filters: Vec<Filter<'_>> = vec![
@@ -317,10 +318,10 @@ async fn get_users_sorts_and_pages_many_accounts_without_gaps_or_repeats() {
     assert_eq!(all.len(), 36);
     for row in &all {
         let number = row["id"].as_u64().expect("a number");
-        let s3uid = row["s3uid"].as_str().expect("a text");
+        let s3uid = S3Uid(row["s3uid"].as_str().expect("a text").to_owned());
         set_figures(
             &app,
-            s3uid,
+            &s3uid,
             date(2026, 1, 15),
             (number * 7) % 11,
             (number * 5) % 8,

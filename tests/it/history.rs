@@ -341,7 +341,7 @@ async fn history_tells_administrators_what_somebody_did_wherever_it_was() {
         (2, vec!["add_credit"])
     );
     let clients = by(json!({ "actor_id": both[0] })).await;
-    assert_eq!(clients["history"][0]["entity_id"], account.s3uid);
+    assert_eq!(clients["history"][0]["entity_id"], account.s3uid.as_str());
     let own = json!({ "actor_id": both[0] });
     let reply = app.call("client", ACTION, own).await;
     let wanted = text(ACTION, "allowed to administrators only");

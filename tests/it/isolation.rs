@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tests::contract::NO_TOKEN;
 use tests::examples::{Example, NO_CLIENT_ID, Scene, with};
 use tests::{Reply, TestApp};
+use wharfage::domain::account::S3Uid;
 use wharfage::http::Action;
 use wharfage::http::typed::ALIASES;
 
@@ -119,7 +120,7 @@ async fn a_client_may_not_do_what_is_for_admins_on_its_own_account_either() {
     // An unfiltered listing is the client's own.
     let users = scene.app.call("client", "get_users", json!({})).await.ok();
     assert_eq!(users["s3_users"].as_array().expect("a list").len(), 1);
-    assert_eq!(users["s3_users"][0]["s3uid"], scene.own.s3uid);
+    assert_eq!(users["s3_users"][0]["s3uid"], scene.own.s3uid.as_str());
 }
 
 #[tokio::test]
@@ -177,10 +178,8 @@ async fn an_admin_reaches_any_account_by_its_name_or_number_alone() {
             fields.remove("id");
             if by_number {
                 fields.remove("s3uid");
-                let account = app
-                    .context()
-                    .database
-                    .account(s3uid.as_str().expect("a text"));
+                let s3uid = S3Uid(s3uid.as_str().expect("a text").to_owned());
+                let account = app.context().database.account(&s3uid);
                 let account = account.await.expect("an answer").expect("the account");
                 fields.insert("account_id".into(), account.id.0.into());
                 for (alias, name) in ALIASES {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tests::contract::{Contract, masked, text};
 use tests::examples::{Example, GoodCall, Preparation, Scene};
 use tests::{TestAccount, TestApp};
-use wharfage::domain::account::Status;
+use wharfage::domain::account::{S3Uid, Status};
 
 const ACTION: &str = "list_cleanups";
 /// Longer than a task may be silent.
@@ -182,7 +182,7 @@ async fn list_cleanups_goes_on_where_a_page_ended() {
     loop {
         let body = app.call("admin", ACTION, parameters.clone()).await.ok();
         for row in body["cleanups"].as_array().expect("a list") {
-            found.push(row["s3uid"].as_str().expect("a text").to_owned());
+            found.push(S3Uid(row["s3uid"].as_str().expect("a text").to_owned()));
         }
         match body.get("next_token") {
             Some(next) => parameters["next_token"] = next.clone(),

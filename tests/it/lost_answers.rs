@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tests::tap::Loss;
 use tests::{TestAccount, TestApp};
-use wharfage::domain::account::{Account, Status, Suspension};
+use wharfage::domain::account::{Account, S3Uid, Status, Suspension};
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::client::ClientId;
 
@@ -68,7 +68,7 @@ async fn bring_to_an_end(app: &TestApp) {
     }
 }
 
-async fn stored(app: &TestApp, s3uid: &str) -> Option<Account> {
+async fn stored(app: &TestApp, s3uid: &S3Uid) -> Option<Account> {
     let account = app.context().database.account(s3uid).await;
     account.expect("DynamoDB answers")
 }
@@ -82,7 +82,7 @@ async fn assert_agrees(app: &TestApp, when: &str) {
         for listed in listed.expect("accounts") {
             let account = stored(app, &listed.s3uid).await.expect("the account");
             assert_agrees_on(app, &account, when).await;
-            users.insert(account.s3uid);
+            users.insert(account.s3uid.to_string());
         }
     }
     let found = app.cluster_users("NL").await;
@@ -395,7 +395,7 @@ async fn of_suspending_for_want_of_payment_and_of_the_payment() {
         },
         // Whoever pays before the cluster has heard of it is not locked out.
         async |(account, _)| {
-            app.top_up("client", &account.s3uid, 1_500).await;
+            app.top_up("client", account.s3uid.as_str(), 1_500).await;
             handle(
                 &app,
                 &BillingWork::Settle {
@@ -468,7 +468,7 @@ async fn of_orders() {
                     .bucket_owners(&["NL".into()], &bucket_name.as_str().into())
                     .await;
                 let names = names.expect("names");
-                let name = names.first().map(|name| name.bucket_owner.clone());
+                let name = names.first().map(|name| name.bucket_owner.to_string());
                 assert_eq!(owner, name, "{action}: {when}");
             },
         )

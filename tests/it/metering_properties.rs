@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tests::tap::Moment;
 use tests::{TestAccount, TestApp, property};
-use wharfage::domain::account::Account;
+use wharfage::domain::account::{Account, S3Uid};
 use wharfage::domain::invoice::{Basis, Invoice};
 use wharfage::domain::period::{date_of, hour_of, start_of};
 use wharfage::domain::usage::{Day, Stored};
@@ -180,7 +180,7 @@ async fn pairs(app: &TestApp, plan_id: &Value, case: usize) -> Vec<Pair> {
             });
             let ordered = app.post_form("/s3/create_order", &parameters).await.ok();
             let account = TestAccount {
-                s3uid: ordered["s3uid"].as_str().expect("a text").to_owned(),
+                s3uid: S3Uid(ordered["s3uid"].as_str().expect("a text").to_owned()),
                 id: ordered["id"].as_u64().expect("a number"),
                 location: location.to_owned(),
                 bucket_name: ordered["bucket_name"].as_str().expect("a text").to_owned(),
@@ -248,12 +248,12 @@ fn move_to(app: &TestApp, then: Timestamp) {
     app.stack.clock().move_to(then).expect("moved");
 }
 
-async fn account(app: &TestApp, s3uid: &str) -> Account {
+async fn account(app: &TestApp, s3uid: &S3Uid) -> Account {
     let account = app.context().database.account(s3uid).await;
     account.expect("DynamoDB answers").expect("the account")
 }
 
-async fn days(app: &TestApp, s3uid: &str) -> BTreeMap<jiff::civil::Date, Day> {
+async fn days(app: &TestApp, s3uid: &S3Uid) -> BTreeMap<jiff::civil::Date, Day> {
     let days = app
         .context()
         .database
@@ -273,7 +273,7 @@ fn figures(account: &Account) -> (u64, u64, jiff::civil::Date, u64, u64) {
 }
 
 /// Bytes sent in the month of a day, and the most stored.
-async fn month(app: &TestApp, s3uid: &str, day: jiff::civil::Date) -> Option<(u64, u64)> {
+async fn month(app: &TestApp, s3uid: &S3Uid, day: jiff::civil::Date) -> Option<(u64, u64)> {
     let usage = app.context().database.usage_on(&[s3uid], day).await;
     let month = usage.expect("usage").remove(s3uid)?.month?;
     Some((month.bytes_sent, month.peak_stored_bytes))
@@ -282,7 +282,7 @@ async fn month(app: &TestApp, s3uid: &str, day: jiff::civil::Date) -> Option<(u6
 /// What a line charges, and what for.
 type Charge = (jiff::civil::Date, jiff::civil::Date, i64, Basis);
 
-async fn charges(app: &TestApp, who: &str, s3uid: &str) -> Vec<Charge> {
+async fn charges(app: &TestApp, who: &str, s3uid: &S3Uid) -> Vec<Charge> {
     let client_id = app.client_id(who);
     let invoices: Vec<Invoice> = app
         .context()
@@ -292,7 +292,7 @@ async fn charges(app: &TestApp, who: &str, s3uid: &str) -> Vec<Charge> {
         .expect("invoices");
     invoices
         .into_iter()
-        .filter(|invoice| invoice.s3uid == s3uid)
+        .filter(|invoice| invoice.s3uid == *s3uid)
         .flat_map(|invoice| invoice.lines)
         .map(|line| (line.from, line.to, line.amount_minor, line.basis))
         .collect()
@@ -365,7 +365,7 @@ async fn run(app: &TestApp, plan_id: &Value, number: usize, case: &Case) -> usiz
 
     let last = date_of(hour);
     for pair in &pairs {
-        let [orderly, troubled] = [0, 1].map(|side| pair.accounts[side].s3uid.as_str());
+        let [orderly, troubled] = [0, 1].map(|side| &pair.accounts[side].s3uid);
         let expected = days(app, orderly).await;
         assert_eq!(days(app, troubled).await, expected, "days");
         for day in [ordered_on, last] {
@@ -387,7 +387,7 @@ async fn run(app: &TestApp, plan_id: &Value, number: usize, case: &Case) -> usiz
     assert_eq!(drained.failed, 0);
     let mut for_usage = 0;
     for pair in &pairs {
-        let [orderly, troubled] = [0, 1].map(|side| pair.accounts[side].s3uid.as_str());
+        let [orderly, troubled] = [0, 1].map(|side| &pair.accounts[side].s3uid);
         let expected = charges(app, pair.who, orderly).await;
         assert_eq!(charges(app, pair.who, troubled).await, expected);
         let months = expected.iter().filter(|line| line.3 == Basis::Recurring);
@@ -466,7 +466,7 @@ async fn two_days_at_once_both_count() {
         let parameters =
             json!({ "token": token, "plan_id": 2, "bucket_name": format!("b-{index}") });
         let ordered = app.post_form("/s3/create_order", &parameters).await.ok();
-        let s3uid = ordered["s3uid"].as_str().expect("a text");
+        let s3uid = &S3Uid(ordered["s3uid"].as_str().expect("a text").to_owned());
         let stored = account(&app, s3uid).await;
         let secret = app
             .context()

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, ToSpan};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tests::{TestAccount, TestApp};
-use wharfage::domain::account::{Account, AccountId, Status, Suspension, TerminationReason};
+use wharfage::domain::account::{Account, AccountId, S3Uid, Status, Suspension, TerminationReason};
 use wharfage::domain::client::ClientId;
 use wharfage::domain::credential::hash;
 use wharfage::domain::event::Kind;
@@ -314,7 +314,12 @@ impl Old {
         ];
         for (order_id, s3uid, bucket_name, state, (account_id, invoice_id), refusal) in orders {
             let secret = SecretString::from("oldsecretoldsecretoldsecretoldsecretolds");
-            let ciphertext = self.app.context().vault.encrypt(s3uid, &secret).await;
+            let ciphertext = self
+                .app
+                .context()
+                .vault
+                .encrypt(&S3Uid(s3uid.into()), &secret)
+                .await;
             let order = json!({
                 "pk": format!("ORDER#{order_id}"), "open": "1", "updated_at": "2026-02-20T11:52:00.000000Z", "order_id": order_id,
                 "state": state, "action": "create_order",
@@ -769,13 +774,13 @@ const OLD_SEGMENT: &str = concat!(
 async fn segments_of_the_version_before_are_read_and_count() {
     let old = start().await;
     let app = &old.app;
-    let s3uid = "oldSegmentoldSegmentoldSegment01";
+    let s3uid = S3Uid("oldSegmentoldSegmentoldSegment01".into());
     let service = json!({
         "status": "active", "ordered_on": "2026-01-15", "next_commit_date": "2026-03-15", "cancellation_date": null,
         "termination_date": null, "suspension": null,
     });
     let account = TestAccount {
-        s3uid: s3uid.into(),
+        s3uid: s3uid.clone(),
         ..old.active.clone()
     };
     put_account(app, &account, 1, &service, "2026-02-15").await;
@@ -793,10 +798,10 @@ async fn segments_of_the_version_before_are_read_and_count() {
     assert_eq!((sample.bytes_sent, sample.requests), (Some(70), Some(5)));
     assert_eq!((sample.classes, sample.own), (None, None));
     let day = date(2026, 2, 20);
-    let whose = Whose::Account(s3uid.into());
+    let whose = Whose::Account(s3uid.clone());
     let rebuilt = rebuild(app.context(), &whose, (day, day), false, |_| {}).await;
     assert_eq!(rebuilt.expect("rebuilt").differing, 1);
-    let counted = stored(app, s3uid).await;
+    let counted = stored(app, &s3uid).await;
     assert_eq!(
         (counted.stored_bytes, counted.period_bytes_sent),
         (1_000, 70)

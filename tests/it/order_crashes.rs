@@ -206,7 +206,7 @@ impl Attempt<'_> {
         assert_eq!(account.service.status(), Status::Active, "{when}");
         assert_eq!(account.client_id, client_id, "{when}");
         let mut with_new_user = before.users.clone();
-        with_new_user.insert(s3uid.clone());
+        with_new_user.insert(s3uid.to_string());
         assert_eq!(users, with_new_user, "{when}");
         assert_eq!(
             app.cluster_buckets("NL", s3uid).await,

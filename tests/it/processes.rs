@@ -13,7 +13,7 @@ use tests::proxy::Proxy;
 use tests::tap::Moment;
 use tests::{TestAccount, TestApp};
 use wharfage::database::OpenInvoice;
-use wharfage::domain::account::{Status, Suspension};
+use wharfage::domain::account::{S3Uid, Status, Suspension};
 use wharfage::domain::billing::BillingWork;
 use wharfage::domain::ledger::Balances;
 
@@ -674,7 +674,7 @@ async fn a_cancelled_account_ends_once_wherever_its_process_is_killed() {
         app.context().queue.send_billing(&work).await.expect("sent");
         &accounts[index].s3uid
     };
-    let check = async |s3uid: &&String, when: &str| {
+    let check = async |s3uid: &&S3Uid, when: &str| {
         let service = stored(&app, s3uid).await.service;
         assert_eq!(service.status(), Status::Terminating, "{when}");
         assert_cluster_agrees(&app, s3uid, when).await;

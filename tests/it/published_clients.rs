@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tests::{Reply, TestApp};
+use wharfage::domain::account::S3Uid;
 
 /// A session as these clients have one: everything is a form to the one endpoint.
 struct Client<'a> {
@@ -96,7 +97,7 @@ async fn a_client_orders_fills_lists_and_leaves() {
     client.call("create_bucket", with(bucket.clone())).await;
 
     let owned = tests::TestAccount {
-        s3uid: ordered["s3uid"].as_str().expect("a name").into(),
+        s3uid: S3Uid(ordered["s3uid"].as_str().expect("a name").to_owned()),
         id: ordered["id"].as_u64().expect("a number"),
         bucket_name: "my-bucket".into(),
         location: "DE".into(),

@@ -126,7 +126,7 @@ async fn quota_thresholds_are_told_once_however_often_an_hour_is_collected() {
         .collect();
     assert_eq!(sent.len(), 4);
     let text = sent[0].to_string();
-    assert!(text.contains(&account.s3uid), "{text}");
+    assert!(text.contains(account.s3uid.as_str()), "{text}");
     let stored = app.context().database.account(&account.s3uid).await;
     let stored = stored.expect("DynamoDB").expect("the account");
     assert_eq!(

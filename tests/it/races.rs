@@ -6,6 +6,7 @@ use futures::future::join_all;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tests::{Reply, TestApp};
+use wharfage::domain::account::S3Uid;
 use wharfage::domain::history::Entity;
 
 /// How the calls of a race were answered: how many succeeded, and what the others were told.
@@ -55,7 +56,7 @@ async fn assert_settled(app: &TestApp) {
             .client_accounts(app.client_id(who))
             .await
             .expect("accounts");
-        accounts.extend(own.into_iter().map(|account| account.s3uid));
+        accounts.extend(own.into_iter().map(|account| account.s3uid.to_string()));
     }
     assert_eq!(
         app.cluster_users("NL").await,
@@ -231,7 +232,7 @@ async fn of_many_cancellings_one_succeeds_and_so_with_their_undoing() {
     assert_settled(&app).await;
 }
 
-async fn entries(app: &TestApp, s3uid: &str, action: &str) -> usize {
+async fn entries(app: &TestApp, s3uid: &S3Uid, action: &str) -> usize {
     let history = app
         .context()
         .database

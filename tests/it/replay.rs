@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tests::usage::SetDay;
 use tests::{TestAccount, TestApp};
+use wharfage::domain::account::S3Uid;
 use wharfage::domain::figures::GB_BYTES;
 use wharfage::domain::usage::{Day, OwnCalls, Sample, Stored};
 use wharfage::segments::SegmentKey;
@@ -333,7 +334,7 @@ async fn what_is_not_there_cannot_be_replayed_or_rebuilt() {
         ),
         (
             Which::Account {
-                s3uid: "nobody".into(),
+                s3uid: S3Uid("nobody".into()),
                 from: None,
             },
             "there is no account nobody".into(),
@@ -355,7 +356,7 @@ async fn what_is_not_there_cannot_be_replayed_or_rebuilt() {
     }
     let cases = [
         (
-            Whose::Account("nobody".into()),
+            Whose::Account(S3Uid("nobody".into())),
             "there is no account nobody",
         ),
         (Whose::Location("XX".into()), "there is no location XX"),

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tests::clusters::{Rgw, Subject, code};
 use tests::tap::Moment;
 use tests::{TestAccount, TestApp};
-use wharfage::domain::account::Status;
+use wharfage::domain::account::{S3Uid, Status};
 use wharfage::domain::period::hour_of;
 use wharfage::random::Random;
 
@@ -47,8 +47,14 @@ async fn get(s3: &aws_sdk_s3::Client, bucket: &str, key: &str) -> u64 {
 }
 
 /// What RGW itself has counted under a user: bytes sent, bytes received, requests.
-fn counted(rgw: &Rgw, s3uid: &str) -> (u64, u64, u64) {
-    let usage = rgw.tool(&["usage", "show", "--uid", s3uid, "--show-log-entries=false"]);
+fn counted(rgw: &Rgw, s3uid: &S3Uid) -> (u64, u64, u64) {
+    let usage = rgw.tool(&[
+        "usage",
+        "show",
+        "--uid",
+        s3uid.as_str(),
+        "--show-log-entries=false",
+    ]);
     let usage = usage.expect("the tool answers");
     let total = &usage["summary"][0]["total"];
     let figure = |name: &str| total[name].as_u64().unwrap_or(0);
@@ -60,7 +66,7 @@ fn counted(rgw: &Rgw, s3uid: &str) -> (u64, u64, u64) {
 }
 
 /// The same, once nothing has been added for longer than RGW takes to write it.
-async fn counted_in_the_end(rgw: &Rgw, s3uid: &str) -> (u64, u64, u64) {
+async fn counted_in_the_end(rgw: &Rgw, s3uid: &S3Uid) -> (u64, u64, u64) {
     let mut before = counted(rgw, s3uid);
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_millis(2_500)).await;
@@ -123,8 +129,9 @@ fn stored(rgw: &Rgw, bucket_name: &str) -> Option<u64> {
     )
 }
 
-fn has_user(rgw: &Rgw, s3uid: &str) -> bool {
-    rgw.tool(&["user", "info", "--uid", s3uid]).is_some()
+fn has_user(rgw: &Rgw, s3uid: &S3Uid) -> bool {
+    rgw.tool(&["user", "info", "--uid", s3uid.as_str()])
+        .is_some()
 }
 
 async fn status(app: &TestApp, account: &TestAccount) -> Status {
@@ -149,7 +156,7 @@ async fn an_account_is_ordered_used_metered_billed_and_stopped_over_rgw() {
     let bucket = new_name("flow");
     let order = json!({ "plan_id": plan["plan"]["id"], "bucket_name": bucket });
     let account = app.order_with("client", order).await;
-    let user = rgw.tool(&["user", "info", "--uid", &account.s3uid]);
+    let user = rgw.tool(&["user", "info", "--uid", account.s3uid.as_str()]);
     let user = user.expect("RGW has the user");
     assert_eq!(user["user_quota"]["enabled"], true);
     assert_eq!(user["user_quota"]["max_size"], GIB);
@@ -563,7 +570,7 @@ async fn many_accounts_are_metered_in_two_calls() {
     let cluster = subject.provider();
     let from = hour_of(subject.app.now());
     let subject = &subject;
-    let s3uids: Vec<String> = stream::iter(0..ACCOUNTS)
+    let s3uids: Vec<S3Uid> = stream::iter(0..ACCOUNTS)
         .map(|number| async move {
             let (s3uid, keys) = subject.user(&format!("many-{number}"), None).await;
             let s3 = subject.s3(&keys);
@@ -586,7 +593,7 @@ async fn many_accounts_are_metered_in_two_calls() {
         .await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let to = hour_of(subject.app.now()) + SignedDuration::from_hours(1);
-    let names: Vec<&str> = s3uids.iter().map(String::as_str).collect();
+    let names: Vec<&S3Uid> = s3uids.iter().collect();
     let begun = Instant::now();
     let ((buckets, traffic), calls) = subject
         .app

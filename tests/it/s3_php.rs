@@ -277,7 +277,7 @@ async fn s3_php_takes_the_reference_s_name_of_a_parameter_before_its_alias() {
     };
     let keys = and(json!({ "s3_key": "access_key", "key_type": "secret_key" }));
     let shown = app.call("client", "show_key", keys).await.ok();
-    assert_eq!(shown["s3uid"], one.s3uid);
+    assert_eq!(shown["s3uid"], one.s3uid.as_str());
     assert!(shown["access_key"].is_string() && shown.get("secret_key").is_none());
     let s3 = app.s3("client", &one).await;
     for key in ["alias", "own"] {
@@ -302,7 +302,7 @@ async fn s3_php_takes_the_reference_s_name_of_a_parameter_before_its_alias() {
         json!({ "s3uid": "", "account_id": two.id, "s3_key": "", "key_type": "access_key" });
     assert_eq!(
         app.call("client", "show_key", empty).await.ok()["s3uid"],
-        two.s3uid
+        two.s3uid.as_str()
     );
 }
 

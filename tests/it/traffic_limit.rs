@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tests::tap::Moment;
 use tests::{TestAccount, TestApp};
-use wharfage::domain::account::{Status, Suspension};
+use wharfage::domain::account::{S3Uid, Status, Suspension};
 use wharfage::domain::event::Kind;
 use wharfage::domain::usage::{OwnCalls, Sample};
 use wharfage::segments::SegmentKey;
@@ -61,7 +61,7 @@ fn message(hour: &str) -> String {
 }
 
 /// Whose limit was told, and at how many bytes.
-async fn told(app: &TestApp) -> Vec<(String, Value)> {
+async fn told(app: &TestApp) -> Vec<(S3Uid, Value)> {
     let events = app.context().database.unsent_events(1_000).await;
     let mut events = events.expect("DynamoDB answers");
     events.retain(|event| event.kind == Kind::TrafficLimitReached);

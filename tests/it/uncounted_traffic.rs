@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tests::usage::AccountSamples;
 use tests::{TestAccount, TestApp};
 use wharfage::context::Context;
+use wharfage::domain::account::S3Uid;
 use wharfage::runtime::Entry;
 
 fn uncounted(app: &TestApp) -> Context {
@@ -28,7 +29,7 @@ async fn account(app: &TestApp, context: &Context) -> TestAccount {
     });
     let body = call(app, context, "client", "create_order", order).await;
     TestAccount {
-        s3uid: body["s3uid"].as_str().expect("s3uid").to_owned(),
+        s3uid: S3Uid(body["s3uid"].as_str().expect("s3uid").to_owned()),
         id: body["id"].as_u64().expect("id"),
         location: "DE".into(),
         bucket_name: "my-bucket".into(),

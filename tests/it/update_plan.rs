@@ -8,6 +8,7 @@ use tests::TestApp;
 use tests::contract::{Contract, text};
 use tests::examples::{Example, GoodCall, Scene};
 use tests::usage::SetDay;
+use wharfage::domain::account::S3Uid;
 use wharfage::domain::plan::PlanId;
 use wharfage::domain::usage::{Day, Stored};
 
@@ -105,7 +106,7 @@ async fn update_plan_is_paid_from_the_next_period_on() {
     // Whoever orders now pays the new price.
     let new = json!({ "plan_id": 2, "bucket_name": "new", "location": "DE" });
     let new = app.order_with("client", new).await;
-    let paid = async |app: &TestApp, s3uid: &str| -> Vec<Value> {
+    let paid = async |app: &TestApp, s3uid: &S3Uid| -> Vec<Value> {
         let list = app
             .call("client", "list_invoices", json!({ "s3uid": s3uid }))
             .await

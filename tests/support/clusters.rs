@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use wharfage::cluster::{Keys, StorageProvider};
 use wharfage::config::Provider;
+use wharfage::domain::account::S3Uid;
 use wharfage::domain::bucket_name::BucketName;
 use wharfage::random::Random;
 
@@ -306,8 +307,8 @@ impl Subject {
     }
 
     /// Makes a user of this name with keys of its own.
-    pub async fn user(&self, name: &str, storage_limit_bytes: Option<u64>) -> (String, Keys) {
-        let (s3uid, keys) = (self.name(name), new_keys());
+    pub async fn user(&self, name: &str, storage_limit_bytes: Option<u64>) -> (S3Uid, Keys) {
+        let (s3uid, keys) = (S3Uid(self.name(name)), new_keys());
         self.provider()
             .create_user(&s3uid, &keys, storage_limit_bytes)
             .await

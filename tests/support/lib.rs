@@ -32,6 +32,7 @@ use wharfage::config::Config;
 use wharfage::connectors::Connectors;
 use wharfage::context::Context;
 use wharfage::database::OpenInvoice;
+use wharfage::domain::account::S3Uid;
 use wharfage::domain::client::ClientId;
 use wharfage::domain::invoice::Invoice;
 use wharfage::random::Random;
@@ -99,7 +100,7 @@ pub struct TestApp {
 #[derive(Debug, Clone)]
 pub struct TestAccount {
     /// Its name.
-    pub s3uid: String,
+    pub s3uid: S3Uid,
     /// Its number.
     pub id: u64,
     /// Its location.
@@ -387,7 +388,7 @@ impl TestApp {
     pub async fn order_with(&self, who: &str, parameters: Value) -> TestAccount {
         let body = self.call(who, "create_order", parameters).await.ok();
         TestAccount {
-            s3uid: body["s3uid"].as_str().expect("s3uid").to_owned(),
+            s3uid: S3Uid(body["s3uid"].as_str().expect("s3uid").to_owned()),
             id: body["id"].as_u64().expect("id"),
             location: body["location"].as_str().expect("location").to_owned(),
             bucket_name: body["bucket_name"]

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 use wharfage::database::{Database, Written};
+use wharfage::domain::account::S3Uid;
 use wharfage::domain::usage::{Day, Sample};
 use wharfage::error::Fault;
 use wharfage::segments::Segments;
@@ -12,14 +13,14 @@ pub trait SetDay {
     /// Sets a day of an account.
     fn set_day(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         date: Date,
         day: &Day,
     ) -> impl Future<Output = Result<(), Fault>> + Send;
 }
 
 impl SetDay for Database {
-    async fn set_day(&self, s3uid: &str, date: Date, day: &Day) -> Result<(), Fault> {
+    async fn set_day(&self, s3uid: &S3Uid, date: Date, day: &Day) -> Result<(), Fault> {
         let mut stored = self.usage_on(&[s3uid], date).await?;
         let before = stored.remove(s3uid).and_then(|usage| usage.day);
         let written = self.replace_day(s3uid, date, before.as_ref(), day).await?;
@@ -35,7 +36,7 @@ pub trait AccountSamples {
         &self,
         location: &str,
         shard: u64,
-        s3uid: &str,
+        s3uid: &S3Uid,
         from: Timestamp,
         until: Timestamp,
     ) -> impl Future<Output = Result<Vec<Sample>, Fault>> + Send;
@@ -46,14 +47,14 @@ impl AccountSamples for Segments {
         &self,
         location: &str,
         shard: u64,
-        s3uid: &str,
+        s3uid: &S3Uid,
         from: Timestamp,
         until: Timestamp,
     ) -> Result<Vec<Sample>, Fault> {
         let segments = self.range(location, shard, from, until).await?;
         let samples = segments.iter().flat_map(|segment| segment.iter());
         Ok(samples
-            .filter(|sample| sample.s3uid == s3uid)
+            .filter(|sample| sample.s3uid == *s3uid)
             .cloned()
             .collect())
     }

@@ -11,6 +11,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 use wharfage::database::{Guard, Written};
+use wharfage::domain::account::S3Uid;
 use wharfage::domain::client::Client;
 use wharfage::domain::ledger::{Balances, Cause, Posting};
 
@@ -206,7 +207,7 @@ impl TestApp {
     }
 
     /// An account's item as it is stored, with the attributes that only indexes read.
-    pub async fn account_item(&self, s3uid: &str) -> Value {
+    pub async fn account_item(&self, s3uid: &S3Uid) -> Value {
         let answer = self
             .dynamodb()
             .get_item()
@@ -238,7 +239,7 @@ impl TestApp {
     }
 
     /// Has nothing collected for an account from now on, so that the usage a test sets stays as it is.
-    pub async fn leave_out_of_collection(&self, s3uid: &str) {
+    pub async fn leave_out_of_collection(&self, s3uid: &S3Uid) {
         self.dynamodb()
             .update_item()
             .table_name(&self.stack.environment()["ACCOUNTS_TABLE"])
@@ -323,7 +324,7 @@ impl TestApp {
     }
 
     /// The buckets of a user at a cluster; `None` when there is no such user.
-    pub async fn cluster_buckets(&self, location: &str, s3uid: &str) -> Option<BTreeSet<String>> {
+    pub async fn cluster_buckets(&self, location: &str, s3uid: &S3Uid) -> Option<BTreeSet<String>> {
         let (status, list) = self
             .admin(location, "GET", &format!("users/{s3uid}/buckets"), None)
             .await;

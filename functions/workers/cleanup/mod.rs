@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use wharfage::cluster::{ClusterError, PurgeStep, StorageProvider};
 use wharfage::context::Context;
-use wharfage::domain::account::{Account, ClusterScope, Status};
+use wharfage::domain::account::{Account, ClusterScope, S3Uid, Status};
 use wharfage::domain::bucket_name::BucketName;
 use wharfage::domain::event::Kind;
 use wharfage::domain::history::Actor;
@@ -199,7 +199,7 @@ async fn remove_bucket(
 /// One step of emptying a bucket, and its removal once it is empty. A bucket that is gone is empty.
 async fn empty_and_remove(
     provider: &dyn StorageProvider,
-    s3uid: &str,
+    s3uid: &S3Uid,
     bucket_name: &BucketName,
     max_entries: u32,
 ) -> Result<PurgeStep, ClusterError> {
@@ -348,7 +348,7 @@ async fn end(context: &Context, account: &Account, details: Value) -> Result<(),
 /// Stops the account's keys, in the first step, and names its buckets.
 async fn stop_and_list(
     provider: &dyn StorageProvider,
-    s3uid: &str,
+    s3uid: &S3Uid,
     is_first: bool,
 ) -> Result<Vec<BucketName>, ClusterError> {
     if is_first {

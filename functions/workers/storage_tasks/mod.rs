@@ -58,7 +58,7 @@ async fn handle(context: &Context, body: &str) -> Result<(), Fault> {
             // Its caller still waits, and is better told than kept waiting.
             Some(Err(LiveUsageError::Cluster(error))) => {
                 let fault = error.into_fault("listing buckets");
-                tracing::error!(s3uid, error = %fault, "a bucket list could not be made");
+                tracing::error!(s3uid = s3uid.as_str(), error = %fault, "a bucket list could not be made");
                 Answer::Unavailable
             }
             Some(Err(LiveUsageError::Fault(fault))) => return Err(fault),

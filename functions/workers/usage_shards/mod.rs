@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use wharfage::cluster::Bucket;
 use wharfage::context::Context;
 use wharfage::database::MeteredAccount;
-use wharfage::domain::account::AccountId;
+use wharfage::domain::account::{AccountId, S3Uid};
 use wharfage::domain::bucket_name::BucketName;
 use wharfage::domain::client::ClientId;
 use wharfage::domain::period::{date_of, hour_of};
@@ -117,10 +117,7 @@ async fn collect(
     let now = context.now();
     let cluster = context.clusters.of(&key.location)?;
     let (provider, counts_traffic) = (&cluster.provider, cluster.capabilities().traffic);
-    let s3uids: Vec<&str> = accounts
-        .iter()
-        .map(|account| account.s3uid.as_str())
-        .collect();
+    let s3uids: Vec<&S3Uid> = accounts.iter().map(|account| &account.s3uid).collect();
     let is_in_time = now < key.hour + HOUR + HOUR;
     let (buckets, traffic) = futures::try_join!(
         async {
@@ -151,31 +148,31 @@ async fn collect(
         // What the cluster did not count need not be told apart.
         false => HashMap::new(),
     };
-    let numbers: HashMap<&str, AccountId> = accounts
+    let numbers: HashMap<&S3Uid, AccountId> = accounts
         .iter()
-        .map(|account| (account.s3uid.as_str(), account.id))
+        .map(|account| (&account.s3uid, account.id))
         .collect();
     let clients = clients(context, key, &s3uids).await?;
     let mut samples = samples(key.hour, &s3uids, buckets, traffic);
     for sample in &mut samples {
-        sample.account_id = numbers.get(sample.s3uid.as_str()).copied();
+        sample.account_id = numbers.get(&sample.s3uid).copied();
         sample.client_id = clients.get(&sample.s3uid).copied();
         let of = (sample.s3uid.clone(), sample.bucket_name.clone());
         sample.own = own.get(&of).copied();
     }
     // However late it is: an account that ended in the hour had nothing stored at its end.
-    let ended: HashSet<&str> = accounts
+    let ended: HashSet<&S3Uid> = accounts
         .iter()
         .filter(|account| {
             account
                 .metered_until
                 .is_some_and(|until| until < key.hour + HOUR)
         })
-        .map(|account| account.s3uid.as_str())
+        .map(|account| &account.s3uid)
         .collect();
     for sample in samples
         .iter_mut()
-        .filter(|sample| ended.contains(sample.s3uid.as_str()))
+        .filter(|sample| ended.contains(&sample.s3uid))
     {
         sample.stored_bytes = Some(0);
     }
@@ -186,15 +183,15 @@ async fn collect(
 async fn clients(
     context: &Context,
     key: &SegmentKey,
-    s3uids: &[&str],
-) -> Result<HashMap<String, ClientId>, Fault> {
+    s3uids: &[&S3Uid],
+) -> Result<HashMap<S3Uid, ClientId>, Fault> {
     let before = context.segments.get(&hour_before(key)).await?;
-    let mut clients: HashMap<String, ClientId> = before
+    let mut clients: HashMap<S3Uid, ClientId> = before
         .iter()
         .flat_map(|segment| segment.iter())
         .filter_map(|sample| Some((sample.s3uid.clone(), sample.client_id?)))
         .collect();
-    let unknown: Vec<&str> = s3uids
+    let unknown: Vec<&S3Uid> = s3uids
         .iter()
         .copied()
         .filter(|s3uid| !clients.contains_key(*s3uid))
@@ -221,15 +218,15 @@ fn hour_before(key: &SegmentKey) -> SegmentKey {
 /// without `traffic`, what moved.
 fn samples(
     hour: Timestamp,
-    s3uids: &[&str],
-    buckets: Option<Vec<(String, Bucket)>>,
+    s3uids: &[&S3Uid],
+    buckets: Option<Vec<(S3Uid, Bucket)>>,
     traffic: Option<Vec<TrafficHour>>,
 ) -> Vec<Sample> {
     let is_in_time = buckets.is_some();
     let nothing_moved = traffic.is_some().then_some(0);
-    let mut rows: HashMap<String, BTreeMap<BucketName, Sample>> = HashMap::new();
-    let empty = |s3uid: &str, bucket_name: &str| Sample {
-        s3uid: s3uid.to_owned(),
+    let mut rows: HashMap<S3Uid, BTreeMap<BucketName, Sample>> = HashMap::new();
+    let empty = |s3uid: &S3Uid, bucket_name: &str| Sample {
+        s3uid: s3uid.clone(),
         bucket_name: bucket_name.to_owned(),
         hour,
         stored_bytes: is_in_time.then_some(0),
@@ -284,7 +281,7 @@ async fn names_with_news<'a>(
     context: &Context,
     key: &SegmentKey,
     segment: &'a [Sample],
-) -> Result<Vec<&'a str>, Fault> {
+) -> Result<Vec<&'a S3Uid>, Fault> {
     let mut names = names(segment);
     let before = hour_before(key);
     if date_of(before.hour) == date_of(key.hour)
@@ -314,8 +311,8 @@ impl AccountHour {
 }
 
 /// The accounts of a segment.
-fn hours(segment: &[Sample]) -> HashMap<&str, AccountHour> {
-    let mut hours: HashMap<&str, AccountHour> = HashMap::new();
+fn hours(segment: &[Sample]) -> HashMap<&S3Uid, AccountHour> {
+    let mut hours: HashMap<&S3Uid, AccountHour> = HashMap::new();
     for sample in segment {
         let hour = hours.entry(&sample.s3uid).or_default();
         if let Some(bytes) = sample.stored_bytes {
@@ -338,7 +335,11 @@ mod tests {
         Timestamp::from_second(hour * 3_600).expect("time")
     }
 
-    fn bucket(s3uid: &str, name: &str, stored_bytes: u64) -> (String, Bucket) {
+    fn uid(s3uid: &str) -> S3Uid {
+        S3Uid(s3uid.into())
+    }
+
+    fn bucket(s3uid: &str, name: &str, stored_bytes: u64) -> (S3Uid, Bucket) {
         let bucket = Bucket {
             name: name.into(),
             created_at: at(0),
@@ -347,12 +348,12 @@ mod tests {
             noncurrent_bytes: Some(0),
             multipart_bytes: Some(0),
         };
-        (s3uid.into(), bucket)
+        (uid(s3uid), bucket)
     }
 
     fn moved(s3uid: &str, bucket_name: &str, hour: i64, bytes_sent: u64) -> TrafficHour {
         TrafficHour {
-            s3uid: s3uid.into(),
+            s3uid: uid(s3uid),
             bucket_name: bucket_name.into(),
             hour: at(hour),
             bytes_sent,
@@ -389,7 +390,7 @@ mod tests {
             moved("a", "gone", 3, 20),
             moved("a", "x", 4, 99),
         ];
-        let samples = samples(at(3), &["b", "a"], Some(buckets), Some(traffic));
+        let samples = samples(at(3), &[&uid("b"), &uid("a")], Some(buckets), Some(traffic));
         let expected: [Row<'_>; 4] = [
             ("b", "", Some(0), Some(0)),
             ("a", "gone", Some(0), Some(20)),
@@ -399,7 +400,7 @@ mod tests {
         assert_eq!(rows(&samples), expected);
         let of_a: Vec<&Sample> = samples
             .iter()
-            .filter(|sample| sample.s3uid == "a")
+            .filter(|sample| sample.s3uid.as_str() == "a")
             .collect();
         assert_eq!(metering::buckets(of_a), Some(2));
     }
@@ -407,7 +408,7 @@ mod tests {
     #[test]
     fn an_hour_collected_late_tells_traffic_only() {
         let traffic = vec![moved("a", "x", 3, 10)];
-        let samples = samples(at(3), &["a", "b"], None, Some(traffic));
+        let samples = samples(at(3), &[&uid("a"), &uid("b")], None, Some(traffic));
         let expected = [("a", "x", None, Some(10)), ("b", "", None, Some(0))];
         assert_eq!(rows(&samples), expected);
         assert_eq!(metering::buckets(&samples), None);
@@ -415,10 +416,15 @@ mod tests {
 
     #[test]
     fn where_traffic_is_not_counted_it_is_unknown_rather_than_none() {
-        let in_time = samples(at(3), &["a", "b"], Some(vec![bucket("a", "x", 7)]), None);
+        let in_time = samples(
+            at(3),
+            &[&uid("a"), &uid("b")],
+            Some(vec![bucket("a", "x", 7)]),
+            None,
+        );
         let expected = [("a", "x", Some(7), None), ("b", "", Some(0), None)];
         assert_eq!(rows(&in_time), expected);
-        let late = samples(at(3), &["a"], None, None);
+        let late = samples(at(3), &[&uid("a")], None, None);
         assert_eq!(rows(&late), [("a", "", None, None)]);
     }
 
@@ -428,7 +434,7 @@ mod tests {
         let one_of = |state: usize, hour: i64| Sample {
             stored_bytes: told[state % 3],
             requests: Some(u64::from(state >= 3)),
-            ..samples(at(hour), &["a"], None, None).remove(0)
+            ..samples(at(hour), &[&uid("a")], None, None).remove(0)
         };
         let mut left_out = 0;
         for states in 0..6_usize.pow(4) {
@@ -436,8 +442,8 @@ mod tests {
                 .map(|hour| one_of(states / 6_usize.pow(hour) % 6, i64::from(hour)))
                 .collect();
             for hour in 1..4 {
-                let before = hours(&day[hour - 1..hour])["a"];
-                if !hours(&day[hour..=hour])["a"].adds_nothing_after(before) {
+                let before = hours(&day[hour - 1..hour])[&uid("a")];
+                if !hours(&day[hour..=hour])[&uid("a")].adds_nothing_after(before) {
                     continue;
                 }
                 left_out += 1;

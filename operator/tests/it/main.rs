@@ -188,7 +188,7 @@ async fn services_that_cannot_answer_end_with_3() {
     let endpoint = &system.app.stack.environment()["AWS_ENDPOINT_URL_S3"];
     let unreachable = text.replace(endpoint, "http://127.0.0.1:1");
     std::fs::write(&system.environment, unreachable).expect("written");
-    let arguments = ["replay", "--account", &system.account.s3uid];
+    let arguments = ["replay", "--account", system.account.s3uid.as_str()];
     let (status, printed, text) = system.operator(&arguments).await;
     assert_eq!((status, printed.as_str()), (3, ""));
     assert!(

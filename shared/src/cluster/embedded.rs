@@ -15,6 +15,7 @@ use super::http::{repeated, segment, send_json};
 use super::secrets::{ClusterSecret, Secrets, Token};
 use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider};
 use crate::config::Location;
+use crate::domain::account::S3Uid;
 use crate::domain::bucket_name::BucketName;
 use crate::domain::task::LockedObject;
 use crate::domain::usage::{RequestClasses, TrafficHour};
@@ -152,11 +153,15 @@ impl Embedded {
         }
     }
 
-    async fn check_owner(&self, s3uid: &str, bucket_name: &BucketName) -> Result<(), ClusterError> {
+    async fn check_owner(
+        &self,
+        s3uid: &S3Uid,
+        bucket_name: &BucketName,
+    ) -> Result<(), ClusterError> {
         let row: BucketRow = self
             .call("GET", &format!("/buckets/{}", segment(bucket_name)), None)
             .await?;
-        if row.owner.as_deref() == Some(s3uid) {
+        if row.owner.as_deref() == Some(s3uid.as_str()) {
             return Ok(());
         }
         Err(ClusterError::Refused {
@@ -177,7 +182,7 @@ impl StorageProvider for Embedded {
 
     async fn create_user(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         keys: &Keys,
         storage_limit_bytes: Option<u64>,
     ) -> Result<(), ClusterError> {
@@ -187,14 +192,22 @@ impl StorageProvider for Embedded {
             "secret_key": keys.secret_key.expose_secret(),
             "quota_bytes": storage_limit_bytes,
         });
-        self.call::<Value>("PUT", &format!("/users/{}", segment(s3uid)), Some(&body))
-            .await?;
+        self.call::<Value>(
+            "PUT",
+            &format!("/users/{}", segment(s3uid.as_str())),
+            Some(&body),
+        )
+        .await?;
         Ok(())
     }
 
-    async fn delete_user(&self, s3uid: &str) -> Result<(), ClusterError> {
+    async fn delete_user(&self, s3uid: &S3Uid) -> Result<(), ClusterError> {
         match self
-            .call::<Value>("DELETE", &format!("/users/{}", segment(s3uid)), None)
+            .call::<Value>(
+                "DELETE",
+                &format!("/users/{}", segment(s3uid.as_str())),
+                None,
+            )
             .await
         {
             Err(error) if !error.is("NoSuchUser") => Err(error),
@@ -204,52 +217,68 @@ impl StorageProvider for Embedded {
 
     async fn set_storage_limit(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         storage_limit_bytes: Option<u64>,
     ) -> Result<(), ClusterError> {
         let body = json!({ "quota_bytes": storage_limit_bytes });
-        self.call::<Value>("PATCH", &format!("/users/{}", segment(s3uid)), Some(&body))
-            .await?;
+        self.call::<Value>(
+            "PATCH",
+            &format!("/users/{}", segment(s3uid.as_str())),
+            Some(&body),
+        )
+        .await?;
         Ok(())
     }
 
-    async fn add_key(&self, s3uid: &str, keys: &Keys) -> Result<(), ClusterError> {
+    async fn add_key(&self, s3uid: &S3Uid, keys: &Keys) -> Result<(), ClusterError> {
         let body = json!({ "secret_key": keys.secret_key.expose_secret() });
         let path = format!(
             "/users/{}/keys/{}",
-            segment(s3uid),
+            segment(s3uid.as_str()),
             segment(&keys.access_key)
         );
         self.call::<Value>("PUT", &path, Some(&body)).await?;
         Ok(())
     }
 
-    async fn remove_key(&self, s3uid: &str, access_key: &str) -> Result<(), ClusterError> {
-        let path = format!("/users/{}/keys/{}", segment(s3uid), segment(access_key));
+    async fn remove_key(&self, s3uid: &S3Uid, access_key: &str) -> Result<(), ClusterError> {
+        let path = format!(
+            "/users/{}/keys/{}",
+            segment(s3uid.as_str()),
+            segment(access_key)
+        );
         self.call::<Value>("DELETE", &path, None).await?;
         Ok(())
     }
 
-    async fn set_suspended(&self, s3uid: &str, is_suspended: bool) -> Result<(), ClusterError> {
+    async fn set_suspended(&self, s3uid: &S3Uid, is_suspended: bool) -> Result<(), ClusterError> {
         let body = json!({ "suspended": is_suspended });
-        self.call::<Value>("PATCH", &format!("/users/{}", segment(s3uid)), Some(&body))
-            .await?;
+        self.call::<Value>(
+            "PATCH",
+            &format!("/users/{}", segment(s3uid.as_str())),
+            Some(&body),
+        )
+        .await?;
         Ok(())
     }
 
     async fn create_bucket(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         bucket_name: &BucketName,
     ) -> Result<(), ClusterError> {
-        let path = format!("/users/{}/buckets/{}", segment(s3uid), segment(bucket_name));
+        let path = format!(
+            "/users/{}/buckets/{}",
+            segment(s3uid.as_str()),
+            segment(bucket_name)
+        );
         self.call::<Value>("PUT", &path, None).await?;
         Ok(())
     }
 
     async fn delete_bucket(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         bucket_name: &BucketName,
     ) -> Result<(), ClusterError> {
         self.check_owner(s3uid, bucket_name).await?;
@@ -262,9 +291,13 @@ impl StorageProvider for Embedded {
         Ok(())
     }
 
-    async fn buckets(&self, s3uid: &str) -> Result<Vec<Bucket>, ClusterError> {
+    async fn buckets(&self, s3uid: &S3Uid) -> Result<Vec<Bucket>, ClusterError> {
         let list: BucketList = self
-            .call("GET", &format!("/users/{}/buckets", segment(s3uid)), None)
+            .call(
+                "GET",
+                &format!("/users/{}/buckets", segment(s3uid.as_str())),
+                None,
+            )
             .await?;
         Ok(list
             .buckets
@@ -273,7 +306,7 @@ impl StorageProvider for Embedded {
             .collect())
     }
 
-    async fn buckets_of(&self, s3uids: &[&str]) -> Result<Vec<(String, Bucket)>, ClusterError> {
+    async fn buckets_of(&self, s3uids: &[&S3Uid]) -> Result<Vec<(S3Uid, Bucket)>, ClusterError> {
         let mut buckets = Vec::new();
         for uids in s3uids.chunks(UIDS_AT_ONCE) {
             let list: BucketList = self
@@ -281,7 +314,7 @@ impl StorageProvider for Embedded {
                 .await?;
             buckets.extend(list.buckets.into_iter().filter_map(|mut row| {
                 let owner = row.owner.take()?;
-                Some((owner, row.into_bucket()))
+                Some((S3Uid(owner), row.into_bucket()))
             }));
         }
         Ok(buckets)
@@ -289,7 +322,7 @@ impl StorageProvider for Embedded {
 
     async fn purge_bucket(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         bucket_name: &BucketName,
         max_entries: u32,
     ) -> Result<PurgeStep, ClusterError> {
@@ -314,7 +347,7 @@ impl StorageProvider for Embedded {
 
     async fn traffic(
         &self,
-        s3uids: &[&str],
+        s3uids: &[&S3Uid],
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<TrafficHour>, ClusterError> {
@@ -323,7 +356,7 @@ impl StorageProvider for Embedded {
             let body = json!({ "from": from, "to": to, "uids": uids });
             let usage: Usage = self.call("POST", "/usage", Some(&body)).await?;
             hours.extend(usage.entries.into_iter().map(|entry| TrafficHour {
-                s3uid: entry.uid,
+                s3uid: S3Uid(entry.uid),
                 bucket_name: entry.bucket.into(),
                 hour: entry.hour,
                 bytes_sent: entry.bytes_sent,
@@ -335,9 +368,13 @@ impl StorageProvider for Embedded {
         Ok(hours)
     }
 
-    async fn forget_traffic(&self, s3uid: &str) -> Result<(), ClusterError> {
-        self.call::<Value>("DELETE", &format!("/users/{}/usage", segment(s3uid)), None)
-            .await?;
+    async fn forget_traffic(&self, s3uid: &S3Uid) -> Result<(), ClusterError> {
+        self.call::<Value>(
+            "DELETE",
+            &format!("/users/{}/usage", segment(s3uid.as_str())),
+            None,
+        )
+        .await?;
         Ok(())
     }
 }

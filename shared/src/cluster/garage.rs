@@ -39,6 +39,7 @@ use super::http::{repeated, segment, send_json};
 use super::secrets::{ClusterSecret, Secrets, Token};
 use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider};
 use crate::config::Location;
+use crate::domain::account::S3Uid;
 use crate::domain::bucket_name::BucketName;
 use crate::domain::usage::TrafficHour;
 use crate::outside::Outside;
@@ -107,7 +108,7 @@ struct KeyBucket {
 
 /// An account, as its service key tells.
 struct User {
-    s3uid: String,
+    s3uid: S3Uid,
     record: Record,
     service_secret: SecretString,
     bucket_ids: Vec<String>,
@@ -192,7 +193,7 @@ fn count(counter: i64) -> u64 {
     u64::try_from(counter).unwrap_or(0)
 }
 
-fn service_key(s3uid: &str) -> String {
+fn service_key(s3uid: &S3Uid) -> String {
     format!("{SERVICE_KEY}{s3uid}")
 }
 
@@ -295,7 +296,7 @@ impl Garage {
         }
     }
 
-    async fn user(&self, s3uid: &str) -> Result<User, ClusterError> {
+    async fn user(&self, s3uid: &S3Uid) -> Result<User, ClusterError> {
         let service_key = service_key(s3uid);
         let info = self.key(&service_key).await?.ok_or_else(no_such_user)?;
         let unreadable = |what: &str| {
@@ -314,7 +315,7 @@ impl Garage {
         let mut own = Vec::new();
         for access_key in &user.record.keys {
             let key = self.key(access_key).await?;
-            if key.is_some_and(|key| key.name == user.s3uid) {
+            if key.is_some_and(|key| key.name == user.s3uid.as_str()) {
                 own.push(access_key.clone());
             }
         }
@@ -366,14 +367,17 @@ impl Garage {
     }
 
     /// Makes one of the account's own keys, if it is not there already.
-    async fn import_own(&self, s3uid: &str, keys: &Keys) -> Result<(), ClusterError> {
+    async fn import_own(&self, s3uid: &S3Uid, keys: &Keys) -> Result<(), ClusterError> {
         let secret_key = keys.secret_key.expose_secret();
-        match self.import(&keys.access_key, secret_key, s3uid).await {
+        match self
+            .import(&keys.access_key, secret_key, s3uid.as_str())
+            .await
+        {
             Err(error) if error.is("KeyAlreadyExists") => {}
             imported => return imported,
         }
         let is_the_same = |key: KeyInfo| {
-            key.name == s3uid
+            key.name == s3uid.as_str()
                 && key
                     .secret_access_key
                     .is_some_and(|secret| secret.expose_secret() == secret_key)
@@ -445,10 +449,13 @@ impl Garage {
     /// A bucket of this account; anybody else's is none.
     async fn own_bucket(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         bucket_name: &BucketName,
     ) -> Result<BucketInfo, ClusterError> {
-        let is_own = |info: &BucketInfo| info.owner().is_some_and(|(owner, _)| owner == s3uid);
+        let is_own = |info: &BucketInfo| {
+            info.owner()
+                .is_some_and(|(owner, _)| owner == s3uid.as_str())
+        };
         let operation = format!("GetBucketInfo?globalAlias={}", segment(bucket_name));
         match self.get::<BucketInfo>(&operation).await {
             Ok(info) if is_own(&info) => return Ok(info),
@@ -537,7 +544,7 @@ impl StorageProvider for Garage {
 
     async fn create_user(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         keys: &Keys,
         storage_limit_bytes: Option<u64>,
     ) -> Result<(), ClusterError> {
@@ -572,7 +579,7 @@ impl StorageProvider for Garage {
 
     async fn set_storage_limit(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         storage_limit_bytes: Option<u64>,
     ) -> Result<(), ClusterError> {
         let mut user = self.user(s3uid).await?;
@@ -583,7 +590,7 @@ impl StorageProvider for Garage {
             .await
     }
 
-    async fn add_key(&self, s3uid: &str, keys: &Keys) -> Result<(), ClusterError> {
+    async fn add_key(&self, s3uid: &S3Uid, keys: &Keys) -> Result<(), ClusterError> {
         let mut user = self.user(s3uid).await?;
         if !user.record.keys.contains(&keys.access_key) {
             user.record.keys.push(keys.access_key.clone());
@@ -599,13 +606,13 @@ impl StorageProvider for Garage {
         Ok(())
     }
 
-    async fn remove_key(&self, s3uid: &str, access_key: &str) -> Result<(), ClusterError> {
+    async fn remove_key(&self, s3uid: &S3Uid, access_key: &str) -> Result<(), ClusterError> {
         let mut user = match self.user(s3uid).await {
             Err(error) if error.is("NoSuchUser") => return Ok(()),
             user => user?,
         };
         let key = self.key(access_key).await?;
-        if key.is_some_and(|key| key.name == s3uid) {
+        if key.is_some_and(|key| key.name == s3uid.as_str()) {
             self.delete_key(access_key).await?;
         }
         if user.record.keys.iter().any(|key| key == access_key) {
@@ -615,7 +622,7 @@ impl StorageProvider for Garage {
         Ok(())
     }
 
-    async fn delete_user(&self, s3uid: &str) -> Result<(), ClusterError> {
+    async fn delete_user(&self, s3uid: &S3Uid) -> Result<(), ClusterError> {
         let user = match self.user(s3uid).await {
             Err(error) if error.is("NoSuchUser") => return Ok(()),
             user => user?,
@@ -630,7 +637,7 @@ impl StorageProvider for Garage {
         self.delete_key(&user.service_key()).await
     }
 
-    async fn set_suspended(&self, s3uid: &str, is_suspended: bool) -> Result<(), ClusterError> {
+    async fn set_suspended(&self, s3uid: &S3Uid, is_suspended: bool) -> Result<(), ClusterError> {
         let mut user = self.user(s3uid).await?;
         if user.record.is_suspended != is_suspended {
             user.record.is_suspended = is_suspended;
@@ -644,7 +651,7 @@ impl StorageProvider for Garage {
 
     async fn create_bucket(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         bucket_name: &BucketName,
     ) -> Result<(), ClusterError> {
         let mut user = self.user(s3uid).await?;
@@ -683,7 +690,7 @@ impl StorageProvider for Garage {
 
     async fn delete_bucket(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         bucket_name: &BucketName,
     ) -> Result<(), ClusterError> {
         let info = self.own_bucket(s3uid, bucket_name).await?;
@@ -695,7 +702,7 @@ impl StorageProvider for Garage {
         self.post(&operation, &Value::Null).await
     }
 
-    async fn buckets(&self, s3uid: &str) -> Result<Vec<Bucket>, ClusterError> {
+    async fn buckets(&self, s3uid: &S3Uid) -> Result<Vec<Bucket>, ClusterError> {
         let user = self.user(s3uid).await?;
         let infos = self.infos(&user).await?;
         self.refresh_shares(&infos.iter().collect::<Vec<_>>(), &user.record)
@@ -705,7 +712,7 @@ impl StorageProvider for Garage {
         Ok(buckets)
     }
 
-    async fn buckets_of(&self, s3uids: &[&str]) -> Result<Vec<(String, Bucket)>, ClusterError> {
+    async fn buckets_of(&self, s3uids: &[&S3Uid]) -> Result<Vec<(S3Uid, Bucket)>, ClusterError> {
         let mut buckets = Vec::new();
         if s3uids.len() <= FEW_ACCOUNTS {
             for s3uid in s3uids {
@@ -716,7 +723,7 @@ impl StorageProvider for Garage {
             }
             return Ok(buckets);
         }
-        let wanted: HashSet<&str> = s3uids.iter().copied().collect();
+        let wanted: HashSet<&str> = s3uids.iter().map(|s3uid| s3uid.as_str()).collect();
         let all = self.all_buckets().await?;
         let mut by_owner: BTreeMap<&str, (&str, Vec<&BucketInfo>)> = BTreeMap::new();
         for info in &all {
@@ -734,7 +741,7 @@ impl StorageProvider for Garage {
             buckets.extend(
                 infos
                     .iter()
-                    .map(|info| (owner.to_owned(), info.to_bucket())),
+                    .map(|info| (S3Uid(owner.to_owned()), info.to_bucket())),
             );
         }
         Ok(buckets)
@@ -742,7 +749,7 @@ impl StorageProvider for Garage {
 
     async fn purge_bucket(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         bucket_name: &BucketName,
         max_entries: u32,
     ) -> Result<PurgeStep, ClusterError> {
@@ -823,14 +830,14 @@ impl StorageProvider for Garage {
 
     async fn traffic(
         &self,
-        _s3uids: &[&str],
+        _s3uids: &[&S3Uid],
         _from: Timestamp,
         _to: Timestamp,
     ) -> Result<Vec<TrafficHour>, ClusterError> {
         Err(refused("NotImplemented", "Garage counts no traffic"))
     }
 
-    async fn forget_traffic(&self, _s3uid: &str) -> Result<(), ClusterError> {
+    async fn forget_traffic(&self, _s3uid: &S3Uid) -> Result<(), ClusterError> {
         Ok(())
     }
 }

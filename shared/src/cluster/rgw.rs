@@ -56,6 +56,7 @@ use super::files::{decode, refusal, s3_client};
 use super::secrets::{ClusterSecret, Secrets, visible};
 use super::{Bucket, Capabilities, ClusterError, Keys, PurgeStep, StorageProvider, doubt};
 use crate::config::Location;
+use crate::domain::account::S3Uid;
 use crate::domain::bucket_name::BucketName;
 use crate::domain::task::LockedObject;
 use crate::domain::usage::{RequestClass, RequestClasses, TrafficHour};
@@ -398,13 +399,13 @@ impl Rgw {
         }
     }
 
-    async fn user(&self, s3uid: &str) -> Result<User, ClusterError> {
-        self.ask("user", &[("uid", s3uid)]).await
+    async fn user(&self, s3uid: &S3Uid) -> Result<User, ClusterError> {
+        self.ask("user", &[("uid", s3uid.as_str())]).await
     }
 
     async fn enable_quota(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         storage_limit_bytes: Option<u64>,
     ) -> Result<(), ClusterError> {
         let quota = json!({
@@ -413,7 +414,11 @@ impl Rgw {
             "max_objects": -1,
             "check_on_raw": true,
         });
-        let query = [("quota", ""), ("quota-type", "user"), ("uid", s3uid)];
+        let query = [
+            ("quota", ""),
+            ("quota-type", "user"),
+            ("uid", s3uid.as_str()),
+        ];
         self.bounded_call("PUT", "user", &query, Some(&quota), ANSWER_MAX_BYTES)
             .await?;
         Ok(())
@@ -422,11 +427,11 @@ impl Rgw {
     /// A bucket of this account; anybody else's is none.
     async fn own_bucket(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         bucket_name: &BucketName,
     ) -> Result<BucketStats, ClusterError> {
         let bucket: BucketStats = self.ask("bucket", &[("bucket", bucket_name)]).await?;
-        if bucket.owner == s3uid {
+        if bucket.owner == s3uid.as_str() {
             return Ok(bucket);
         }
         Err(refused("NoSuchBucket"))
@@ -437,7 +442,7 @@ impl Rgw {
         &self,
         resource: &str,
         query: Query<'_>,
-        s3uids: &[&str],
+        s3uids: &[&S3Uid],
         keep: impl Fn(T) -> Vec<I>,
     ) -> Result<Vec<I>, ClusterError>
     where
@@ -463,7 +468,7 @@ impl Rgw {
             .iter()
             .map(|s3uid| async move {
                 let mut query = query.to_vec();
-                query.push(("uid", s3uid));
+                query.push(("uid", s3uid.as_str()));
                 self.ask(resource, &query).await.map(keep)
             })
             .collect();
@@ -864,7 +869,7 @@ fn traffic_of(
             let total = hours
                 .entry((entry.user.clone(), bucket_name.clone(), hour))
                 .or_insert_with(|| TrafficHour {
-                    s3uid: entry.user.clone(),
+                    s3uid: S3Uid(entry.user.clone()),
                     bucket_name: bucket_name.into(),
                     hour,
                     bytes_sent: 0,
@@ -896,13 +901,13 @@ impl StorageProvider for Rgw {
 
     async fn create_user(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         keys: &Keys,
         storage_limit_bytes: Option<u64>,
     ) -> Result<(), ClusterError> {
         let query = [
-            ("uid", s3uid),
-            ("display-name", s3uid),
+            ("uid", s3uid.as_str()),
+            ("display-name", s3uid.as_str()),
             ("access-key", keys.access_key.as_str()),
             ("secret-key", keys.secret_key.expose_secret()),
         ];
@@ -929,18 +934,18 @@ impl StorageProvider for Rgw {
 
     async fn set_storage_limit(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         storage_limit_bytes: Option<u64>,
     ) -> Result<(), ClusterError> {
         if storage_limit_bytes.is_some() {
             // The quota is compared with the user's statistics, which stand still until they are brought up to date.
-            let query = [("uid", s3uid), ("stats", "True"), ("sync", "True")];
+            let query = [("uid", s3uid.as_str()), ("stats", "True"), ("sync", "True")];
             self.call("GET", "user", &query).await?;
         }
         self.enable_quota(s3uid, storage_limit_bytes).await
     }
 
-    async fn add_key(&self, s3uid: &str, keys: &Keys) -> Result<(), ClusterError> {
+    async fn add_key(&self, s3uid: &S3Uid, keys: &Keys) -> Result<(), ClusterError> {
         let user = self.user(s3uid).await?;
         if let Some(key) = user.keys.iter().find(|k| k.access_key == keys.access_key) {
             return if key.is(keys) {
@@ -951,7 +956,7 @@ impl StorageProvider for Rgw {
         }
         let query = [
             ("key", ""),
-            ("uid", s3uid),
+            ("uid", s3uid.as_str()),
             ("access-key", keys.access_key.as_str()),
             ("secret-key", keys.secret_key.expose_secret()),
         ];
@@ -959,7 +964,7 @@ impl StorageProvider for Rgw {
         Ok(())
     }
 
-    async fn remove_key(&self, s3uid: &str, access_key: &str) -> Result<(), ClusterError> {
+    async fn remove_key(&self, s3uid: &S3Uid, access_key: &str) -> Result<(), ClusterError> {
         let user = match self.user(s3uid).await {
             Err(error) if error.is("NoSuchUser") => return Ok(()),
             user => user?,
@@ -968,7 +973,11 @@ impl StorageProvider for Rgw {
         if !user.keys.iter().any(|key| key.access_key == access_key) {
             return Ok(());
         }
-        let query = [("key", ""), ("uid", s3uid), ("access-key", access_key)];
+        let query = [
+            ("key", ""),
+            ("uid", s3uid.as_str()),
+            ("access-key", access_key),
+        ];
         let Err(error) = self.call("DELETE", "user", &query).await else {
             return Ok(());
         };
@@ -984,8 +993,11 @@ impl StorageProvider for Rgw {
         }
     }
 
-    async fn delete_user(&self, s3uid: &str) -> Result<(), ClusterError> {
-        match self.call("DELETE", "user", &[("uid", s3uid)]).await {
+    async fn delete_user(&self, s3uid: &S3Uid) -> Result<(), ClusterError> {
+        match self
+            .call("DELETE", "user", &[("uid", s3uid.as_str())])
+            .await
+        {
             Err(error) if error.is("NoSuchUser") => Ok(()),
             Err(error) if error.is("BucketAlreadyExists") => Err(refused("UserNotEmpty")),
             Err(error) => Err(error),
@@ -993,16 +1005,20 @@ impl StorageProvider for Rgw {
         }
     }
 
-    async fn set_suspended(&self, s3uid: &str, is_suspended: bool) -> Result<(), ClusterError> {
+    async fn set_suspended(&self, s3uid: &S3Uid, is_suspended: bool) -> Result<(), ClusterError> {
         let suspended = if is_suspended { "1" } else { "0" };
-        self.call("POST", "user", &[("uid", s3uid), ("suspended", suspended)])
-            .await?;
+        self.call(
+            "POST",
+            "user",
+            &[("uid", s3uid.as_str()), ("suspended", suspended)],
+        )
+        .await?;
         Ok(())
     }
 
     async fn create_bucket(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         bucket_name: &BucketName,
     ) -> Result<(), ClusterError> {
         let user = self.user(s3uid).await?;
@@ -1026,7 +1042,7 @@ impl StorageProvider for Rgw {
 
     async fn delete_bucket(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         bucket_name: &BucketName,
     ) -> Result<(), ClusterError> {
         if self
@@ -1042,9 +1058,9 @@ impl StorageProvider for Rgw {
         Ok(())
     }
 
-    async fn buckets(&self, s3uid: &str) -> Result<Vec<Bucket>, ClusterError> {
+    async fn buckets(&self, s3uid: &S3Uid) -> Result<Vec<Bucket>, ClusterError> {
         let stats: Vec<BucketStats> = self
-            .ask("bucket", &[("uid", s3uid), ("stats", "True")])
+            .ask("bucket", &[("uid", s3uid.as_str()), ("stats", "True")])
             .await?;
         if stats.is_empty() {
             // Nobody's buckets are listed as those of somebody who has none.
@@ -1055,14 +1071,14 @@ impl StorageProvider for Rgw {
         Ok(buckets)
     }
 
-    async fn buckets_of(&self, s3uids: &[&str]) -> Result<Vec<(String, Bucket)>, ClusterError> {
-        let wanted: HashSet<&str> = s3uids.iter().copied().collect();
+    async fn buckets_of(&self, s3uids: &[&S3Uid]) -> Result<Vec<(S3Uid, Bucket)>, ClusterError> {
+        let wanted: HashSet<&str> = s3uids.iter().map(|s3uid| s3uid.as_str()).collect();
         self.of_several("bucket", &[("stats", "True")], s3uids, |stats| {
             let stats: Vec<BucketStats> = stats;
             stats
                 .into_iter()
                 .filter(|bucket| wanted.contains(bucket.owner.as_str()))
-                .map(|bucket| (bucket.owner.clone(), bucket.into_bucket()))
+                .map(|bucket| (S3Uid(bucket.owner.clone()), bucket.into_bucket()))
                 .collect()
         })
         .await
@@ -1070,7 +1086,7 @@ impl StorageProvider for Rgw {
 
     async fn purge_bucket(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         bucket_name: &BucketName,
         max_entries: u32,
     ) -> Result<PurgeStep, ClusterError> {
@@ -1141,12 +1157,12 @@ impl StorageProvider for Rgw {
 
     async fn traffic(
         &self,
-        s3uids: &[&str],
+        s3uids: &[&S3Uid],
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<TrafficHour>, ClusterError> {
         let (start, end) = (usage_time(from), usage_time(to));
-        let wanted: HashSet<&str> = s3uids.iter().copied().collect();
+        let wanted: HashSet<&str> = s3uids.iter().map(|s3uid| s3uid.as_str()).collect();
         let query = [
             ("start", start.as_str()),
             ("end", end.as_str()),
@@ -1159,12 +1175,13 @@ impl StorageProvider for Rgw {
         .await
     }
 
-    async fn forget_traffic(&self, s3uid: &str) -> Result<(), ClusterError> {
+    async fn forget_traffic(&self, s3uid: &S3Uid) -> Result<(), ClusterError> {
         // Without a uid it would be everybody's.
-        if s3uid.is_empty() {
+        if s3uid.as_str().is_empty() {
             return Ok(());
         }
-        self.call("DELETE", "usage", &[("uid", s3uid)]).await?;
+        self.call("DELETE", "usage", &[("uid", s3uid.as_str())])
+            .await?;
         Ok(())
     }
 }
@@ -1276,7 +1293,7 @@ mod tests {
         let hour = at(1_795_370_400);
         let hours = traffic_of(usage, &HashSet::from(["a", "b"]), hour, at(1_795_374_000));
         let row = |bucket_name: &str, bytes_sent, bytes_received, requests, classes| TrafficHour {
-            s3uid: "a".into(),
+            s3uid: S3Uid("a".into()),
             bucket_name: bucket_name.into(),
             hour,
             bytes_sent,
@@ -1356,8 +1373,10 @@ mod tests {
     }
 
     async fn ask_for(rgw: &Rgw, accounts: usize) {
-        let names: Vec<String> = (0..accounts).map(|number| format!("a{number}")).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let names: Vec<S3Uid> = (0..accounts)
+            .map(|number| S3Uid(format!("a{number}")))
+            .collect();
+        let names: Vec<&S3Uid> = names.iter().collect();
         let hours = rgw.traffic(&names, at(0), at(3_600)).await;
         assert_eq!(hours.expect("traffic"), []);
     }
@@ -1401,7 +1420,7 @@ mod tests {
             };
             let (cluster, rgw) = Scripted::new(move |_, _| (status, body.clone()));
             let error = rgw
-                .create_user("a", &keys, None)
+                .create_user(&S3Uid("a".into()), &keys, None)
                 .await
                 .expect_err("an error");
             // What another try will not change is asked once.
@@ -1442,7 +1461,7 @@ mod tests {
                 let quota = r#"{"enabled":false}"#;
                 (200, format!(r#"{{"keys":{keys},"user_quota":{quota}}}"#))
             });
-            let removed = rgw.remove_key("a", "AK").await;
+            let removed = rgw.remove_key(&S3Uid("a".into()), "AK").await;
             assert_eq!(removed.is_ok(), is_gone, "{removed:?}");
             // It is not the administrator who was refused.
             assert!(!matches!(removed, Err(ClusterError::NoAccess(_))));
@@ -1460,9 +1479,9 @@ mod tests {
                 };
                 (status, format!(r#"{{"Code":"{code}"}}"#))
             });
-            let (_, was_known) = doubt::watched(rgw.set_suspended("a", true)).await;
+            let (_, was_known) = doubt::watched(rgw.set_suspended(&S3Uid("a".into()), true)).await;
             assert_eq!(was_known, is_known, "{status}");
-            let (_, was_known) = doubt::watched(rgw.buckets("a")).await;
+            let (_, was_known) = doubt::watched(rgw.buckets(&S3Uid("a".into()))).await;
             assert!(was_known, "{status}");
         }
     }
@@ -1470,9 +1489,13 @@ mod tests {
     #[tokio::test]
     async fn nobodys_usage_is_never_trimmed() {
         let (cluster, rgw) = Scripted::new(|_, _| (200, String::new()));
-        rgw.forget_traffic("").await.expect("nothing");
+        rgw.forget_traffic(&S3Uid("".into()))
+            .await
+            .expect("nothing");
         assert_eq!(cluster.asked(), [""; 0]);
-        rgw.forget_traffic("a b").await.expect("trimmed");
+        rgw.forget_traffic(&S3Uid("a b".into()))
+            .await
+            .expect("trimmed");
         assert_eq!(cluster.asked(), ["DELETE http://rgw/admin/usage?uid=a%20b"]);
     }
 }

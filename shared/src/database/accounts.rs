@@ -18,7 +18,7 @@ use super::{
     Database, Item, attribute, fault, found, item, keys, number_value, page, read, string, written,
     written_if_held,
 };
-use crate::domain::account::{Account, AccountId, Group, Service, Unsettled};
+use crate::domain::account::{Account, AccountId, Group, S3Uid, Service, Unsettled};
 use crate::domain::allowance::FreeAccount;
 use crate::domain::bucket_name::BucketName;
 use crate::domain::client::ClientId;
@@ -36,7 +36,7 @@ pub struct BucketRow {
     /// The name.
     pub bucket_name: BucketName,
     /// The account's s3uid.
-    pub bucket_owner: String,
+    pub bucket_owner: S3Uid,
 }
 
 /// What a listing is ordered by.
@@ -75,7 +75,7 @@ pub struct Page {
 
 impl Database {
     /// An account by its name, whatever its status.
-    pub async fn account(&self, s3uid: &str) -> Result<Option<Account>, Fault> {
+    pub async fn account(&self, s3uid: &S3Uid) -> Result<Option<Account>, Fault> {
         self.get(
             &self.tables.accounts,
             keys::account(s3uid),
@@ -218,7 +218,7 @@ impl Database {
     }
 
     /// These accounts, as far as they exist, by name.
-    pub async fn accounts(&self, s3uids: &[&str]) -> Result<HashMap<String, Account>, Fault> {
+    pub async fn accounts(&self, s3uids: &[&S3Uid]) -> Result<HashMap<S3Uid, Account>, Fault> {
         let table = &self.tables.accounts;
         let keys = s3uids
             .iter()
@@ -253,7 +253,7 @@ impl Database {
     }
 
     /// The bucket names an account has, as far as this system knows.
-    pub async fn account_buckets(&self, s3uid: &str) -> Result<Vec<BucketRow>, Fault> {
+    pub async fn account_buckets(&self, s3uid: &S3Uid) -> Result<Vec<BucketRow>, Fault> {
         let table = &self.tables.accounts;
         let query = self
             .client
@@ -261,7 +261,7 @@ impl Database {
             .table_name(table)
             .index_name("buckets_by_account")
             .key_condition_expression("bucket_owner = :owner")
-            .expression_attribute_values(":owner", string(s3uid));
+            .expression_attribute_values(":owner", string(s3uid.as_str()));
         found(table, query).await
     }
 
@@ -274,7 +274,7 @@ impl Database {
             .table_name(table)
             .set_item(Some(bucket_item(row)?))
             .condition_expression("attribute_not_exists(pk) OR bucket_owner = :owner")
-            .expression_attribute_values(":owner", string(&row.bucket_owner))
+            .expression_attribute_values(":owner", string(row.bucket_owner.as_str()))
             .send()
             .await;
         written("PutItem", table, sent)
@@ -290,7 +290,7 @@ impl Database {
             .key("pk", string(keys::bucket(&row.location, &row.bucket_name)))
             .key("sk", string(keys::BUCKET))
             .condition_expression("bucket_owner = :owner")
-            .expression_attribute_values(":owner", string(&row.bucket_owner))
+            .expression_attribute_values(":owner", string(row.bucket_owner.as_str()))
             .send()
             .await;
         written_if_held("DeleteItem", table, sent)?;
@@ -385,7 +385,7 @@ impl Database {
     /// Takes an account's mark away; `No` when somebody else has set another since.
     pub async fn clear_unsettled(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         unsettled: &Unsettled,
     ) -> Result<Written, Fault> {
         let table = &self.tables.accounts;
@@ -601,7 +601,7 @@ impl Database {
             .table_name(&self.tables.clients)
             .key("pk", string(keys::client(account.client_id)))
             .key("sk", string(keys::free_account(month, account.id)))
-            .expression_attribute_values(":s3uid", string(&account.s3uid))
+            .expression_attribute_values(":s3uid", string(account.s3uid.as_str()))
             .expression_attribute_values(":id", number_value(account.id))
             .expression_attribute_values(":ordered_on", attribute(ordered_on)?)
             .expression_attribute_values(":opened", attribute(account.created_at)?);
@@ -898,7 +898,7 @@ pub(super) fn bucket_delete(
         .key("pk", string(keys::bucket(&row.location, &row.bucket_name)))
         .key("sk", string(keys::BUCKET))
         .condition_expression("attribute_not_exists(pk) OR bucket_owner = :owner")
-        .expression_attribute_values(":owner", AttributeValue::S(row.bucket_owner.clone()))
+        .expression_attribute_values(":owner", AttributeValue::S(row.bucket_owner.to_string()))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::keys::OPEN;
 use super::ledger::Issue;
 use super::transaction::{Conflict, Written};
 use super::{Database, Item, attribute, fault, item, keys, number_value, page, string};
-use crate::domain::account::{Account, Service};
+use crate::domain::account::{Account, S3Uid, Service};
 use crate::domain::client::ClientId;
 use crate::domain::closing::{ClosedPeriod, ClosingOutcome};
 use crate::domain::event::Event;
@@ -27,7 +27,7 @@ pub struct OpenInvoice {
     /// Who owes it.
     pub client_id: ClientId,
     /// For which account.
-    pub s3uid: String,
+    pub s3uid: S3Uid,
     /// In what.
     pub currency: Currency,
     /// How much it is over.
@@ -85,7 +85,7 @@ impl OpenInvoice {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct DueAccount {
     /// Which.
-    pub s3uid: String,
+    pub s3uid: S3Uid,
     /// Where.
     pub location: String,
 }
@@ -285,7 +285,7 @@ impl Database {
     pub async fn closed_periods(
         &self,
         client_id: ClientId,
-        s3uid: Option<&str>,
+        s3uid: Option<&S3Uid>,
     ) -> Result<Vec<ClosedPeriod>, Fault> {
         let prefix = match s3uid {
             Some(s3uid) => keys::closed_periods(s3uid),

@@ -12,7 +12,7 @@ use super::{
     Database, attribute, fault, found, item, keys, number_value, read, string, written,
     written_if_held,
 };
-use crate::domain::account::AccountId;
+use crate::domain::account::{AccountId, S3Uid};
 use crate::error::Fault;
 use crate::tries::Tries;
 
@@ -297,7 +297,7 @@ impl Database {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct MeteredAccount {
     /// Its name.
-    pub s3uid: String,
+    pub s3uid: S3Uid,
     /// Its number.
     pub id: AccountId,
     /// When the change takes effect.
@@ -346,7 +346,7 @@ impl Database {
     }
 
     /// Takes an account that has ended out of the collection.
-    pub async fn stop_metering(&self, s3uid: &str) -> Result<(), Fault> {
+    pub async fn stop_metering(&self, s3uid: &S3Uid) -> Result<(), Fault> {
         let table = &self.tables.accounts;
         let sent = self
             .client

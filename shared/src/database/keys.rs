@@ -42,7 +42,7 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use crate::domain::account::AccountId;
+use crate::domain::account::{AccountId, S3Uid};
 use crate::domain::bucket_name::BucketName;
 use crate::domain::client::ClientId;
 use crate::domain::credential::hash;
@@ -131,7 +131,7 @@ pub(crate) fn demoted(client_id: ClientId) -> String {
     format!("DEMOTED#{client_id}")
 }
 
-pub(crate) fn account(s3uid: &str) -> String {
+pub(crate) fn account(s3uid: &S3Uid) -> String {
     format!("ACCOUNT#{s3uid}")
 }
 
@@ -209,11 +209,11 @@ pub(crate) fn open_invoice(due_on: Date, invoice_id: InvoiceId) -> String {
     format!("{OPEN_INVOICES}{due_on}#{invoice_id:0DIGITS$}")
 }
 
-pub(crate) fn closed_periods(s3uid: &str) -> String {
+pub(crate) fn closed_periods(s3uid: &S3Uid) -> String {
     format!("{CLOSED_PERIODS}{s3uid}#")
 }
 
-pub(crate) fn closed_period(s3uid: &str, from: Date) -> String {
+pub(crate) fn closed_period(s3uid: &S3Uid, from: Date) -> String {
     format!("{CLOSED_PERIODS}{s3uid}#{from}")
 }
 
@@ -232,7 +232,7 @@ pub(crate) fn entity(entity: &Entity<'_>) -> String {
 /// The same of an entity as an entry names it: by kind and id.
 pub(crate) fn entity_named(kind: &str, id: &str) -> String {
     match kind {
-        "account" => account(id),
+        "account" => account(&S3Uid(id.to_owned())),
         "plan" => format!("PLAN#{id}"),
         _ => format!("CLIENT#{id}"),
     }
@@ -294,7 +294,7 @@ pub(crate) fn own_calls_of(hour: Timestamp) -> String {
     format!("{hour:.0}#")
 }
 
-pub(crate) fn own_calls_in(hour: Timestamp, s3uid: &str, bucket_name: &BucketName) -> String {
+pub(crate) fn own_calls_in(hour: Timestamp, s3uid: &S3Uid, bucket_name: &BucketName) -> String {
     format!("{hour:.0}#{s3uid}#{bucket_name}")
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use aws_sdk_dynamodb::types::Put;
+use aws_sdk_dynamodb::types::{AttributeValue, Put};
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use super::{
     AccountOrder, Database, Page, attribute, fault, found, item, keys, number_value, read, string,
     written,
 };
-use crate::domain::account::{Account, Service};
+use crate::domain::account::{Account, S3Uid, Service};
 use crate::domain::account::{AccountId, Group};
 use crate::domain::bucket_name::BucketName;
 use crate::domain::event::Event;
@@ -59,7 +59,7 @@ struct Row {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MonthUsage {
     /// Whose.
-    pub s3uid: String,
+    pub s3uid: S3Uid,
     /// The account's number: settles ties.
     pub id: AccountId,
     /// Bytes of answers.
@@ -75,7 +75,7 @@ impl MonthUsage {
     /// The totals of the month that `date` is in, for an account of a listing group.
     #[must_use]
     pub fn new(
-        s3uid: &str,
+        s3uid: &S3Uid,
         id: AccountId,
         group: Option<&Group>,
         date: Date,
@@ -112,9 +112,9 @@ impl Database {
     /// What is stored of these accounts for a day and its month, by account; accounts with neither are absent.
     pub async fn usage_on(
         &self,
-        s3uids: &[&str],
+        s3uids: &[&S3Uid],
         date: Date,
-    ) -> Result<HashMap<String, AccountUsage>, Fault> {
+    ) -> Result<HashMap<S3Uid, AccountUsage>, Fault> {
         let table = &self.tables.usage;
         let keys: Vec<(String, String)> = s3uids
             .iter()
@@ -123,17 +123,17 @@ impl Database {
                 [(pk.clone(), keys::day(date)), (pk, keys::month(date))]
             })
             .collect();
-        let by_pk: HashMap<String, &str> = s3uids
+        let by_pk: HashMap<String, &S3Uid> = s3uids
             .iter()
             .map(|s3uid| (keys::account(s3uid), *s3uid))
             .collect();
-        let mut found: HashMap<String, AccountUsage> = HashMap::new();
+        let mut found: HashMap<S3Uid, AccountUsage> = HashMap::new();
         for row in self.get_many(table, keys).await? {
-            let s3uid = row
-                .get("pk")
-                .and_then(|pk| by_pk.get(pk.as_s().ok()?).copied())
-                .unwrap_or_default();
-            let usage = found.entry(s3uid.to_owned()).or_default();
+            let named = |pk: &AttributeValue| by_pk.get(pk.as_s().ok()?).copied();
+            let Some(s3uid) = row.get("pk").and_then(named) else {
+                continue;
+            };
+            let usage = found.entry(s3uid.clone()).or_default();
             if row.contains_key("day") {
                 let row: Row = read(table, row)?;
                 usage.day = Some(row.day);
@@ -147,7 +147,7 @@ impl Database {
     /// Sets a day of an account that is still as it was read: `before`. `No` when somebody else set it since.
     pub async fn replace_day(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         date: Date,
         before: Option<&Day>,
         day: &Day,
@@ -193,7 +193,7 @@ impl Database {
     /// An account's totals for the months that the days from `from` to `to` are in, by the month's first day.
     pub async fn months(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         from: Date,
         to: Date,
     ) -> Result<BTreeMap<Date, MonthUsage>, Fault> {
@@ -253,7 +253,7 @@ impl Database {
     }
 
     /// Takes an account out of the rankings of all months.
-    pub async fn leave_rankings(&self, s3uid: &str) -> Result<(), Fault> {
+    pub async fn leave_rankings(&self, s3uid: &S3Uid) -> Result<(), Fault> {
         let table = &self.tables.usage;
         let mut rows = self
             .client
@@ -285,7 +285,7 @@ impl Database {
     /// Whether it was told in the period that begins on `period_from` that an account's traffic reached its limit, this one or a larger.
     pub async fn is_traffic_limit_told(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         period_from: Date,
         limit_bytes: u64,
     ) -> Result<bool, Fault> {
@@ -300,7 +300,7 @@ impl Database {
     /// somebody else told of it, or changed the account since.
     pub async fn tell_traffic_limit(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         (period_from, limit_bytes): (Date, u64),
         stop: Option<(&Account, &Service, &Entry)>,
         events: &[Event],
@@ -337,7 +337,7 @@ impl Database {
         location: &str,
         shard: u64,
         hour: Timestamp,
-        s3uid: &str,
+        s3uid: &S3Uid,
         bucket_name: &BucketName,
         own: OwnCalls,
         now: Timestamp,
@@ -367,7 +367,7 @@ impl Database {
         location: &str,
         shard: u64,
         hour: Timestamp,
-    ) -> Result<HashMap<(String, String), OwnCalls>, Fault> {
+    ) -> Result<HashMap<(S3Uid, String), OwnCalls>, Fault> {
         let table = &self.tables.usage;
         let query = self
             .client
@@ -381,7 +381,8 @@ impl Database {
         let named = rows.into_iter().filter_map(|row| {
             let (_, of) = row.sk.split_once('#')?;
             let (s3uid, bucket_name) = of.split_once('#')?;
-            Some(((s3uid.to_owned(), bucket_name.to_owned()), row.calls()))
+            let of = (S3Uid(s3uid.to_owned()), bucket_name.to_owned());
+            Some((of, row.calls()))
         });
         Ok(named.collect())
     }
@@ -415,7 +416,7 @@ impl Database {
     /// An account's days from `from` to `to`, both included.
     pub async fn days(
         &self,
-        s3uid: &str,
+        s3uid: &S3Uid,
         from: Date,
         to: Date,
     ) -> Result<BTreeMap<Date, Day>, Fault> {
@@ -434,7 +435,7 @@ impl Database {
     }
 
     /// What an account had stored at the end of the last day before `date` that tells.
-    pub async fn stored_before(&self, s3uid: &str, date: Date) -> Result<u64, Fault> {
+    pub async fn stored_before(&self, s3uid: &S3Uid, date: Date) -> Result<u64, Fault> {
         // Keys of days before the year 0 do not stand in order.
         let before = date.yesterday().ok().filter(|day| *day >= Date::ZERO);
         let Some(before) = before else {

@@ -42,6 +42,40 @@ impl JsonSchema for AccountId {
     }
 }
 
+/// What the cluster knows an account by, for the life of the system: a text, stored and shown as such.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct S3Uid(pub String);
+
+impl S3Uid {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for S3Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The text's own, as for [`ClientId`].
+impl JsonSchema for S3Uid {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        String::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        String::json_schema(generator)
+    }
+}
+
 /// Where an account stands in its life.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, EnumString, JsonSchema,
@@ -527,7 +561,7 @@ impl Service {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Account {
     /// Its name on the wire and at the cluster: 32 characters of `A-Za-z0-9`.
-    pub s3uid: String,
+    pub s3uid: S3Uid,
     /// Its number.
     pub id: AccountId,
     /// Who pays.

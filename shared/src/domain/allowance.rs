@@ -11,7 +11,7 @@ use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::account::AccountId;
+use crate::domain::account::{AccountId, S3Uid};
 use crate::domain::period::start_of;
 use crate::domain::usage::Usage;
 
@@ -23,7 +23,7 @@ pub const MOST_ENDED: usize = 10;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FreeAccount {
     /// The account.
-    pub s3uid: String,
+    pub s3uid: S3Uid,
     /// Its number.
     pub id: AccountId,
     /// The day of its order.
@@ -45,7 +45,7 @@ pub fn end_of_month(date: Date) -> Timestamp {
 #[must_use]
 pub fn predecessors<'a>(
     accounts: &'a [FreeAccount],
-    s3uid: &str,
+    s3uid: &S3Uid,
     ordered_on: Date,
 ) -> Vec<&'a FreeAccount> {
     let month = ordered_on.first_of_month();
@@ -65,7 +65,7 @@ pub fn predecessors<'a>(
     for (_, is_opened, _, index) in steps {
         if is_opened {
             taken[index] = left.pop_front().unwrap_or_default();
-            if accounts[index].s3uid == s3uid {
+            if accounts[index].s3uid == *s3uid {
                 return taken[index].iter().map(|index| &accounts[*index]).collect();
             }
         } else {
@@ -168,7 +168,7 @@ mod tests {
 
     fn free(id: u64, opened: i64, ended: Option<i64>) -> FreeAccount {
         FreeAccount {
-            s3uid: id.to_string(),
+            s3uid: S3Uid(id.to_string()),
             id: AccountId(id),
             ordered_on: crate::domain::period::date_of(at(opened)),
             opened_at: at(opened),
@@ -179,7 +179,7 @@ mod tests {
     fn before(accounts: &[FreeAccount], id: u64) -> Vec<u64> {
         let account = accounts.iter().find(|account| account.id == AccountId(id));
         let ordered_on = account.map_or(date(2026, 1, 1), |account| account.ordered_on);
-        let found = predecessors(accounts, &id.to_string(), ordered_on);
+        let found = predecessors(accounts, &S3Uid(id.to_string()), ordered_on);
         found.into_iter().map(|account| account.id.0).collect()
     }
 

@@ -1,5 +1,6 @@
 //! Work of the billing queue. Every piece is idempotent.
 
+use crate::domain::account::S3Uid;
 use crate::domain::client::ClientId;
 use crate::domain::invoice::InvoiceId;
 use jiff::civil::Date;
@@ -12,14 +13,14 @@ pub enum BillingWork {
     /// Close the account's period that ends on this commit date.
     Close {
         /// Which account.
-        s3uid: String,
+        s3uid: S3Uid,
         /// The period's end.
         commits_on: Date,
     },
     /// Take the next step of an account's end.
     End {
         /// Which account.
-        s3uid: String,
+        s3uid: S3Uid,
     },
     /// Take the next step of chasing an open invoice.
     Chase {
@@ -39,7 +40,7 @@ pub enum BillingWork {
     #[serde(rename = "conform")]
     UpdateCluster {
         /// Which account.
-        s3uid: String,
+        s3uid: S3Uid,
     },
     /// Bring a client's accounts to its email and billing group.
     Regroup {
@@ -63,7 +64,7 @@ impl BillingWork {
         match self {
             BillingWork::Close { s3uid, .. }
             | BillingWork::End { s3uid }
-            | BillingWork::UpdateCluster { s3uid } => s3uid.clone(),
+            | BillingWork::UpdateCluster { s3uid } => s3uid.to_string(),
             BillingWork::Chase { client_id, .. }
             | BillingWork::Settle { client_id }
             | BillingWork::Regroup { client_id } => format!("client:{client_id}"),

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::account::{Account, Service, Status, Suspension};
+use crate::domain::account::{Account, S3Uid, Service, Status, Suspension};
 use crate::domain::allowance::{Allowance, OpenedAnew, Used};
 use crate::domain::figures::GB_BYTES;
 use crate::domain::invoice::{Basis, InvoiceId, Line};
@@ -86,7 +86,7 @@ impl From<&EarlierPlan> for PlanVersion {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClosedPeriod {
     /// Whose.
-    pub s3uid: String,
+    pub s3uid: S3Uid,
     /// Its first day.
     pub from: Date,
     /// Its end.
@@ -315,7 +315,7 @@ pub(crate) mod tests {
 
     pub(crate) fn account(ordered_on: Date) -> Account {
         Account {
-            s3uid: "a".repeat(32),
+            s3uid: S3Uid("a".repeat(32)),
             id: AccountId(1),
             client_id: ClientId(1),
             email: "a@example.com".into(),

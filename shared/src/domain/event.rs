@@ -1,6 +1,7 @@
 //! Events for EventBridge. Each is written in the transaction that it reports and sent from that outbox, so none is lost. Delivery is at
 //! least once: a duplicate has the same id.
 
+use crate::domain::account::S3Uid;
 use crate::domain::client::ClientId;
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -101,7 +102,7 @@ pub struct Event {
     /// To which client.
     pub client_id: ClientId,
     /// To which account.
-    pub s3uid: Option<String>,
+    pub s3uid: Option<S3Uid>,
     /// What else is worth knowing; never a secret.
     #[schemars(with = "serde_json::Map<String, Value>")]
     pub detail: Value,

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::domain::account::S3Uid;
 use crate::domain::client::{ClientId, Role};
 use crate::domain::plan::PlanId;
 
@@ -49,7 +50,7 @@ impl Actor {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entity<'a> {
     /// An account, by its s3uid.
-    Account(&'a str),
+    Account(&'a S3Uid),
     /// A plan, by its number.
     Plan(PlanId),
     /// A client, by its number.
@@ -71,7 +72,7 @@ impl Entity<'_> {
     #[must_use]
     pub fn id(&self) -> String {
         match self {
-            Entity::Account(s3uid) => (*s3uid).to_owned(),
+            Entity::Account(s3uid) => s3uid.to_string(),
             Entity::Plan(id) => id.to_string(),
             Entity::Client(id) => id.to_string(),
         }

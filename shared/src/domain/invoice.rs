@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString};
 
+use crate::domain::account::S3Uid;
 use crate::domain::client::ClientId;
 use crate::domain::money::Currency;
 use crate::domain::plan::PlanId;
@@ -50,7 +51,7 @@ pub struct Invoice {
     /// Who pays.
     pub client_id: ClientId,
     /// For which account.
-    pub s3uid: String,
+    pub s3uid: S3Uid,
     /// What it is in.
     pub currency: Currency,
     /// The sum of the lines.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use strum::Display;
 
-use crate::domain::account::AccountId;
+use crate::domain::account::{AccountId, S3Uid};
 use crate::domain::bucket_name::BucketName;
 use crate::domain::client::ClientId;
 use crate::domain::history::Actor;
@@ -90,7 +90,7 @@ pub struct Order {
     #[serde(default)]
     pub credit_limit_minor: Option<i64>,
     /// The account's name, chosen at the start.
-    pub s3uid: String,
+    pub s3uid: S3Uid,
     /// The account's number.
     pub account_id: AccountId,
     /// The invoice's number, should there be one.

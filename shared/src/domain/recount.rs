@@ -315,6 +315,7 @@ mod tests {
     use jiff::civil::date;
 
     use super::*;
+    use crate::domain::account::S3Uid;
     use crate::domain::closing::PlanVersion;
     use crate::domain::invoice::{Basis, Line, TakenOff};
     use crate::domain::ledger::Cause;
@@ -340,7 +341,7 @@ mod tests {
             invoice_id: InvoiceId(invoice_id),
             number: format!("1-EUR-{invoice_id:04}"),
             client_id: ClientId(1),
-            s3uid: "a".into(),
+            s3uid: S3Uid("a".into()),
             currency: eur(),
             amount_minor,
             lines: vec![line],
@@ -395,7 +396,7 @@ mod tests {
             }],
             periods: vec![ClosedPeriod {
                 used_before: None,
-                s3uid: "a".into(),
+                s3uid: S3Uid("a".into()),
                 from: date(2026, 1, 15),
                 to: date(2026, 2, 15),
                 earlier: Vec::new(),

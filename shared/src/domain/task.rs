@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::domain::account::S3Uid;
 use crate::domain::bucket_name::BucketName;
 use crate::domain::client::ClientId;
 use crate::domain::credential::Access;
@@ -15,19 +16,19 @@ pub enum Work {
     /// Ask the cluster for an account's buckets and their figures.
     ListBuckets {
         /// Whose.
-        s3uid: String,
+        s3uid: S3Uid,
     },
     /// Empty one bucket and remove it.
     RemoveBucket {
         /// Whose.
-        s3uid: String,
+        s3uid: S3Uid,
         /// Which.
         bucket_name: BucketName,
     },
     /// Empty and remove all of an account's buckets, then its user, then the account.
     RemoveAccount {
         /// Which.
-        s3uid: String,
+        s3uid: S3Uid,
         /// Why, in the words of whoever wants it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
@@ -49,7 +50,7 @@ impl Work {
 
     /// The account it is about.
     #[must_use]
-    pub fn s3uid(&self) -> &str {
+    pub fn s3uid(&self) -> &S3Uid {
         match self {
             Work::ListBuckets { s3uid }
             | Work::RemoveBucket { s3uid, .. }

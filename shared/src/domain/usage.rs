@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::account::AccountId;
+use crate::domain::account::{AccountId, S3Uid};
 use crate::domain::bucket_name::BucketName;
 use crate::domain::client::ClientId;
 use crate::domain::period::{date_of, start_of};
@@ -85,7 +85,7 @@ pub struct OwnCalls {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrafficHour {
     /// Whose bucket.
-    pub s3uid: String,
+    pub s3uid: S3Uid,
     /// Which bucket.
     pub bucket_name: BucketName,
     /// The start of the hour, UTC.
@@ -118,7 +118,7 @@ impl TrafficHour {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// Whose bucket.
-    pub s3uid: String,
+    pub s3uid: S3Uid,
     /// The account's number; none in old segments.
     pub account_id: Option<AccountId>,
     /// The client that has the account; none in old segments.
@@ -384,7 +384,7 @@ mod tests {
 
     fn sample(hour: &str, stored_bytes: Option<u64>, bytes_sent: u64) -> Sample {
         Sample {
-            s3uid: "a".into(),
+            s3uid: S3Uid("a".into()),
             bucket_name: "b".into(),
             hour: hour.parse().expect("time"),
             stored_bytes,

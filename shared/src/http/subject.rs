@@ -11,7 +11,7 @@ use crate::domain::client::{Client, ClientId};
 use crate::error::{Error, Reason, Rejection};
 use crate::http::tokens::{Caller, account_of, authenticate, token};
 use crate::http::typed;
-use crate::http::values::{Id, S3uid, Whole};
+use crate::http::values::{Id, S3Uid, Whole};
 use crate::telemetry;
 
 /// Who may call an action.
@@ -155,7 +155,7 @@ fn is_given(name: &str, kind: &str) -> Value {
 #[schemars(extend("if" = is_given("s3uid", "string"), "else" = is_given("account_id", "integer")))]
 pub struct NamesAccount {
     /// The account, by its permanent name. Either this or `account_id` is required.
-    s3uid: Option<S3uid>,
+    s3uid: Option<S3Uid>,
     /// The account, by its number.
     account_id: Option<Id>,
     /// The client who owns the account. Optional for administrators.
@@ -236,7 +236,7 @@ impl Subject for AnyAccount {
     ) -> Result<(Caller, AnyAccount), Error> {
         let named = names.id.map(|Whole(id)| ClientId(id));
         let (caller, account, client_id) = match (&names.s3uid, names.account_id) {
-            (Some(S3uid(s3uid)), _) => {
+            (Some(S3Uid(s3uid)), _) => {
                 let account = async { Ok(context.database.account(s3uid).await?) };
                 let (caller, account) = futures::try_join!(authenticate(context, call), account)?;
                 let client_id = caller.client_of(named)?;

@@ -10,8 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::domain::bucket_name;
 use crate::domain::money::Currency;
+use crate::domain::{account, bucket_name};
 
 /// Text to its last byte: JSON's, or a form's. Everything else that a parameter may be is read from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -215,16 +215,16 @@ macro_rules! from_line {
 
 /// The name of an account for the life of the system.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct S3uid(pub String);
+pub struct S3Uid(pub account::S3Uid);
 
-from_line!(S3uid, |text| {
+from_line!(S3Uid, |text| {
     let is_well_formed = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
     match is_well_formed {
-        true => Ok(S3uid(text)),
+        true => Ok(S3Uid(account::S3Uid(text))),
         false => Err("must be 32 characters of A-Z, a-z and 0-9"),
     }
 });
-schema!(S3uid, "S3uid", {
+schema!(S3Uid, "S3uid", {
     "type": "string",
     "pattern": "^[A-Za-z0-9]{32}$",
     "examples": ["0uJP5PLs2GVtM426nWM0WpwxpbUVHg2c"],

@@ -15,7 +15,7 @@ use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{Type, TypePtr};
 
-use crate::domain::account::AccountId;
+use crate::domain::account::{AccountId, S3Uid};
 use crate::domain::client::ClientId;
 use crate::domain::usage::{OwnCalls, RequestClasses, Sample};
 
@@ -138,7 +138,11 @@ fn encode_columns(
     let schema = schema(starts_at, figures)?;
     let mut file = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties))?;
     let mut rows = file.next_row_group()?;
-    write::<ByteArrayType>(&mut rows, &texts(samples, |sample| &sample.s3uid), None)?;
+    write::<ByteArrayType>(
+        &mut rows,
+        &texts(samples, |sample| sample.s3uid.as_str()),
+        None,
+    )?;
     write::<ByteArrayType>(
         &mut rows,
         &texts(samples, |sample| &sample.bucket_name),
@@ -238,7 +242,7 @@ pub fn decode(file: Bytes) -> Result<Vec<Sample>, FileError> {
         samples.reserve(rows.count);
         for row in 0..rows.count {
             samples.push(Sample {
-                s3uid: s3uids.next().ok_or(FileError::Missing("s3uid"))?,
+                s3uid: S3Uid(s3uids.next().ok_or(FileError::Missing("s3uid"))?),
                 account_id: account_ids[row].map(AccountId),
                 client_id: client_ids[row].map(ClientId),
                 bucket_name: bucket_names
@@ -406,7 +410,7 @@ mod tests {
             is_reset in any::<bool>(),
         ) -> Sample {
             Sample {
-                s3uid, account_id: account_id.map(AccountId), client_id: client_id.map(ClientId), bucket_name, hour: at(hour * 3_600), stored_bytes, objects, noncurrent_bytes, multipart_bytes,
+                s3uid: S3Uid(s3uid), account_id: account_id.map(AccountId), client_id: client_id.map(ClientId), bucket_name, hour: at(hour * 3_600), stored_bytes, objects, noncurrent_bytes, multipart_bytes,
                 bytes_sent, bytes_received, requests, is_reset,
                 classes: classes.map(|[get, put, list, delete, other]| RequestClasses { get, put, list, delete, other }),
                 own: own.map(|(bytes_sent, requests)| OwnCalls { bytes_sent, requests }),
@@ -434,7 +438,7 @@ mod tests {
     #[test]
     fn a_file_of_an_earlier_version_is_read_without_what_it_did_not_know() {
         let sample = Sample {
-            s3uid: "a".into(),
+            s3uid: S3Uid("a".into()),
             account_id: Some(AccountId(8)),
             client_id: Some(ClientId(9)),
             bucket_name: "b".into(),
@@ -484,7 +488,7 @@ mod tests {
         let file = Bytes::from_static(include_bytes!("former.parquet"));
         let hour: Timestamp = "2026-01-15T11:00:00Z".parse().expect("time");
         let quiet = Sample {
-            s3uid: "rNamFzaEWnStOOByjSSNofy0vtHAUm64".into(),
+            s3uid: S3Uid("rNamFzaEWnStOOByjSSNofy0vtHAUm64".into()),
             bucket_name: "quiet-bucket".into(),
             hour,
             stored_bytes: Some(0),
@@ -497,7 +501,7 @@ mod tests {
             ..Sample::default()
         };
         let busy = Sample {
-            s3uid: "6Rgo6DXeGvpO4OrHxEFvRkrGZhSTeLXi".into(),
+            s3uid: S3Uid("6Rgo6DXeGvpO4OrHxEFvRkrGZhSTeLXi".into()),
             bucket_name: "first-bucket".into(),
             stored_bytes: Some(70_000),
             objects: Some(1),
@@ -563,7 +567,7 @@ mod tests {
         };
         let samples: Vec<Sample> = (0..1_000u64)
             .map(|account| Sample {
-                s3uid: name(account),
+                s3uid: S3Uid(name(account)),
                 account_id: Some(AccountId(account)),
                 client_id: Some(ClientId(account / 3)),
                 bucket_name: format!("bucket-{account}"),
@@ -587,7 +591,7 @@ mod tests {
     #[test]
     fn a_figure_that_does_not_fit_is_refused() {
         let sample = Sample {
-            s3uid: "a".into(),
+            s3uid: S3Uid("a".into()),
             stored_bytes: Some(u64::MAX),
             ..Sample::default()
         };

@@ -17,6 +17,7 @@ use form_urlencoded::Serializer;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use wharfage::clock::Clock;
+use wharfage::domain::account::S3Uid;
 use wharfage::domain::ledger::{Balances, LedgerAccount};
 use wharfage::domain::money::Currency;
 
@@ -102,7 +103,7 @@ async fn tell(out: &mut dyn Write, width: usize) -> Result<(), Failure> {
         width,
         told: Vec::new(),
         events: 0,
-        s3uid: String::new(),
+        s3uid: S3Uid::default(),
     }
     .tell()
     .await
@@ -117,7 +118,7 @@ struct Story<'a> {
     told: Vec<(Timestamp, String)>,
     /// Events told so far.
     events: usize,
-    s3uid: String,
+    s3uid: S3Uid,
 }
 
 /// What the story does to the bucket.
@@ -237,7 +238,7 @@ impl Story<'_> {
                 &[("plan_id", &plan_id), ("bucket_name", BUCKET)],
             )
             .await?;
-        self.s3uid = string(&ordered, "s3uid")?;
+        self.s3uid = S3Uid(string(&ordered, "s3uid")?);
         self.note(format!(
             "the client orders plan {plan_id}: account {}, bucket {BUCKET}",
             self.s3uid
@@ -246,7 +247,11 @@ impl Story<'_> {
         let mut keys = Vec::new();
         for name in ["access_key", "secret_key"] {
             let shown = self
-                .call("client", "show_key", &[("s3uid", &s3uid), ("s3_key", name)])
+                .call(
+                    "client",
+                    "show_key",
+                    &[("s3uid", s3uid.as_str()), ("s3_key", name)],
+                )
                 .await?;
             keys.push(string(&shown, name)?);
         }
@@ -358,7 +363,11 @@ impl Story<'_> {
         self.to("2026-03-12T12:00:00Z").await?;
         let s3uid = self.s3uid.clone();
         let left = self
-            .call("client", "delete_payment_account", &[("s3uid", &s3uid)])
+            .call(
+                "client",
+                "delete_payment_account",
+                &[("s3uid", s3uid.as_str())],
+            )
             .await?;
         let service = &left["service"];
         self.note(format!(
@@ -375,7 +384,11 @@ impl Story<'_> {
             .call(
                 "client",
                 "get_usage",
-                &[("s3uid", &s3uid), ("by", "days"), ("period_from", from)],
+                &[
+                    ("s3uid", s3uid.as_str()),
+                    ("by", "days"),
+                    ("period_from", from),
+                ],
             )
             .await?;
         self.to("2026-03-17T12:00:00Z").await?;

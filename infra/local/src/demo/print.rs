@@ -472,6 +472,7 @@ pub(super) fn heading(text: &str) -> String {
 mod tests {
     use jiff::Timestamp;
     use jiff::civil::date;
+    use wharfage::domain::account::S3Uid;
     use wharfage::domain::client::ClientId;
     use wharfage::domain::invoice::TakenOff;
     use wharfage::domain::plan::PlanId;
@@ -504,7 +505,7 @@ mod tests {
             invoice_id: InvoiceId(2),
             number: "1-EUR-0002".into(),
             client_id: ClientId(1),
-            s3uid: "uid".into(),
+            s3uid: S3Uid("uid".into()),
             currency,
             amount_minor,
             lines: lines.into(),
