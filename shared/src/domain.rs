@@ -13,6 +13,7 @@ pub mod dunning;
 pub mod event;
 pub mod figures;
 pub mod history;
+mod identifier;
 pub mod invoice;
 pub mod ledger;
 pub mod money;

@@ -101,6 +101,11 @@ struct UsageEntry {
     requests_by_class: Option<RequestClasses>,
 }
 
+/// Where a user is.
+fn user_path(s3uid: &S3Uid) -> String {
+    format!("/users/{}", segment(s3uid.as_str()))
+}
+
 impl Embedded {
     pub(super) fn new(location: &Location, outside: &Outside<'_>, secrets: &Secrets) -> Embedded {
         Embedded {
@@ -192,24 +197,13 @@ impl StorageProvider for Embedded {
             "secret_key": keys.secret_key.expose_secret(),
             "quota_bytes": storage_limit_bytes,
         });
-        self.call::<Value>(
-            "PUT",
-            &format!("/users/{}", segment(s3uid.as_str())),
-            Some(&body),
-        )
-        .await?;
+        self.call::<Value>("PUT", &user_path(s3uid), Some(&body))
+            .await?;
         Ok(())
     }
 
     async fn delete_user(&self, s3uid: &S3Uid) -> Result<(), ClusterError> {
-        match self
-            .call::<Value>(
-                "DELETE",
-                &format!("/users/{}", segment(s3uid.as_str())),
-                None,
-            )
-            .await
-        {
+        match self.call::<Value>("DELETE", &user_path(s3uid), None).await {
             Err(error) if !error.is("NoSuchUser") => Err(error),
             _ => Ok(()),
         }
@@ -221,44 +215,28 @@ impl StorageProvider for Embedded {
         storage_limit_bytes: Option<u64>,
     ) -> Result<(), ClusterError> {
         let body = json!({ "quota_bytes": storage_limit_bytes });
-        self.call::<Value>(
-            "PATCH",
-            &format!("/users/{}", segment(s3uid.as_str())),
-            Some(&body),
-        )
-        .await?;
+        self.call::<Value>("PATCH", &user_path(s3uid), Some(&body))
+            .await?;
         Ok(())
     }
 
     async fn add_key(&self, s3uid: &S3Uid, keys: &Keys) -> Result<(), ClusterError> {
         let body = json!({ "secret_key": keys.secret_key.expose_secret() });
-        let path = format!(
-            "/users/{}/keys/{}",
-            segment(s3uid.as_str()),
-            segment(&keys.access_key)
-        );
+        let path = format!("{}/keys/{}", user_path(s3uid), segment(&keys.access_key));
         self.call::<Value>("PUT", &path, Some(&body)).await?;
         Ok(())
     }
 
     async fn remove_key(&self, s3uid: &S3Uid, access_key: &str) -> Result<(), ClusterError> {
-        let path = format!(
-            "/users/{}/keys/{}",
-            segment(s3uid.as_str()),
-            segment(access_key)
-        );
+        let path = format!("{}/keys/{}", user_path(s3uid), segment(access_key));
         self.call::<Value>("DELETE", &path, None).await?;
         Ok(())
     }
 
     async fn set_suspended(&self, s3uid: &S3Uid, is_suspended: bool) -> Result<(), ClusterError> {
         let body = json!({ "suspended": is_suspended });
-        self.call::<Value>(
-            "PATCH",
-            &format!("/users/{}", segment(s3uid.as_str())),
-            Some(&body),
-        )
-        .await?;
+        self.call::<Value>("PATCH", &user_path(s3uid), Some(&body))
+            .await?;
         Ok(())
     }
 
@@ -267,11 +245,7 @@ impl StorageProvider for Embedded {
         s3uid: &S3Uid,
         bucket_name: &BucketName,
     ) -> Result<(), ClusterError> {
-        let path = format!(
-            "/users/{}/buckets/{}",
-            segment(s3uid.as_str()),
-            segment(bucket_name)
-        );
+        let path = format!("{}/buckets/{}", user_path(s3uid), segment(bucket_name));
         self.call::<Value>("PUT", &path, None).await?;
         Ok(())
     }
@@ -293,11 +267,7 @@ impl StorageProvider for Embedded {
 
     async fn buckets(&self, s3uid: &S3Uid) -> Result<Vec<Bucket>, ClusterError> {
         let list: BucketList = self
-            .call(
-                "GET",
-                &format!("/users/{}/buckets", segment(s3uid.as_str())),
-                None,
-            )
+            .call("GET", &format!("{}/buckets", user_path(s3uid)), None)
             .await?;
         Ok(list
             .buckets
@@ -369,12 +339,8 @@ impl StorageProvider for Embedded {
     }
 
     async fn forget_traffic(&self, s3uid: &S3Uid) -> Result<(), ClusterError> {
-        self.call::<Value>(
-            "DELETE",
-            &format!("/users/{}/usage", segment(s3uid.as_str())),
-            None,
-        )
-        .await?;
+        self.call::<Value>("DELETE", &format!("{}/usage", user_path(s3uid)), None)
+            .await?;
         Ok(())
     }
 }

@@ -13,8 +13,7 @@ use super::{
     AccountOrder, Database, Page, attribute, fault, found, item, keys, number_value, read, string,
     written,
 };
-use crate::domain::account::{Account, S3Uid, Service};
-use crate::domain::account::{AccountId, Group};
+use crate::domain::account::{Account, AccountId, Group, S3Uid, Service};
 use crate::domain::bucket_name::BucketName;
 use crate::domain::event::Event;
 use crate::domain::history::Entry;

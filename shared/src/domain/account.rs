@@ -1,78 +1,36 @@
 //! Accounts: one S3 storage account each, with its service.
 
-use std::borrow::Cow;
-use std::fmt;
-
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp, ToSpan};
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString};
 
 use crate::domain::client::ClientId;
 use crate::domain::figures::GB_BYTES;
+use crate::domain::identifier::identifier;
 use crate::domain::period::{last_anniversary, next_anniversary};
 use crate::domain::plan::{Plan, PlanId};
 use crate::domain::plan_change::PlanChanges;
 use crate::domain::quota::QuotaLevel;
 
-/// The number of an account, unique in the installation: clients and staff call it by it, the cluster knows it by its `s3uid`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct AccountId(pub u64);
-
-impl fmt::Display for AccountId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
+identifier! {
+    /// The number of an account, unique in the installation: clients and staff call it by it, the cluster knows it by its `s3uid`.
+    #[derive(Copy)]
+    AccountId(u64)
 }
 
-/// The number's own, as for [`ClientId`].
-impl JsonSchema for AccountId {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        u64::schema_name()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        u64::json_schema(generator)
-    }
+identifier! {
+    /// What the cluster knows an account by, for the life of the system: a text, stored and shown as such.
+    #[derive(Default)]
+    S3Uid(String)
 }
-
-/// What the cluster knows an account by, for the life of the system: a text, stored and shown as such.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct S3Uid(pub String);
 
 impl S3Uid {
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl fmt::Display for S3Uid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// The text's own, as for [`ClientId`].
-impl JsonSchema for S3Uid {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        String::schema_name()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        String::json_schema(generator)
     }
 }
 

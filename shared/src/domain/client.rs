@@ -1,39 +1,17 @@
 //! Clients: who pays.
 
-use std::borrow::Cow;
-use std::fmt;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString};
 
 use crate::domain::credential::Maker;
+use crate::domain::identifier::identifier;
 use crate::domain::money::Currency;
 
-/// What a client is known by, unique in the installation: a number, stored and shown as such.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ClientId(pub u64);
-
-impl fmt::Display for ClientId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// The number's own: derived, it would say what a client is known by in each element of a list, too.
-impl JsonSchema for ClientId {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        u64::schema_name()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        u64::json_schema(generator)
-    }
+identifier! {
+    /// What a client is known by, unique in the installation: a number, stored and shown as such.
+    #[derive(Copy)]
+    ClientId(u64)
 }
 
 /// What a client's credentials allow.

@@ -1,7 +1,5 @@
 //! Invoices: numbered, immutable once issued, each line explained by the figures it was computed from.
 
-use std::fmt;
-
 use jiff::Timestamp;
 use jiff::civil::Date;
 use schemars::JsonSchema;
@@ -10,6 +8,7 @@ use strum::{Display, EnumString};
 
 use crate::domain::account::S3Uid;
 use crate::domain::client::ClientId;
+use crate::domain::identifier::identifier;
 use crate::domain::money::Currency;
 use crate::domain::plan::PlanId;
 use crate::domain::rating::{StorageOverage, TrafficOverage};
@@ -27,18 +26,10 @@ pub enum InvoiceStatus {
     Paid,
 }
 
-/// What an invoice is known by, unique in the installation: a number, stored and shown as such.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(transparent)]
-#[schemars(inline)]
-pub struct InvoiceId(pub u64);
-
-impl fmt::Display for InvoiceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
+identifier! {
+    /// What an invoice is known by, unique in the installation: a number, stored and shown as such.
+    #[derive(Copy)]
+    InvoiceId(u64)
 }
 
 /// An invoice as issued.

@@ -1,39 +1,17 @@
 //! Plans: price lists and limits.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
 use rust_decimal::Decimal;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::identifier::identifier;
 use crate::domain::money::{AmountTooLarge, Currency};
 
-/// What a plan is known by, in all its versions: a number, stored and shown as such.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PlanId(pub u64);
-
-impl fmt::Display for PlanId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// The number's own, as for [`crate::domain::client::ClientId`].
-impl JsonSchema for PlanId {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        u64::schema_name()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        u64::json_schema(generator)
-    }
+identifier! {
+    /// What a plan is known by, in all its versions: a number, stored and shown as such.
+    #[derive(Copy)]
+    PlanId(u64)
 }
 
 /// A plan, in one of its versions. Prices change by a new version; an account keeps the one it pays for.
